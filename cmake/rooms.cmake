@@ -1,0 +1,91 @@
+# The library, room by room. A file named no_X.cpp stands in for what is absent: exactly one of X and no_X is built.
+set(ESPALIER_ROOMS core nn compress cuda data)
+
+# Headers are included as <espalier/ROOM/...>, in the build tree as when installed: one link per room.
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/include/espalier)
+foreach(room ${ESPALIER_ROOMS})
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/${room} ${PROJECT_BINARY_DIR}/include/espalier/${room} SYMBOLIC)
+endforeach()
+configure_file(cmake/version.h.in ${PROJECT_BINARY_DIR}/include/espalier/version.h @ONLY)
+
+set(sources "")
+foreach(room ${ESPALIER_ROOMS})
+  file(GLOB_RECURSE found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${room}/*.cpp)
+  list(APPEND sources ${found})
+endforeach()
+function(drop pattern)
+  list(FILTER sources EXCLUDE REGEX ${pattern})
+  set(sources ${sources} PARENT_SCOPE)
+endfunction()
+if(ESPALIER_HAS_CUDA)
+  drop("/core/no_cuda\\.cpp$")
+  file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cu)
+  list(APPEND sources ${cuda_sources})
+endif()
+if(ESPALIER_HAS_ONNX)
+  drop("/no_onnx\\.cpp$")
+else()
+  drop("/onnx(_[a-z]+)?\\.cpp$")
+endif()
+if(dnnl_FOUND)
+  drop("/no_onednn\\.cpp$")
+else()
+  drop("/onednn(_[a-z]+)?\\.cpp$")
+endif()
+
+# One set of objects feeds the library that is shipped and the static one that tests look inside.
+add_library(espalier_objects OBJECT ${sources})
+set_target_properties(espalier_objects PROPERTIES
+  CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CUDA_STANDARD 20
+  POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+  CUDA_VISIBILITY_PRESET hidden CUDA_RUNTIME_LIBRARY Shared)
+target_include_directories(espalier_objects PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>)
+set(cxx $<COMPILE_LANGUAGE:CXX>)
+# Same bits everywhere: no fused or reordered arithmetic beyond what a line says, on every x86-64-v3 machine.
+target_compile_options(espalier_objects PRIVATE
+  $<${cxx}:-Wall -Wextra -Wpedantic -Wshadow -march=x86-64-v3 -ffp-contract=off>
+  $<$<AND:${cxx},$<CONFIG:Release,RelWithDebInfo>>:-O3>
+  $<$<AND:${cxx},$<BOOL:${ESPALIER_WERROR}>>:-Werror>
+  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr --extended-lambda -Xcompiler=-Wall>)
+
+add_library(espalier_options INTERFACE)
+if(ESPALIER_SANITIZE)
+  target_compile_options(espalier_options INTERFACE $<${cxx}:-fsanitize=${ESPALIER_SANITIZE} -fno-omit-frame-pointer>)
+  target_link_options(espalier_options INTERFACE -fsanitize=${ESPALIER_SANITIZE})
+endif()
+
+set(private_libraries Eigen3::Eigen ZLIB::ZLIB nlohmann_json::nlohmann_json Threads::Threads)
+if(dnnl_FOUND)
+  list(APPEND private_libraries DNNL::dnnl)
+endif()
+if(ESPALIER_OPENMP)
+  list(APPEND private_libraries OpenMP::OpenMP_CXX)
+  target_compile_definitions(espalier_objects PRIVATE ESPALIER_OPENMP)
+endif()
+if(ESPALIER_HAS_ONNX)
+  list(APPEND private_libraries onnx onnx_proto protobuf::libprotobuf)
+endif()
+if(ESPALIER_HAS_CUDA)
+  list(APPEND private_libraries CUDA::cudart CUDA::cublas CUDA::cublasLt)
+endif()
+target_link_libraries(espalier_objects PRIVATE ${private_libraries} espalier_options)
+
+if(ESPALIER_SHARED)
+  add_library(espalier SHARED $<TARGET_OBJECTS:espalier_objects>)
+else()
+  add_library(espalier STATIC $<TARGET_OBJECTS:espalier_objects>)
+endif()
+add_library(espalier::espalier ALIAS espalier)
+set_target_properties(espalier PROPERTIES
+  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+target_compile_features(espalier PUBLIC cxx_std_20)
+target_include_directories(espalier PUBLIC
+  $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:include>)
+target_link_libraries(espalier PRIVATE ${private_libraries} PUBLIC $<BUILD_INTERFACE:espalier_options>)
+
+if(ESPALIER_BUILD_TESTS)
+  add_library(espalier_internal STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:espalier_objects>)
+  target_compile_features(espalier_internal PUBLIC cxx_std_20)
+  target_include_directories(espalier_internal PUBLIC ${PROJECT_BINARY_DIR}/include)
+  target_link_libraries(espalier_internal PUBLIC ${private_libraries} espalier_options)
+endif()

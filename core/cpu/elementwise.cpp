@@ -1,0 +1,156 @@
+// Elementwise kernels of the CPU: each output element depends on its own place only, so threads may cut the
+// range anywhere. The inner loops are plain and contiguous, for the compiler to vectorise.
+#include <espalier/core/cpu/kernels.h>
+#include <espalier/core/parallel.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace espalier::cpu {
+
+namespace {
+
+constexpr int64_t grain = 16384;
+
+// Round to nearest, ties to even, and clamp where the target cannot hold the value.
+template <class To, class From>
+To convert(From x) {
+  if constexpr (std::is_same_v<To, From>) {
+    return x;
+  } else if constexpr (std::is_same_v<From, bfloat16>) {
+    return convert<To>(float(x));
+  } else if constexpr (std::is_same_v<To, bfloat16>) {
+    return bfloat16(float(x));
+  } else if constexpr (std::is_floating_point_v<To>) {
+    return To(x);
+  } else {
+    using L = std::numeric_limits<To>;
+    const double v = std::nearbyint(double(x));
+    if (!(v > double(L::min()))) return L::min();  // NaN too
+    return v >= double(L::max()) ? L::max() : To(v);
+  }
+}
+
+// Walks the outer dimensions of a strided copy; f(from, to) handles the innermost one.
+template <class F>
+void for_rows(const Strided& g, F f) {
+  const int outer = std::max(g.rank - 1, 0);
+  int64_t rows = 1;
+  for (int d = 0; d < outer; ++d) rows *= g.dims[size_t(d)];
+  const int64_t inner = g.rank ? g.dims[size_t(g.rank - 1)] : 1;
+  if (inner == 0) return;
+  parallel_for(rows, std::max<int64_t>(1, grain / inner), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      int64_t from = g.from_offset, to = g.to_offset, rest = r;
+      for (int d = outer - 1; d >= 0; --d) {
+        const int64_t i = rest % g.dims[size_t(d)];
+        rest /= g.dims[size_t(d)];
+        from += i * g.from_stride[size_t(d)];
+        to += i * g.to_stride[size_t(d)];
+      }
+      f(from, to, inner);
+    }
+  });
+}
+
+}  // namespace
+
+void fill(Out y, float value) {
+  visit(y.dtype, [&]<class T>(T) {
+    const T v = convert<T>(value);
+    T* out = y.as<T>();
+    parallel_for(y.numel, grain, [&](int64_t b, int64_t e) { std::fill(out + b, out + e, v); });
+  });
+}
+
+void copy_strided(const Strided& g, In x, Out y) {
+  const int64_t fs = g.rank ? g.from_stride[size_t(g.rank - 1)] : 1;
+  const int64_t ts = g.rank ? g.to_stride[size_t(g.rank - 1)] : 1;
+  visit(y.dtype, [&]<class T>(T) {
+    for_rows(g, [&](int64_t from, int64_t to, int64_t n) {
+      const T* a = x.as<T>() + from;
+      T* b = y.as<T>() + to;
+      if (g.accumulate) {
+        if constexpr (std::is_same_v<T, float>)
+          for (int64_t i = 0; i < n; ++i) b[i * ts] += a[i * fs];
+      } else if (fs == 1 && ts == 1) {
+        std::memcpy(b, a, size_t(n) * sizeof(T));
+      } else {
+        for (int64_t i = 0; i < n; ++i) b[i * ts] = a[i * fs];
+      }
+    });
+  });
+}
+
+void cast(In x, Out y) {
+  visit(x.dtype, [&]<class From>(From) {
+    visit(y.dtype, [&]<class To>(To) {
+      const From* a = x.as<From>();
+      To* b = y.as<To>();
+      parallel_for(y.numel, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) b[i] = convert<To>(a[i]);
+      });
+    });
+  });
+}
+
+void add_scaled(float scale, In x, Out y) {
+  const float* a = x.f32();
+  float* b = y.f32();
+  parallel_for(y.numel, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) b[i] += scale * a[i];
+  });
+}
+
+void unary(int kind, const void* functor, In x, Out y) {
+  const float* a = x.f32();
+  float* b = y.f32();
+  visit_unary(kind, functor, [&](auto f) {
+    parallel_for(y.numel, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) b[i] = f(a[i]);
+    });
+  });
+}
+
+void unary_grad(int kind, const void* functor, In x, In dy, Out dx) {
+  const float *a = x.f32(), *d = dy.f32();
+  float* b = dx.f32();
+  visit_unary(kind, functor, [&](auto f) {
+    parallel_for(dx.numel, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) b[i] = d[i] * f.slope(a[i]);
+    });
+  });
+}
+
+void binary(int kind, const Broadcast& g, In a, In b, Out y) {
+  const float *p = a.f32(), *q = b.f32();
+  float* out = y.f32();
+  const int outer = std::max(g.rank - 1, 0);
+  const int64_t inner = g.rank ? g.dims[size_t(g.rank - 1)] : 1;
+  const int64_t sa = g.rank ? g.a_stride[size_t(g.rank - 1)] : 0;
+  const int64_t sb = g.rank ? g.b_stride[size_t(g.rank - 1)] : 0;
+  if (y.numel == 0) return;
+  visit_binary(kind, [&](auto f) {
+    parallel_for(y.numel / inner, std::max<int64_t>(1, grain / inner), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        int64_t ia = 0, ib = 0, rest = r;
+        for (int d = outer - 1; d >= 0; --d) {
+          const int64_t i = rest % g.dims[size_t(d)];
+          rest /= g.dims[size_t(d)];
+          ia += i * g.a_stride[size_t(d)];
+          ib += i * g.b_stride[size_t(d)];
+        }
+        const float *x1 = p + ia, *x2 = q + ib;
+        float* o = out + r * inner;
+        if (sa == 1 && sb == 1)
+          for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i], x2[i]);
+        else
+          for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i * sa], x2[i * sb]);
+      }
+    });
+  });
+}
+
+}  // namespace espalier::cpu

@@ -1,0 +1,117 @@
+// The geometry of the heavy operations: plain structs that serve as an op's attributes, a kernel's argument,
+// a primitive cache's key and the FLOPs count. All sizes are logical (N,C,H,W); images are stored N,H,W,C.
+#pragma once
+#include <espalier/core/shape.h>
+
+#include <array>
+#include <compare>
+#include <cstdint>
+
+namespace espalier {
+
+// The size of a sliding window's output along one axis.
+constexpr int64_t window_count(int64_t size, int64_t kernel, int64_t stride, int64_t pad,
+                               int64_t dilation = 1) {
+  return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
+}
+
+// x [n,c,h,w], weight [o,c/groups,kh,kw] (stored o,kh,kw,c/groups), bias [o] -> y [n,o,out_h,out_w].
+struct Conv {
+  int64_t n, c, h, w, o, kh, kw;
+  int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
+  int64_t out_h() const { return window_count(h, kh, stride_h, pad_h, dilation_h); }
+  int64_t out_w() const { return window_count(w, kw, stride_w, pad_w, dilation_w); }
+  auto operator<=>(const Conv&) const = default;
+};
+
+// y [n,out] = x [n,in] · weight [out,in]ᵀ + bias [out]
+struct Affine {
+  int64_t n, in, out;
+  auto operator<=>(const Affine&) const = default;
+};
+
+// y [batch,m,n] = op(a) · op(b): a is [batch,m,k] or, with trans_a, [batch,k,m]; b is [batch,k,n] or [batch,n,k].
+struct Matmul {
+  int64_t batch, m, n, k;
+  bool trans_a = false, trans_b = false;
+  auto operator<=>(const Matmul&) const = default;
+};
+
+// x [n,c,h,w] -> y [n,c,out_h,out_w]. Adaptive pooling takes windows from floor(i·h/out_h) to ceil((i+1)·h/out_h).
+struct Pool {
+  int64_t n, c, h, w, out_h, out_w;
+  int64_t kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
+  bool count_include_pad = true, adaptive = false;
+  auto operator<=>(const Pool&) const = default;
+};
+
+// Batch normalisation over `rows` = n·h·w rows of c channels.
+struct Norm {
+  int64_t rows, c;
+  float eps = 1e-5f, momentum = 0.1f;
+  bool relu = false;  // y = max(0, normalised); the backward pass reads the sign from y
+  auto operator<=>(const Norm&) const = default;
+};
+
+// y over dims[0..rank) in memory order, y contiguous; strides of 0 repeat an operand.
+struct Broadcast {
+  int rank = 0;
+  std::array<int64_t, max_rank> dims{}, a_stride{}, b_stride{};
+};
+
+// y[kept...] = scale · Σ x[kept..., reduced...]: dims[0..kept) are y's memory order, the next `reduced` are summed.
+struct Reduce {
+  int kept = 0, reduced = 0;
+  std::array<int64_t, max_rank> dims{}, strides{};
+};
+
+// to[to_offset + Σ i·to_stride] (+)= from[from_offset + Σ i·from_stride]
+struct Strided {
+  int rank = 0;
+  std::array<int64_t, max_rank> dims{}, from_stride{}, to_stride{};
+  int64_t from_offset = 0, to_offset = 0;
+  bool accumulate = false;
+};
+
+// Softmax over the middle dimension of [outer,n,inner] in memory order.
+struct SoftmaxOver {
+  int64_t outer, n, inner;
+  bool log = false;
+};
+
+// loss = mean over n of -(1-smoothing)·logp[target] - smoothing/c·Σ logp; a target outside 0..c-1 throws.
+struct Nll {
+  int64_t n, c;
+  float smoothing = 0;
+};
+
+// y = keep ? x/(1-p) : 0, keep drawn from (seed, stream, i / share): share 1 is Dropout. With channels > 0 the
+// tensor is [rows,channels] per image of `rows` rows and whole channels are dropped (Dropout2d).
+struct Drop {
+  uint64_t seed = 0, stream = 0;
+  float p = 0.5f;
+  int64_t rows = 0, channels = 0;
+};
+
+// Stochastic gradient descent as PyTorch's: g = grad + weight_decay·w; buf = first ? g : momentum·buf +
+// (1-dampening)·g; w -= lr·(nesterov ? g + momentum·buf : momentum ? buf : g).
+struct SgdStep {
+  float lr, momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false, first = false;
+};
+
+// Adam as PyTorch's; `decoupled` makes it AdamW. step counts from 1.
+struct AdamStep {
+  float lr = 1e-3f, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
+  bool decoupled = false;
+  int64_t step = 1;
+};
+
+// y [m,n] = x [m,k] · (w [n,k] ∘ mask)ᵀ; mask is u8: one per element (tile 0) or per tile x tile block of w,
+// [ceil(n/tile), ceil(k/tile)]; a masked block is never read.
+struct MaskedMatmul {
+  int64_t m, n, k;
+  int tile = 0;
+};
+
+}  // namespace espalier

@@ -1,0 +1,40 @@
+// Graph: a frozen tape - operations in order, leaves with names. One model, read by everything that analyses
+// (coupling, FLOPs), exports (ONNX) or rewrites; it prints itself and it runs.
+#pragma once
+#include <espalier/core/tape.h>
+
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+struct GraphValue {
+  enum Kind { input, leaf, constant, result } kind = result;
+  std::string name;               // leaves: "conv1.weight"; inputs: "input"; else the path, made unique
+  std::string path;               // results: the module that ran the op
+  std::shared_ptr<const Op> op;   // results only
+  std::vector<int> inputs;        // places in Graph::values, -1 for an absent operand; always earlier places
+  Shape shape;
+  DType dtype = DType::f32;
+  Tensor value;                   // leaves and constants
+};
+
+struct ESPALIER_API Graph {
+  std::vector<GraphValue> values;  // in an order in which they can be computed
+  std::vector<int> inputs;
+  int output = -1;
+
+  // Runs the ops in order on other inputs of any fitting shape, freeing each value after its last use.
+  Tensor operator()(std::vector<Tensor> inputs) const;
+  // The input shapes of a result, absent operands as rank 0.
+  std::vector<Shape> input_shapes(const GraphValue& v) const;
+};
+
+// The part of the tape that `output` needs. Leaves are found by their storage among `named`.
+ESPALIER_API Graph freeze(const Tensor& output, const std::vector<Tensor>& inputs,
+                          const std::vector<std::pair<std::string, Tensor>>& named);
+
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const Graph& graph);
+
+}  // namespace espalier

@@ -1,0 +1,9 @@
+// The CUDA column of a build without a CUDA toolkit: it is not there, and column() says so.
+#include <espalier/core/kernels.h>
+
+namespace espalier {
+
+const Column* cuda_column() { return nullptr; }
+int cuda_device_count() { return 0; }
+
+}  // namespace espalier

@@ -1,0 +1,134 @@
+// Elementwise functions: each is a functor with its value and its slope, and one line in a list. The list feeds
+// every column of the kernel table, the op and the module, so that adding a function touches nothing else.
+// Functors may carry up to a few floats; x is the input, slope(x) the derivative there.
+#pragma once
+#include <espalier/core/api.h>
+
+#include <cmath>
+
+namespace espalier {
+
+namespace fn {
+
+struct Relu {
+  ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? x : 0; }
+  ESPALIER_KERNEL float slope(float x) const { return x > 0 ? 1.f : 0.f; }
+};
+
+struct Relu6 {
+  ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? (x < 6 ? x : 6) : 0; }
+  ESPALIER_KERNEL float slope(float x) const { return x > 0 && x < 6 ? 1.f : 0.f; }
+};
+
+struct LeakyRelu {
+  float negative_slope = 0.01f;
+  ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? x : negative_slope * x; }
+  ESPALIER_KERNEL float slope(float x) const { return x > 0 ? 1.f : negative_slope; }
+};
+
+struct Hardtanh {
+  float min_val = -1, max_val = 1;
+  ESPALIER_KERNEL float operator()(float x) const {
+    return x > min_val ? (x < max_val ? x : max_val) : min_val;
+  }
+  ESPALIER_KERNEL float slope(float x) const { return x > min_val && x < max_val ? 1.f : 0.f; }
+};
+
+struct Tanh {
+  ESPALIER_KERNEL float operator()(float x) const { return std::tanh(x); }
+  ESPALIER_KERNEL float slope(float x) const {
+    const float y = std::tanh(x);
+    return 1 - y * y;
+  }
+};
+
+struct Sigmoid {
+  ESPALIER_KERNEL float operator()(float x) const { return 1 / (1 + std::exp(-x)); }
+  ESPALIER_KERNEL float slope(float x) const {
+    const float y = (*this)(x);
+    return y * (1 - y);
+  }
+};
+
+// x·sigmoid(x) (Elfwing et al. 2018, arXiv 1702.03118)
+struct Silu {
+  ESPALIER_KERNEL float operator()(float x) const { return x / (1 + std::exp(-x)); }
+  ESPALIER_KERNEL float slope(float x) const {
+    const float s = 1 / (1 + std::exp(-x));
+    return s * (1 + x * (1 - s));
+  }
+};
+
+// The exact form, x·Φ(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415)
+struct Gelu {
+  ESPALIER_KERNEL float operator()(float x) const {
+    return 0.5f * x * (1 + std::erf(x * 0.70710678118654752f));
+  }
+  ESPALIER_KERNEL float slope(float x) const {
+    return 0.5f * (1 + std::erf(x * 0.70710678118654752f)) +
+           x * 0.39894228040143268f * std::exp(-0.5f * x * x);
+  }
+};
+
+}  // namespace fn
+
+// One line per function: C++ name, functor, module name, ONNX operator, does it keep 0 at 0.
+#define ESPALIER_UNARY(X)                                   \
+  X(relu, Relu, ReLU, "Relu", true)                         \
+  X(relu6, Relu6, ReLU6, "Clip", true)                      \
+  X(leaky_relu, LeakyRelu, LeakyReLU, "LeakyRelu", true)    \
+  X(hardtanh, Hardtanh, Hardtanh, "Clip", true)             \
+  X(tanh, Tanh, Tanh, "Tanh", true)                         \
+  X(sigmoid, Sigmoid, Sigmoid, "Sigmoid", false)            \
+  X(silu, Silu, SiLU, "", true)                             \
+  X(gelu, Gelu, GELU, "", true)
+
+#define ESPALIER_BINARY(X) \
+  X(add, Add, a + b)       \
+  X(sub, Sub, a - b)       \
+  X(mul, Mul, a * b)       \
+  X(div, Div, a / b)
+
+enum class Unary : int {
+#define X(name, Functor, ...) Functor,
+  ESPALIER_UNARY(X)
+#undef X
+};
+
+enum class Binary : int {
+#define X(name, Functor, expression) Functor,
+  ESPALIER_BINARY(X)
+#undef X
+};
+
+namespace fn {
+#define X(name, Functor, expression)                                                     \
+  struct Functor {                                                                       \
+    ESPALIER_KERNEL float operator()(float a, float b) const { return expression; }      \
+  };
+ESPALIER_BINARY(X)
+#undef X
+}  // namespace fn
+
+// Calls f(functor) with the functor that `kind` names and `data` points to.
+template <class F>
+void visit_unary(int kind, const void* data, F&& f) {
+  switch (Unary(kind)) {
+#define X(name, Functor, ...) \
+  case Unary::Functor: return f(*static_cast<const fn::Functor*>(data));
+    ESPALIER_UNARY(X)
+#undef X
+  }
+}
+
+template <class F>
+void visit_binary(int kind, F&& f) {
+  switch (Binary(kind)) {
+#define X(name, Functor, expression) \
+  case Binary::Functor: return f(fn::Functor());
+    ESPALIER_BINARY(X)
+#undef X
+  }
+}
+
+}  // namespace espalier

@@ -1,0 +1,101 @@
+// The thread team: OpenMP in release builds (oneDNN shares it), plain std::thread where OpenMP would blind
+// the thread sanitizer. Both cut a loop into one contiguous range per thread.
+#include <espalier/core/error.h>
+#include <espalier/core/parallel.h>
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#ifdef ESPALIER_OPENMP
+#include <omp.h>
+#endif
+
+namespace espalier {
+
+namespace {
+
+// A container's CPU quota (cgroup v2: "max 100000" or "200000 100000"), rounded up; 0 when there is none.
+int cgroup_quota() {
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 0;
+  return std::max(1, int(std::stod(quota) / period + 0.999));
+}
+
+int usable_cpus() {
+  cpu_set_t set;
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                       : int(std::thread::hardware_concurrency());
+  if (const int quota = cgroup_quota()) n = std::min(n, quota);
+  return std::max(n, 1);
+}
+
+std::atomic<int> threads{0};
+thread_local bool inside = false;
+
+struct Inside {
+  Inside() { inside = true; }
+  ~Inside() { inside = false; }
+};
+
+}  // namespace
+
+int num_threads() {
+  int n = threads.load(std::memory_order_relaxed);
+  if (n == 0) {
+    set_num_threads(usable_cpus());
+    n = threads.load(std::memory_order_relaxed);
+  }
+  return n;
+}
+
+void set_num_threads(int n) {
+  if (n < 1 || n > 1024) fail(ErrorKind::usage, "[threads] expected 1 to 1024, got ", n);
+  threads.store(n, std::memory_order_relaxed);
+#ifdef ESPALIER_OPENMP
+  omp_set_dynamic(0);
+  omp_set_num_threads(n);
+#endif
+}
+
+void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context) {
+  if (n <= 0) return;
+  const int64_t most = (n + std::max<int64_t>(grain, 1) - 1) / std::max<int64_t>(grain, 1);
+  const int team = int(std::min<int64_t>(inside ? 1 : num_threads(), most));
+  if (team == 1) {
+    f(context, 0, n);
+    return;
+  }
+  std::exception_ptr error;
+  std::mutex guard;
+  auto part = [&](int i) {
+    Inside mark;
+    try {
+      f(context, n * i / team, n * (i + 1) / team);
+    } catch (...) {
+      std::lock_guard lock(guard);
+      if (!error) error = std::current_exception();
+    }
+  };
+#ifdef ESPALIER_OPENMP
+#pragma omp parallel for num_threads(team) schedule(static, 1)
+  for (int i = 0; i < team; ++i) part(i);
+#else
+  std::vector<std::thread> others;
+  for (int i = 1; i < team; ++i) others.emplace_back(part, i);
+  part(0);
+  for (auto& t : others) t.join();
+#endif
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace espalier

@@ -1,0 +1,30 @@
+// parallel_for: the only way in which the library uses more than one thread.
+// What a loop computes must not depend on how it was cut: each index writes its own place, and sums run over
+// chunks whose number is fixed by the problem. Then 1 and 8 threads give the same bits.
+#pragma once
+#include <espalier/core/api.h>
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace espalier {
+
+ESPALIER_API int num_threads();           // default: the CPUs that affinity and cgroup leave to us
+ESPALIER_API void set_num_threads(int n); // n >= 1; throws usage
+
+using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
+ESPALIER_API void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context);
+
+// Calls f(begin, end) on disjoint ranges that cover 0..n, each at least `grain` long where n allows it.
+// Nested calls run on the calling thread. An exception of f is rethrown on the caller.
+template <class F>
+void parallel_for(int64_t n, int64_t grain, F&& f) {
+  using Body = std::remove_reference_t<F>;
+  parallel_for_raw(
+      n, grain,
+      [](void* c, int64_t begin, int64_t end) { (*static_cast<Body*>(c))(begin, end); },
+      const_cast<std::remove_const_t<Body>*>(std::addressof(f)));
+}
+
+}  // namespace espalier

@@ -1,0 +1,37 @@
+// PyTorch's .pth files, read and written without running any code: a zip of stored entries that holds a pickle and
+// the tensors' bytes. torch.load(weights_only=True) reads what save() writes; load() reads state dicts and
+// checkpoints that torch.save wrote (zip format, the default since PyTorch 1.6).
+#pragma once
+#include <espalier/core/tensor.h>
+
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace espalier::pth {
+
+struct Value;
+using List = std::vector<Value>;
+using Dict = std::vector<std::pair<std::string, Value>>;  // keeps its order; integer keys are kept as text
+
+struct ESPALIER_API Value : std::variant<std::monostate, bool, int64_t, double, std::string, Tensor, List, Dict> {
+  using variant::variant;
+  // The entry of a dict, or null; throws unless this is a dict.
+  const Value* find(const std::string& key) const;
+};
+
+// `note` is a text that travels in the file beside the pickle, where PyTorch does not look (entry "espalier.json").
+// Written beside the target and renamed over it: the target is either the old file or the whole new one.
+ESPALIER_API void save(const std::string& path, const Value& value, const std::string& note = "");
+// Throws ErrorKind::data, naming the file and what is wrong with it.
+ESPALIER_API Value load(const std::string& path, std::string* note = nullptr);
+// The same from bytes; `name` stands for the file in errors.
+ESPALIER_API Value parse(const void* data, size_t size, const std::string& name, std::string* note = nullptr);
+
+// A state dict: every entry of the dict must be a tensor; throws ErrorKind::data otherwise.
+using StateDict = std::vector<std::pair<std::string, Tensor>>;
+ESPALIER_API StateDict state_dict(const Value& value, const std::string& name);
+ESPALIER_API Value from_state_dict(const StateDict& dict);
+
+}  // namespace espalier::pth

@@ -1,0 +1,68 @@
+// Shape: the sizes of a tensor's dimensions, outermost first, in logical order (images are N,C,H,W).
+// Memory order differs for rank 4 only, which is channels-last (N,H,W,C): strides() says so, nobody else.
+#pragma once
+#include <espalier/core/error.h>
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <ostream>
+#include <span>
+
+namespace espalier {
+
+constexpr int max_rank = 6;
+
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> dims) : Shape(std::span(dims.begin(), dims.size())) {}
+  explicit Shape(std::span<const int64_t> dims) {
+    if (dims.size() > size_t(max_rank))
+      fail(ErrorKind::other, "[shape] rank ", dims.size(), " is above the limit of ", max_rank);
+    for (int64_t d : dims) push_back(d);
+  }
+
+  int rank() const { return rank_; }
+  int64_t operator[](int i) const { return dims_[size_t(i < 0 ? i + rank_ : i)]; }
+  int64_t& operator[](int i) { return dims_[size_t(i < 0 ? i + rank_ : i)]; }
+  void push_back(int64_t d) {
+    if (rank_ == max_rank) fail(ErrorKind::other, "[shape] rank above the limit of ", max_rank);
+    if (d < 0) fail(ErrorKind::other, "[shape] negative size ", d);
+    dims_[size_t(rank_++)] = d;
+  }
+  const int64_t* begin() const { return dims_.data(); }
+  const int64_t* end() const { return dims_.data() + rank_; }
+  int64_t numel() const {
+    int64_t n = 1;
+    for (int64_t d : *this) n *= d;
+    return n;
+  }
+  bool operator==(const Shape& o) const {
+    return rank_ == o.rank_ && std::equal(begin(), end(), o.begin());
+  }
+
+ private:
+  std::array<int64_t, max_rank> dims_{};
+  int rank_ = 0;
+};
+
+// Memory steps between neighbours of each logical dimension, in elements; rank 4 is stored N,H,W,C.
+inline std::array<int64_t, max_rank> strides(const Shape& s) {
+  std::array<int64_t, max_rank> step{};
+  if (s.rank() == 4) return {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]};
+  int64_t n = 1;
+  for (int i = s.rank() - 1; i >= 0; --i) {
+    step[size_t(i)] = n;
+    n *= s[i];
+  }
+  return step;
+}
+
+inline std::ostream& operator<<(std::ostream& out, const Shape& s) {
+  out << '[';
+  for (int i = 0; i < s.rank(); ++i) out << (i ? "," : "") << s[i];
+  return out << ']';
+}
+
+}  // namespace espalier

@@ -1,0 +1,168 @@
+// Making, moving, converting and printing tensors. Arithmetic is in ops/, gradients are in tape.cpp.
+#include <espalier/core/kernels.h>
+#include <espalier/core/tape.h>
+#include <espalier/core/tensor.h>
+
+#include <cstring>
+
+namespace espalier {
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  Tensor t;
+  t.shape_ = shape;
+  t.dtype_ = dtype;
+  t.storage_ = std::make_shared<Storage>(size_t(shape.numel()) * size_of(dtype), device);
+  return t;
+}
+
+Tensor Tensor::full(const Shape& shape, float value, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  run::fill(device, t.out(), value);
+  return t;
+}
+
+template <class T>
+Tensor Tensor::from(std::span<const T> values, const Shape& shape) {
+  if (int64_t(values.size()) != shape.numel())
+    fail(ErrorKind::other, "[tensor] ", values.size(), " values for shape ", shape);
+  Tensor t = empty(shape, dtype_of<T>);
+  to_memory_order(values.data(), t.mutable_data<T>(), shape, sizeof(T));
+  return t;
+}
+
+template <class T>
+std::vector<T> Tensor::to_vector() const {
+  if (!defined()) return {};
+  if (dtype_ != dtype_of<T>) return to(dtype_of<T>).template to_vector<T>();
+  const Tensor here = device().kind == Device::cuda ? to(Device{}) : *this;
+  std::vector<T> values(static_cast<size_t>(numel()));
+  to_logical_order(here.data<T>(), values.data(), shape_, sizeof(T));
+  return values;
+}
+
+#define X(T)                                                                   \
+  template ESPALIER_API Tensor Tensor::from<T>(std::span<const T>, const Shape&); \
+  template ESPALIER_API std::vector<T> Tensor::to_vector<T>() const;
+X(float) X(bfloat16) X(int64_t) X(int32_t) X(int8_t) X(uint8_t)
+#undef X
+
+In Tensor::in() const {
+  if (!storage_) return {};
+  return {storage_->data(), dtype_, numel(), storage_->id(), storage_->version()};
+}
+
+Out Tensor::out() {
+  if (!storage_) return {};
+  storage_->written();
+  return {storage_->data(), dtype_, numel()};
+}
+
+const void* Tensor::host(DType expected) const {
+  if (!storage_) fail(ErrorKind::other, "[tensor] the values of an undefined tensor were asked for");
+  if (dtype_ != expected)
+    fail(ErrorKind::other, "[tensor] holds ", dtype_, ", asked for as ", expected);
+  if (device().kind == Device::cuda)
+    fail(ErrorKind::other, "[tensor] lives on ", device(), "; copy it to the cpu first");
+  return storage_->data();
+}
+
+void* Tensor::host(DType expected) {
+  return const_cast<void*>(static_cast<const Tensor&>(*this).host(expected));
+}
+
+double Tensor::item() const {
+  if (numel() != 1) fail(ErrorKind::other, "[item] expected one element, got shape ", shape_);
+  if (dtype_ == DType::s64) return double(to(Device{}).data<int64_t>()[0]);
+  return double(to_vector<float>()[0]);
+}
+
+Tensor Tensor::to(Device target) const {
+  if (!storage_ || device() == target) return *this;
+  Tensor t = empty(shape_, dtype_, target);
+  t.copy_from(*this);
+  return t;
+}
+
+Tensor Tensor::to(DType target) const {
+  if (!storage_ || dtype_ == target) return *this;
+  Tensor t = empty(shape_, target, device());
+  run::cast(device(), in(), t.out());
+  return t;
+}
+
+Tensor Tensor::clone() const {
+  if (!storage_) return {};
+  Tensor t = empty(shape_, dtype_, device());
+  t.copy_from(*this);
+  return t;
+}
+
+Tensor Tensor::detach() const {
+  Tensor t = *this;
+  t.node_ = nullptr;
+  return t;
+}
+
+void Tensor::copy_from(const Tensor& source) {
+  if (shape_ != source.shape_ || dtype_ != source.dtype_)
+    fail(ErrorKind::other, "[copy] from ", source.dtype_, source.shape_, " to ", dtype_, shape_);
+  const Device d = device(), s = source.device();
+  const auto& memory = column(d.kind == Device::cuda ? d : s).memory;
+  memory.copy(out().data, source.in().data, bytes());
+}
+
+Tensor Tensor::view_as(const Shape& shape) const {
+  if (shape.numel() != numel())
+    fail(ErrorKind::other, "[view] of ", shape_, " as ", shape, ": the sizes differ");
+  Tensor t = detach();
+  t.shape_ = shape;
+  return t;
+}
+
+namespace {
+
+// Walks a rank-4 tensor in logical order, calling f(logical, memory) with byte offsets.
+template <class F>
+void walk(const Shape& s, size_t element, F f) {
+  const auto step = strides(s);
+  size_t logical = 0;
+  for (int64_t n = 0; n < s[0]; ++n)
+    for (int64_t c = 0; c < s[1]; ++c)
+      for (int64_t h = 0; h < s[2]; ++h)
+        for (int64_t w = 0; w < s[3]; ++w, logical += element)
+          f(logical, size_t(n * step[0] + c * step[1] + h * step[2] + w * step[3]) * element);
+}
+
+}  // namespace
+
+void to_memory_order(const void* logical, void* memory, const Shape& s, size_t element) {
+  const auto* from = static_cast<const char*>(logical);
+  auto* to = static_cast<char*>(memory);
+  const size_t bytes = size_t(s.numel()) * element;
+  if (bytes == 0) return;
+  if (s.rank() != 4)
+    std::memcpy(to, from, bytes);
+  else
+    walk(s, element, [&](size_t l, size_t m) { std::memcpy(to + m, from + l, element); });
+}
+
+void to_logical_order(const void* memory, void* logical, const Shape& s, size_t element) {
+  const auto* from = static_cast<const char*>(memory);
+  auto* to = static_cast<char*>(logical);
+  const size_t bytes = size_t(s.numel()) * element;
+  if (bytes == 0) return;
+  if (s.rank() != 4)
+    std::memcpy(to, from, bytes);
+  else
+    walk(s, element, [&](size_t l, size_t m) { std::memcpy(to + l, from + m, element); });
+}
+
+std::ostream& operator<<(std::ostream& out, const Tensor& t) {
+  if (!t.defined()) return out << "(undefined)";
+  out << t.dtype() << t.shape() << " on " << t.device() << " {";
+  const auto values = t.to_vector<float>();
+  for (size_t i = 0; i < values.size() && i < 8; ++i) out << (i ? ", " : "") << values[i];
+  return out << (values.size() > 8 ? ", ...}" : "}");
+}
+
+}  // namespace espalier

@@ -1,0 +1,94 @@
+// Tensor: a handle on numbers - shape, type, storage - and, while gradients or tracing are on, on the tape
+// entry that made it. Copies share storage. Always contiguous; no layout flag and no general strides.
+// Logical order of images and convolution weights is N,C,H,W, memory order of every rank-4 tensor is N,H,W,C:
+// data() walks memory, to_vector() and from() speak the logical order.
+#pragma once
+#include <espalier/core/dtype.h>
+#include <espalier/core/shape.h>
+#include <espalier/core/storage.h>
+#include <espalier/core/view.h>
+
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace espalier {
+
+struct Node;
+
+class ESPALIER_API Tensor {
+ public:
+  Tensor() = default;  // undefined: stands for an absent operand
+  static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = {});
+  static Tensor full(const Shape& shape, float value, DType dtype = DType::f32, Device device = {});
+  static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = {}) {
+    return full(shape, 0, dtype, device);
+  }
+  static Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = {}) {
+    return full(shape, 1, dtype, device);
+  }
+  // Values in logical order, row-major; throws unless there are shape.numel() of them.
+  template <class T> static Tensor from(std::span<const T> values, const Shape& shape);
+  template <class T> static Tensor from(const std::vector<T>& values, const Shape& shape) {
+    return from(std::span<const T>(values), shape);
+  }
+
+  bool defined() const { return storage_ != nullptr; }
+  explicit operator bool() const { return defined(); }
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank(); }
+  int64_t dim(int i) const { return shape_[i]; }
+  int64_t numel() const { return shape_.numel(); }
+  size_t bytes() const { return size_t(numel()) * size_of(dtype_); }
+  DType dtype() const { return dtype_; }
+  Device device() const { return storage_ ? storage_->device() : Device{}; }
+
+  // Host memory, in memory order; throws for a CUDA tensor or another T. mutable_data counts as a write.
+  template <class T = float> const T* data() const { return static_cast<const T*>(host(dtype_of<T>)); }
+  template <class T = float> T* mutable_data() {
+    storage_->written();
+    return static_cast<T*>(host(dtype_of<T>));
+  }
+  In in() const;   // what kernels read; an undefined tensor gives an empty In
+  Out out();       // what kernels write; counts as a write
+  operator In() const { return in(); }
+
+  template <class T = float> std::vector<T> to_vector() const;  // logical order, from any device
+  double item() const;                                          // the value of a one-element tensor
+
+  Tensor to(Device device) const;  // itself where it is there already; no gradient flows
+  Tensor to(DType dtype) const;    // converted with rounding to nearest; no gradient flows
+  Tensor clone() const;            // same values, own storage, no tape
+  Tensor detach() const;           // same storage, no tape
+  void copy_from(const Tensor& source);  // overwrites the values; same shape and type, any device
+  Tensor view_as(const Shape& shape) const;  // same bytes under another shape, no tape: memory order is kept
+
+  const std::shared_ptr<Storage>& storage() const { return storage_; }
+  bool same_memory(const Tensor& o) const { return storage_ == o.storage_ && shape_ == o.shape_; }
+
+  // Gradients. A leaf that requires them collects grad() during backward().
+  bool requires_grad() const;
+  Tensor& set_requires_grad(bool on = true);  // makes this tensor a leaf of the tape
+  Tensor grad() const;                        // undefined until backward() reached this leaf
+  void set_grad(Tensor grad);
+  const std::shared_ptr<Node>& node() const { return node_; }
+  void set_node(std::shared_ptr<Node> node) { node_ = std::move(node); }
+
+ private:
+  const void* host(DType expected) const;
+  void* host(DType expected);
+
+  Shape shape_;
+  DType dtype_ = DType::f32;
+  std::shared_ptr<Storage> storage_;
+  std::shared_ptr<Node> node_;
+};
+
+// Copies between logical row-major order and memory order (they differ for rank 4 only), on the host.
+ESPALIER_API void to_memory_order(const void* logical, void* memory, const Shape& shape, size_t element);
+ESPALIER_API void to_logical_order(const void* memory, void* logical, const Shape& shape, size_t element);
+
+// Prints shape, type, device and the first values.
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const Tensor& t);
+
+}  // namespace espalier

@@ -1,0 +1,74 @@
+// Module: a piece of a network that owns parameters and other modules, and says their names once, in members().
+// Those names are the state dict's keys, the config list's op_names, the graph's paths, the masks' keys and the
+// places that errors name. A module is not copied; what it owns lives as long as it does.
+#pragma once
+#include <espalier/nn/parameter.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace espalier {
+
+class Module;
+
+// Visits what a module owns: m("weight", weight); m("conv1", conv1). Absent members (no bias) are passed over.
+class ESPALIER_API Members {
+ public:
+  virtual ~Members() = default;
+  virtual void operator()(const std::string& name, Module& child) = 0;
+  virtual void operator()(const std::string& name, Parameter& parameter) = 0;
+  virtual void operator()(const std::string& name, Tensor& buffer) = 0;  // state without a gradient
+};
+
+class ESPALIER_API Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // Input port, forward, output port, under this module's name.
+  Tensor operator()(const Tensor& x);
+
+  virtual std::string_view type() const = 0;  // "Conv2d": what op_types selects
+  virtual void members(Members&) {}
+  // "Conv2d(3, 64, kernel=3)" in a printed tree; default: the type.
+  virtual std::string describe() const { return std::string(type()); }
+
+  const std::string& path() const { return path_; }  // "layer2.0.conv1"; "" at the root
+  bool training() const { return training_; }
+  Module& train(bool on = true);  // this module and all below
+  Module& eval() { return train(false); }
+
+  Port input, output;
+
+ protected:
+  virtual Tensor forward(const Tensor& x) = 0;
+
+ private:
+  friend ESPALIER_API void name_modules(Module& root);
+  std::string path_;
+  bool training_ = true, named_ = false;
+};
+
+// Gives every module below root its dotted path. Runs by itself at the first call of a root; call it again after
+// changing what a module owns.
+ESPALIER_API void name_modules(Module& root);
+
+template <class T> using Named = std::vector<std::pair<std::string, T*>>;
+// In members() order, parents before children, dotted names. The root itself is not listed.
+ESPALIER_API Named<Module> named_modules(Module& root);
+ESPALIER_API Named<Parameter> named_parameters(Module& root);
+ESPALIER_API Named<Tensor> named_buffers(Module& root);
+
+// Moves parameters, gradients, optimiser state, buffers and port tensors.
+ESPALIER_API void to(Module& root, Device device);
+
+// The tree of modules with their descriptions and parameter counts.
+ESPALIER_API std::ostream& operator<<(std::ostream& out, Module& root);
+
+}  // namespace espalier

@@ -1,0 +1,61 @@
+// Parameter: a value that learns, the state its optimiser keeps for it, and the port through which layers see it.
+// Port: the transforms (masks, fake quantizers, observers) that a tensor passes through on its way. A layer calls
+// weight() and gets the transformed value as an ordinary taped tensor; the raw value keeps learning underneath.
+#pragma once
+#include <espalier/core/tensor.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+// Called with a tensor that belongs to a parameter and the dimension-for-dimension meaning it shares with it.
+using TensorVisitor = std::function<void(const std::string& name, Tensor& t)>;
+
+class ESPALIER_API Transform {
+ public:
+  virtual ~Transform() = default;
+  virtual std::string_view name() const = 0;          // "mask": names its tensors "weight_mask"
+  virtual Tensor operator()(const Tensor& x) = 0;     // taped
+  virtual void tensors(const TensorVisitor&) {}       // what it holds, to move, shrink and name
+};
+
+struct ESPALIER_API Port {
+  std::vector<std::shared_ptr<Transform>> chain;
+  Tensor operator()(Tensor x) const {
+    for (const auto& t : chain) x = (*t)(x);
+    return x;
+  }
+  bool empty() const { return chain.empty(); }
+};
+
+class ESPALIER_API Parameter {
+ public:
+  Parameter() = default;  // absent, as a bias that a layer does without
+  explicit Parameter(Tensor initial) { set(std::move(initial)); }
+  Parameter(const Parameter&) = delete;
+  Parameter& operator=(const Parameter&) = delete;
+
+  bool defined() const { return value_.defined(); }
+  const Tensor& value() const { return value_; }  // raw
+  Tensor& value() { return value_; }
+  Tensor operator()() const { return value_.defined() ? port(value_) : Tensor{}; }  // as layers see it
+  // Replaces the value (another shape allowed); the gradient is dropped, optimiser state is kept.
+  void set(Tensor value) {
+    value_ = value.detach();
+    value_.set_requires_grad(true);
+  }
+  Tensor grad() const { return value_.grad(); }
+  void zero_grad() { if (value_.defined()) value_.set_grad({}); }
+
+  Port port;
+  std::map<std::string, Tensor> state;  // the optimiser's tensors, shaped like the value
+
+ private:
+  Tensor value_;
+};
+
+}  // namespace espalier

@@ -1,0 +1,3 @@
+// The entry point that all test executables share.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
