@@ -3,6 +3,7 @@
 #include <espalier/nn/module.h>
 
 #include <ostream>
+#include <unordered_set>
 
 namespace espalier {
 
@@ -12,14 +13,19 @@ std::string join(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
 }
 
-// One walk for all questions: calls the functions that are set, parents before children.
+// One walk for all questions: calls the functions that are set, parents before children. What is owned twice (tied
+// weights, a module used in two places) is met once, under its first name, unless `repeats` is set.
 struct Walk : Members {
   std::function<void(const std::string&, Module&)> on_module;
   std::function<void(const std::string&, Parameter&)> on_parameter;
   std::function<void(const std::string&, Tensor&)> on_buffer;
   std::string prefix;
+  bool repeats = false;
+  std::unordered_set<const void*> seen;
 
+  bool skip(const void* member) { return !seen.insert(member).second && !repeats; }
   void operator()(const std::string& name, Module& child) override {
+    if (skip(&child)) return;
     const std::string outer = prefix;
     prefix = join(outer, name);
     if (on_module) on_module(prefix, child);
@@ -27,10 +33,10 @@ struct Walk : Members {
     prefix = outer;
   }
   void operator()(const std::string& name, Parameter& p) override {
-    if (on_parameter && p.defined()) on_parameter(join(prefix, name), p);
+    if (on_parameter && p.defined() && !skip(&p)) on_parameter(join(prefix, name), p);
   }
   void operator()(const std::string& name, Tensor& t) override {
-    if (on_buffer && t.defined()) on_buffer(join(prefix, name), t);
+    if (on_buffer && t.defined() && !skip(&t)) on_buffer(join(prefix, name), t);
   }
 };
 
@@ -80,6 +86,16 @@ Named<Parameter> named_parameters(Module& root) {
 Named<Tensor> named_buffers(Module& root) {
   Named<Tensor> all;
   Walk walk;
+  walk.on_buffer = [&](const std::string& name, Tensor& t) { all.push_back({name, &t}); };
+  root.members(walk);
+  return all;
+}
+
+Named<Tensor> named_values(Module& root) {
+  Named<Tensor> all;
+  Walk walk;
+  walk.repeats = true;
+  walk.on_parameter = [&](const std::string& name, Parameter& p) { all.push_back({name, &p.value()}); };
   walk.on_buffer = [&](const std::string& name, Tensor& t) { all.push_back({name, &t}); };
   root.members(walk);
   return all;

@@ -43,6 +43,7 @@ class ESPALIER_API Module {
   bool training() const { return training_; }
   Module& train(bool on = true);  // this module and all below
   Module& eval() { return train(false); }
+  void set_training(bool on) { training_ = on; }  // this module alone
 
   Port input, output;
 
@@ -60,10 +61,13 @@ class ESPALIER_API Module {
 ESPALIER_API void name_modules(Module& root);
 
 template <class T> using Named = std::vector<std::pair<std::string, T*>>;
-// In members() order, parents before children, dotted names. The root itself is not listed.
+// In members() order, parents before children, dotted names. The root itself is not listed; what is owned twice is
+// listed once, under its first name.
 ESPALIER_API Named<Module> named_modules(Module& root);
 ESPALIER_API Named<Parameter> named_parameters(Module& root);
 ESPALIER_API Named<Tensor> named_buffers(Module& root);
+// Parameters' raw values and buffers together, under every name they have: the state dict's entries.
+ESPALIER_API Named<Tensor> named_values(Module& root);
 
 // Moves parameters, gradients, optimiser state, buffers and port tensors.
 ESPALIER_API void to(Module& root, Device device);

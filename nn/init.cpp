@@ -1,0 +1,63 @@
+// Filling by counter: element i of draw d is a function of (seed, d, i), so threads only share the work.
+#include <espalier/core/kernels.h>
+#include <espalier/core/parallel.h>
+#include <espalier/core/random.h>
+#include <espalier/nn/init.h>
+
+namespace espalier {
+
+namespace {
+
+thread_local RandomState state;
+thread_local bool skip = false;
+
+// Writes value(stream, i) at memory place i, through a host copy where the tensor is elsewhere.
+template <class F>
+void fill_random(Tensor& t, F value) {
+  if (skip) return constant_(t, 0);
+  const uint64_t seed = state.seed, stream = next_stream("init");
+  Tensor host = t.device().kind == Device::cpu ? t : Tensor::empty(t.shape());
+  float* data = host.mutable_data();
+  parallel_for(t.numel(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) data[i] = float(value(seed, stream, uint64_t(i)));
+  });
+  if (!host.same_memory(t)) t.copy_from(host);
+}
+
+}  // namespace
+
+RandomState& random_state() { return state; }
+void manual_seed(uint64_t seed) { state = {seed, 0}; }
+uint64_t next_stream(const char* purpose) { return stream_of(purpose, state.draws++); }
+
+SkipInit::SkipInit() : before_(skip) { skip = true; }
+SkipInit::~SkipInit() { skip = before_; }
+
+void constant_(Tensor& t, float value) { run::fill(t.device(), t.out(), value); }
+
+void uniform_(Tensor& t, double low, double high) {
+  fill_random(t, [=](uint64_t seed, uint64_t stream, uint64_t i) {
+    return low + (high - low) * double(random_uniform(seed, stream, i));
+  });
+}
+
+void normal_(Tensor& t, double mean, double deviation) {
+  fill_random(t, [=](uint64_t seed, uint64_t stream, uint64_t i) {
+    return mean + deviation * random_normal(seed, stream, i);
+  });
+}
+
+int64_t fan_in(const Tensor& weight) {
+  if (weight.rank() < 2)
+    fail(ErrorKind::other, "[init] fan-in of shape ", weight.shape(), ", expected rank 2 or more");
+  int64_t n = 1;
+  for (int i = 1; i < weight.rank(); ++i) n *= weight.dim(i);
+  return n;
+}
+
+void kaiming_uniform_(Tensor& t, double a) {
+  const double bound = std::sqrt(6 / ((1 + a * a) * double(fan_in(t))));
+  uniform_(t, -bound, bound);
+}
+
+}  // namespace espalier

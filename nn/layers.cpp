@@ -1,0 +1,140 @@
+// What layers do beside calling their function: first values, names, and the training mode's state.
+#include <espalier/nn/activations.h>
+#include <espalier/nn/init.h>
+#include <espalier/nn/layers.h>
+
+#include <cmath>
+
+namespace espalier {
+
+namespace {
+
+// PyTorch's reset_parameters for convolutions and linear layers.
+void first_values(Parameter& weight, Parameter& bias, const Shape& shape, bool with_bias) {
+  Tensor w = Tensor::empty(shape);
+  kaiming_uniform_(w, std::sqrt(5.));
+  weight.set(w);
+  if (!with_bias) return;
+  Tensor b = Tensor::empty({shape[0]});
+  const double bound = 1 / std::sqrt(double(fan_in(w)));
+  uniform_(b, -bound, bound);
+  bias.set(b);
+}
+
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+std::string text(Pair p) { return p.h == p.w ? text(p.h) : text(p.h, 'x', p.w); }
+
+}  // namespace
+
+Conv2d::Conv2d(int64_t in, int64_t out, Conv2dOptions o) : window{o.stride, o.padding, o.dilation} {
+  if (in < 1 || out < 1 || o.groups < 1 || in % o.groups || out % o.groups || o.kernel.h < 1 || o.kernel.w < 1)
+    fail(ErrorKind::usage, "[Conv2d] ", in, " -> ", out, " channels in ", o.groups, " group(s), kernel ",
+         text(o.kernel), "; expected positive numbers and channels that divide by the groups");
+  first_values(weight, bias, {out, in / o.groups, o.kernel.h, o.kernel.w}, o.bias);
+}
+
+void Conv2d::members(Members& m) {
+  m("weight", weight);
+  m("bias", bias);
+}
+
+std::string Conv2d::describe() const {
+  return text("Conv2d(weight=", weight.value().shape(), ", stride=", text(window.stride), ", padding=",
+              text(window.padding), window.dilation == Pair(1) ? "" : ", dilation=" + text(window.dilation),
+              bias.defined() ? "" : ", bias=false", ")");
+}
+
+Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight(), bias(), window); }
+
+Linear::Linear(int64_t in, int64_t out, LinearOptions o) {
+  if (in < 1 || out < 1)
+    fail(ErrorKind::usage, "[Linear] ", in, " -> ", out, " features, expected positive numbers");
+  first_values(weight, bias, {out, in}, o.bias);
+}
+
+void Linear::members(Members& m) {
+  m("weight", weight);
+  m("bias", bias);
+}
+
+std::string Linear::describe() const {
+  return text("Linear(weight=", weight.value().shape(), bias.defined() ? "" : ", bias=false", ")");
+}
+
+Tensor Linear::forward(const Tensor& x) { return linear(x, weight(), bias()); }
+
+BatchNorm::BatchNorm(int64_t channels, NormOptions o)
+    : weight(Tensor::ones({channels})), bias(Tensor::zeros({channels})),
+      running_mean(Tensor::zeros({channels})), running_var(Tensor::ones({channels})),
+      num_batches_tracked(Tensor::zeros({}, DType::s64)), options(o) {}
+
+void BatchNorm::members(Members& m) {
+  m("weight", weight);
+  m("bias", bias);
+  m("running_mean", running_mean);
+  m("running_var", running_var);
+  m("num_batches_tracked", num_batches_tracked);
+}
+
+std::string BatchNorm::describe() const { return text(type(), "(", weight.value().dim(0), ")"); }
+
+Tensor BatchNorm::normalise(const Tensor& x, bool relu) {
+  if (x.rank() != rank())
+    fail(ErrorKind::other, "[", type(), "] input has shape ", x.shape(), ", expected rank ", rank());
+  if (training()) {
+    const Device device = num_batches_tracked.device();
+    Tensor count = num_batches_tracked.to(Device{});
+    ++*count.mutable_data<int64_t>();
+    num_batches_tracked = count.to(device);
+  }
+  return batch_norm(x, weight(), bias(), running_mean, running_var,
+                    {.training = training(), .momentum = options.momentum, .eps = options.eps, .relu = relu});
+}
+
+Tensor BatchNorm::with_relu(const Tensor& x) {
+  Scope scope(path());
+  return normalise(input(x), true);
+}
+
+Tensor norm_relu(BatchNorm& bn, const Tensor& x) {
+  return bn.output.empty() ? bn.with_relu(x) : relu(bn(x));
+}
+
+Dropout::Dropout(float p_, bool channels) : p(p_), channels_(channels) {
+  if (!(p >= 0 && p <= 1)) fail(ErrorKind::usage, "[Dropout] probability ", p, ", expected 0 to 1");
+}
+
+std::string Dropout::describe() const { return text(type(), "(p=", p, ")"); }
+
+Tensor Dropout::forward(const Tensor& x) {
+  if (!training() || p == 0) return x;
+  return dropout(x, {.p = p, .seed = random_state().seed, .stream = next_stream("dropout"), .channels = channels_});
+}
+
+void Sequential::members(Members& m) {
+  for (size_t i = 0; i < children_.size(); ++i) m(std::to_string(i), *children_[i]);
+}
+
+Tensor Sequential::forward(const Tensor& x) {
+  Tensor y = x;
+  for (size_t i = 0; i < children_.size(); ++i) {
+    Module& child = *children_[i];
+    auto* bn = dynamic_cast<BatchNorm*>(&child);
+    auto* next = i + 1 < children_.size() ? dynamic_cast<ReLU*>(children_[i + 1].get()) : nullptr;
+    if (bn && next && bn->output.empty() && next->input.empty() && next->output.empty()) {
+      y = bn->with_relu(y);
+      ++i;
+    } else {
+      y = child(y);
+    }
+  }
+  return y;
+}
+
+}  // namespace espalier

@@ -1,0 +1,184 @@
+// The layers that own parameters or options, under PyTorch's names. A layer keeps no sizes: its tensors know them,
+// and so a shrunk weight makes a shrunk layer. What a layer computes is said by the function of core/ops it calls.
+#pragma once
+#include <espalier/core/ops/ops.h>
+#include <espalier/nn/module.h>
+
+namespace espalier {
+
+struct Conv2dOptions {
+  Pair kernel = 1, stride = 1, padding = 0, dilation = 1;
+  int64_t groups = 1;  // input and output channels must be multiples of it
+  bool bias = true;
+};
+
+// x [N,in,H,W] -> [N,out,OH,OW]. weight [out,in/groups,KH,KW] and bias [out] start uniform in ±1/sqrt(fan_in).
+class ESPALIER_API Conv2d : public Module {
+ public:
+  Conv2d(int64_t in, int64_t out, Conv2dOptions options);
+  std::string_view type() const override { return "Conv2d"; }
+  void members(Members& m) override;
+  std::string describe() const override;
+
+  Parameter weight, bias;
+  Window window;
+
+ protected:
+  Tensor forward(const Tensor& x) override;
+};
+
+struct LinearOptions {
+  bool bias = true;
+};
+
+// x [N,in] -> [N,out]. weight [out,in] and bias [out] start uniform in ±1/sqrt(in).
+class ESPALIER_API Linear : public Module {
+ public:
+  Linear(int64_t in, int64_t out, LinearOptions options = {});
+  std::string_view type() const override { return "Linear"; }
+  void members(Members& m) override;
+  std::string describe() const override;
+
+  Parameter weight, bias;
+
+ protected:
+  Tensor forward(const Tensor& x) override;
+};
+
+struct NormOptions {
+  float eps = 1e-5f, momentum = 0.1f;
+};
+
+// Normalises each of `channels` over the batch (and the image), then scales and shifts; in eval mode by the running
+// statistics. weight 1, bias 0, running_mean 0, running_var 1 [channels]; num_batches_tracked s64 [].
+class ESPALIER_API BatchNorm : public Module {
+ public:
+  BatchNorm(int64_t channels, NormOptions options);
+  void members(Members& m) override;
+  std::string describe() const override;
+  // relu(bn(x)) in one pass, under this module's name; the output port must be empty.
+  Tensor with_relu(const Tensor& x);
+
+  Parameter weight, bias;
+  Tensor running_mean, running_var, num_batches_tracked;
+  NormOptions options;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return normalise(x, false); }
+  virtual int rank() const = 0;  // of its input
+
+ private:
+  Tensor normalise(const Tensor& x, bool relu);
+};
+
+class ESPALIER_API BatchNorm1d : public BatchNorm {  // x [N,channels]
+ public:
+  explicit BatchNorm1d(int64_t channels, NormOptions o = {}) : BatchNorm(channels, o) {}
+  std::string_view type() const override { return "BatchNorm1d"; }
+
+ protected:
+  int rank() const override { return 2; }
+};
+
+class ESPALIER_API BatchNorm2d : public BatchNorm {  // x [N,channels,H,W]
+ public:
+  explicit BatchNorm2d(int64_t channels, NormOptions o = {}) : BatchNorm(channels, o) {}
+  std::string_view type() const override { return "BatchNorm2d"; }
+
+ protected:
+  int rank() const override { return 4; }
+};
+
+// relu(bn(x)) for the functional style of writing: one pass unless a transform wants to see what bn puts out.
+ESPALIER_API Tensor norm_relu(BatchNorm& bn, const Tensor& x);
+
+class ESPALIER_API MaxPool2d : public Module {
+ public:
+  explicit MaxPool2d(PoolOptions o) : options(o) {}
+  std::string_view type() const override { return "MaxPool2d"; }
+  PoolOptions options;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return max_pool2d(x, options); }
+};
+
+class ESPALIER_API AvgPool2d : public Module {
+ public:
+  explicit AvgPool2d(PoolOptions o) : options(o) {}
+  std::string_view type() const override { return "AvgPool2d"; }
+  PoolOptions options;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return avg_pool2d(x, options); }
+};
+
+class ESPALIER_API AdaptiveAvgPool2d : public Module {
+ public:
+  explicit AdaptiveAvgPool2d(Pair out) : size(out) {}
+  std::string_view type() const override { return "AdaptiveAvgPool2d"; }
+  Pair size;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return adaptive_avg_pool2d(x, size); }
+};
+
+// Zeroes each element with probability p in training, and scales the others by 1/(1-p) (Srivastava et al. 2014).
+// Each call takes one draw of the thread's random state (nn/init.h).
+class ESPALIER_API Dropout : public Module {
+ public:
+  explicit Dropout(float p_ = 0.5f) : Dropout(p_, false) {}
+  std::string_view type() const override { return "Dropout"; }
+  std::string describe() const override;
+  float p;
+
+ protected:
+  Dropout(float p_, bool channels);
+  Tensor forward(const Tensor& x) override;
+
+ private:
+  bool channels_;
+};
+
+// Whole channels of an image at once (Tompson et al. 2015).
+class ESPALIER_API Dropout2d : public Dropout {
+ public:
+  explicit Dropout2d(float p_ = 0.5f) : Dropout(p_, true) {}
+  std::string_view type() const override { return "Dropout2d"; }
+};
+
+class ESPALIER_API Flatten : public Module {
+ public:
+  explicit Flatten(int start = 1) : start_dim(start) {}
+  std::string_view type() const override { return "Flatten"; }
+  int start_dim;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return flatten(x, start_dim); }
+};
+
+// Modules one after the other, named "0", "1", ... BatchNorm followed by ReLU runs as one pass while no transform
+// sits between the two or behind them; names and types stay.
+class ESPALIER_API Sequential : public Module {
+ public:
+  std::string_view type() const override { return "Sequential"; }
+  void members(Members& m) override;
+  // add<Conv2d>(3, 64, {...}) gives the module back.
+  template <class M, class... Arguments>
+  M& add(Arguments&&... arguments) {
+    auto made = std::make_unique<M>(std::forward<Arguments>(arguments)...);
+    M& module = *made;
+    children_.push_back(std::move(made));
+    return module;
+  }
+  void add(std::unique_ptr<Module> module) { children_.push_back(std::move(module)); }
+  size_t size() const { return children_.size(); }
+  Module& operator[](size_t i) { return *children_.at(i); }
+
+ protected:
+  Tensor forward(const Tensor& x) override;
+
+ private:
+  std::vector<std::unique_ptr<Module>> children_;
+};
+
+}  // namespace espalier

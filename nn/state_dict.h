@@ -1,0 +1,19 @@
+// State dicts: a module's parameters and buffers by name, in PyTorch's order and under its names.
+#pragma once
+#include <espalier/core/pth.h>
+#include <espalier/nn/module.h>
+
+namespace espalier {
+
+// Raw values (masks are not applied), sharing memory with the module.
+ESPALIER_API pth::StateDict state_dict(Module& module);
+
+struct LoadOptions {
+  bool strict = true;         // every name of the module must be there, and no other
+  bool adopt_shapes = false;  // a tensor of another shape and equal rank replaces the module's: a shrunk model loads
+};
+// Copies the values in; all of it or, on an error (kind data, the names that do not fit listed), nothing. A parameter
+// that changes its shape loses its gradient and optimiser state, and must carry no mask of the old shape.
+ESPALIER_API void load_state_dict(Module& module, const pth::StateDict& dict, LoadOptions options = {});
+
+}  // namespace espalier
