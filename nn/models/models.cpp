@@ -1,0 +1,76 @@
+// The list of bundled models: a name, an input, a constructor.
+#include <espalier/core/nearest.h>
+#include <espalier/nn/models.h>
+
+#include <functional>
+
+namespace espalier {
+
+namespace {
+
+struct Entry {
+  ModelInfo info;
+  std::function<std::unique_ptr<Module>(ModelOptions)> make;
+  bool has_smooth;
+};
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> list = [] {
+    std::vector<Entry> all;
+    const auto add = [&](std::string name, bool has_smooth, std::function<std::unique_ptr<Module>(ModelOptions)> make) {
+      const bool digits = name == "lenet" || name == "naive";
+      ModelInfo info{std::move(name), digits ? Shape{1, 28, 28} : Shape{3, 32, 32}, digits};
+      all.push_back({std::move(info), std::move(make), has_smooth});
+    };
+    add("lenet", false, make_lenet);
+    add("naive", false, make_naive);
+    for (int depth : {11, 13, 16, 19})
+      add("vgg" + std::to_string(depth), true, [depth](ModelOptions o) { return make_vgg(depth, o); });
+    add("resnet18", true, [](ModelOptions o) { return make_resnet({64, 128, 256, 512}, 2, o); });
+    add("resnet20", true, [](ModelOptions o) { return make_resnet({16, 32, 64}, 3, o); });
+    add("resnet56", true, [](ModelOptions o) { return make_resnet({16, 32, 64}, 9, o); });
+    add("mobilenetv2", false, make_mobilenetv2);
+    return all;
+  }();
+  return list;
+}
+
+constexpr std::string_view suffix = "-smooth";
+
+bool asks_smooth(const std::string& name) { return name.ends_with(suffix); }
+
+const Entry& find(const std::string& name) {
+  const std::string base = asks_smooth(name) ? name.substr(0, name.size() - suffix.size()) : name;
+  std::vector<std::string> names;
+  for (const Entry& e : entries()) {
+    if (e.info.name == base) return e;
+    names.push_back(e.info.name);
+  }
+  std::string known;
+  for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
+  fail(ErrorKind::usage, "[model] unknown model ", name, did_you_mean(base, names), "; the models are ",
+       known);
+}
+
+}  // namespace
+
+const std::vector<ModelInfo>& model_list() {
+  static const std::vector<ModelInfo> list = [] {
+    std::vector<ModelInfo> all;
+    for (const Entry& e : entries()) all.push_back(e.info);
+    return all;
+  }();
+  return list;
+}
+
+const ModelInfo& model_info(const std::string& name) { return find(name).info; }
+
+std::unique_ptr<Module> make_model(const std::string& name, ModelOptions options) {
+  const Entry& entry = find(name);
+  options.smooth = options.smooth || asks_smooth(name);
+  if (options.smooth && !entry.has_smooth) fail(ErrorKind::usage, "[model] ", entry.info.name, " has no smooth twin");
+  if (options.classes < 1) fail(ErrorKind::usage, "[model] ", options.classes, " classes, expected 1 or more");
+  return entry.make(options);
+}
+
+}  // namespace espalier
