@@ -63,7 +63,7 @@ Schedule multi_step_lr(MultiStepOptions o) {
   for (size_t i = 1; i < o.milestones.size(); ++i)
     require(o.milestones[i - 1] < o.milestones[i], "milestones must rise");
   std::string milestones;
-  for (int64_t m : o.milestones) milestones += (milestones.empty() ? "" : ",") + std::to_string(m);
+  for (int64_t m : o.milestones) milestones += text_of(milestones.empty() ? "" : ",", m);
   return factor([o](int64_t t) {
     int passed = 0;
     for (int64_t m : o.milestones) passed += t >= m;
