@@ -1,0 +1,56 @@
+// ImageSet: labelled images as they lie in files - bytes, channels last, the whole set in memory - and the readers
+// that make one: CIFAR-10's binary version, MNIST's IDX files, and a synthetic set that needs no files at all.
+// Bytes become floats only a batch at a time (augment.h, loader.h).
+#pragma once
+#include <espalier/core/tensor.h>
+
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+// (pixel / 255 - mean) / std, per channel: torchvision's ToTensor and Normalize.
+struct Normalize {
+  std::vector<float> mean, std;
+};
+
+struct ImageSet {
+  std::string name;
+  Tensor images;           // u8 [N,C,H,W], bytes in N,H,W,C order
+  Tensor labels;           // s64 [N], 0..9
+  Normalize normalize;     // the constants that go with the set
+  bool mirrored = true;    // a mirrored image still belongs to its class: photographs do, digits do not
+
+  int64_t size() const { return images.dim(0); }
+  Shape image_shape() const { return {images.dim(1), images.dim(2), images.dim(3)}; }
+};
+
+enum class Split { train, test };
+
+// CIFAR-10, binary version (Krizhevsky 2009): `dir` holds data_batch_1.bin .. data_batch_5.bin and test_batch.bin, or
+// holds the folder cifar-10-batches-bin that does. 50,000 / 10,000 images of [3,32,32], in the files' order.
+ESPALIER_API ImageSet read_cifar10(const std::string& dir, Split split);
+// The records of one such file; throws ErrorKind::data unless there are exactly `records` of them, labels 0..9.
+ESPALIER_API ImageSet parse_cifar10(const void* bytes, size_t size, const std::string& name, int64_t records);
+
+// MNIST (LeCun et al. 1998): `dir` holds train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k- pair, or
+// holds the folder MNIST/raw that does. Images of [1,28,28]; their number is what both headers say.
+ESPALIER_API ImageSet read_mnist(const std::string& dir, Split split);
+ESPALIER_API ImageSet parse_mnist(const void* images, size_t images_size, const std::string& images_name,
+                                  const void* labels, size_t labels_size, const std::string& labels_name);
+
+// Ten textures (stripes across, upright and oblique, checks, rings; coarse and fine) drawn in two random colours,
+// with random phase and contrast, through a round window at a random place, under noise. No pixel by itself tells
+// the class, so that a linear model fails, while a few layers of convolutions learn it within minutes.
+struct SyntheticOptions {
+  Shape image{3, 32, 32};  // C,H,W; C is 1 or 3, H and W at least 8
+  int64_t count = 2000;
+  uint64_t seed = 0;       // image i of a split is a function of (seed, split, i); its class is i mod 10
+};
+ESPALIER_API ImageSet synthetic_images(Split split, SyntheticOptions options = {});
+
+// By name: "cifar10", "mnist" (from dir) or "synthetic"; throws usage for another name.
+ESPALIER_API ImageSet load_images(const std::string& dataset, const std::string& dir, Split split,
+                                  SyntheticOptions synthetic = {});
+
+}  // namespace espalier
