@@ -1,23 +1,22 @@
 // Reading and writing through the system's own calls, whose errors can be reported by name.
 #include <espalier/core/error.h>
 #include <espalier/core/file.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <ctime>
 
-#include <fcntl.h>
-#include <pthread.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 namespace espalier {
 
 namespace {
 
-// Beyond RLIMIT_FSIZE a write fails with EFBIG and raises SIGXFSZ, which kills by default. While this lives, the
-// signal waits for this thread, and is taken away before anyone sees it.
+// Beyond RLIMIT_FSIZE a write fails with EFBIG and raises SIGXFSZ, which kills by default. While
+// this lives, the signal waits for this thread, and is taken away before anyone sees it.
 class HoldFileSizeSignal {
  public:
   HoldFileSizeSignal() {
@@ -51,7 +50,8 @@ std::vector<char> read_file(const std::string& path, size_t max_bytes) {
   if (file.fd < 0 || ::fstat(file.fd, &status) != 0)
     fail(ErrorKind::data, "[read] ", path, ": ", std::strerror(errno));
   const auto too_long = [&] {
-    fail(ErrorKind::data, "[read] ", path, ": longer than the ", max_bytes, " bytes that such a file may have");
+    fail(ErrorKind::data, "[read] ", path, ": longer than the ", max_bytes,
+         " bytes that such a file may have");
   };
   if (S_ISREG(status.st_mode) && size_t(status.st_size) > max_bytes) too_long();
 
@@ -118,7 +118,8 @@ void FileWriter::commit() {
   const size_t slash = path_.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
   const Descriptor directory{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.fd >= 0) ::fsync(directory.fd);  // the new name; where this is refused, the file is there all the same
+  if (directory.fd >= 0)
+    ::fsync(directory.fd);  // the new name; where this is refused, the file is there all the same
 }
 
 }  // namespace espalier

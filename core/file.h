@@ -1,5 +1,6 @@
-// Whole files in, whole files out. A file is written beside its target and renamed over it, so that whatever happens
-// on the way - a full disk, a file-size limit, a kill - the target is either the old file or the whole new one.
+// Whole files in, whole files out. A file is written beside its target and renamed over it, so that
+// whatever happens on the way - a full disk, a file-size limit, a kill - the target is either the
+// old file or the whole new one.
 #pragma once
 #include <espalier/core/api.h>
 
@@ -16,8 +17,9 @@ ESPALIER_API std::vector<char> read_file(const std::string& path, size_t max_byt
 // Makes `path` hold exactly `text`; throws ErrorKind::data, leaving the old file, where that fails.
 ESPALIER_API void write_file(const std::string& path, std::string_view text);
 
-// The same piece by piece: write to "PATH.tmp", then commit() makes it PATH. Without commit() nothing is left behind.
-// Running into a file-size limit throws as a full disk does; the signal SIGXFSZ is held back while a piece is written.
+// The same piece by piece: write to "PATH.tmp", then commit() makes it PATH. Without commit()
+// nothing is left behind. Running into a file-size limit throws as a full disk does; the signal
+// SIGXFSZ is held back while a piece is written.
 class ESPALIER_API FileWriter {
  public:
   explicit FileWriter(std::string path);

@@ -85,7 +85,7 @@ struct Nll {
   float smoothing = 0;
 };
 
-// y = keep ? x/(1-p) : 0, keep drawn from (seed, stream, i / share): share 1 is Dropout. With channels > 0 the
+// y = keep ? x/(1-p) : 0, keep drawn from (seed, stream, element): see ops/dropout.h. With channels > 0 the
 // tensor is [rows,channels] per image of `rows` rows and whole channels are dropped (Dropout2d).
 struct Drop {
   uint64_t seed = 0, stream = 0;

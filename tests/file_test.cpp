@@ -1,21 +1,21 @@
-// Files are whole or untouched: reading is bounded, writing survives a file-size limit and leaves nothing behind.
+// Files are whole or untouched: reading is bounded, writing survives a file-size limit and leaves
+// nothing behind.
+#include <doctest/doctest.h>
 #include <espalier/core/error.h>
 #include <espalier/core/file.h>
-
-#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <functional>
-
-#include <sys/resource.h>
-#include <unistd.h>
 
 using namespace espalier;
 
 namespace {
 
 std::string folder() {
-  const auto path = std::filesystem::temp_directory_path() / ("espalier_file_" + std::to_string(getpid()));
+  const auto path =
+      std::filesystem::temp_directory_path() / ("espalier_file_" + std::to_string(getpid()));
   std::filesystem::create_directories(path);
   return path.string() + "/";
 }
@@ -28,9 +28,7 @@ std::string text(const std::string& path) {
 ErrorKind kind_of(const std::function<void()>& f) {
   try {
     f();
-  } catch (const Error& e) {
-    return e.kind();
-  }
+  } catch (const Error& e) { return e.kind(); }
   return ErrorKind::other;
 }
 

@@ -1,6 +1,8 @@
 // Elementwise functions: each is a functor with its value and its slope, and one line in a list. The list feeds
 // every column of the kernel table, the op and the module, so that adding a function touches nothing else.
-// Functors may carry up to a few floats; x is the input, slope(x) the derivative there.
+// Functors may carry up to a few floats, which each(visitor) names; x is the input, slope(x) the derivative there.
+// `from_output` says that slope(f(x)) is slope(x): the backward pass then reads the output, which the next layer
+// keeps anyway. `counted` says that the FLOPs counter counts one per element.
 #pragma once
 #include <espalier/core/api.h>
 
@@ -11,23 +13,30 @@ namespace espalier {
 namespace fn {
 
 struct Relu {
+  static constexpr bool from_output = true;
   ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? x : 0; }
   ESPALIER_KERNEL float slope(float x) const { return x > 0 ? 1.f : 0.f; }
 };
 
 struct Relu6 {
+  static constexpr bool from_output = true;
+  template <class V> void each(V v) const { v("min_val", 0.f), v("max_val", 6.f); }
   ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? (x < 6 ? x : 6) : 0; }
   ESPALIER_KERNEL float slope(float x) const { return x > 0 && x < 6 ? 1.f : 0.f; }
 };
 
 struct LeakyRelu {
+  static constexpr bool counted = true;
   float negative_slope = 0.01f;
+  template <class V> void each(V v) const { v("negative_slope", negative_slope); }
   ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? x : negative_slope * x; }
   ESPALIER_KERNEL float slope(float x) const { return x > 0 ? 1.f : negative_slope; }
 };
 
 struct Hardtanh {
+  static constexpr bool from_output = true;
   float min_val = -1, max_val = 1;
+  template <class V> void each(V v) const { v("min_val", min_val), v("max_val", max_val); }
   ESPALIER_KERNEL float operator()(float x) const {
     return x > min_val ? (x < max_val ? x : max_val) : min_val;
   }
@@ -83,11 +92,13 @@ struct Gelu {
   X(silu, Silu, SiLU, "", true)                             \
   X(gelu, Gelu, GELU, "", true)
 
+// kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0.
 #define ESPALIER_BINARY(X) \
   X(add, Add, a + b)       \
   X(sub, Sub, a - b)       \
   X(mul, Mul, a * b)       \
-  X(div, Div, a / b)
+  X(div, Div, a / b)       \
+  X(kl_term, KlTerm, b > 0 ? b * (std::log(b) - a) : 0.f)
 
 enum class Unary : int {
 #define X(name, Functor, ...) Functor,

@@ -1,0 +1,43 @@
+// The negative log-likelihood of class indices, with label smoothing (Szegedy et al. 2016, arXiv 1512.00567).
+// Batches are short, so one thread sums them, in double.
+#include <espalier/core/cpu/kernels.h>
+
+namespace espalier::cpu {
+
+namespace {
+
+int64_t checked(const int64_t* target, int64_t row, int64_t classes) {
+  if (target[row] < 0 || target[row] >= classes)
+    fail(ErrorKind::other, "[nll_loss] target ", target[row], " of image ", row, " is not one of ", classes,
+         " classes");
+  return target[row];
+}
+
+}  // namespace
+
+void nll_loss(const Nll& g, In logp, In target, Out loss) {
+  const float* p = logp.f32();
+  double sum = 0;
+  for (int64_t r = 0; r < g.n; ++r) {
+    const float* row = p + r * g.c;
+    double all = 0;
+    if (g.smoothing > 0)
+      for (int64_t i = 0; i < g.c; ++i) all += double(row[i]);
+    sum -= (1 - double(g.smoothing)) * double(row[checked(target.as<int64_t>(), r, g.c)]) +
+           double(g.smoothing) / double(g.c) * all;
+  }
+  loss.f32()[0] = float(sum / double(g.n));
+}
+
+void nll_loss_grad(const Nll& g, In target, In dloss, Out dlogp) {
+  const double unit = -double(dloss.f32()[0]) / double(g.n);
+  const auto share = float(unit * double(g.smoothing) / double(g.c));
+  const auto hit = float(unit * (1 - double(g.smoothing)) + unit * double(g.smoothing) / double(g.c));
+  for (int64_t r = 0; r < g.n; ++r) {
+    float* row = dlogp.f32() + r * g.c;
+    for (int64_t i = 0; i < g.c; ++i) row[i] = share;
+    row[checked(target.as<int64_t>(), r, g.c)] = hit;
+  }
+}
+
+}  // namespace espalier::cpu

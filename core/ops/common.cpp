@@ -1,0 +1,164 @@
+// Shared pieces of the ops: see common.h.
+#include <espalier/core/ops/common.h>
+
+namespace espalier::ops {
+
+void expect_f32(std::string_view op, Inputs in, size_t required) {
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (!in[i].defined()) {
+      if (i < required) fail(ErrorKind::other, "[", op, "] operand ", i, " is absent");
+    } else if (in[i].dtype() != DType::f32) {
+      fail(ErrorKind::other, "[", op, "] operand ", i, " holds ", in[i].dtype(), ", expected f32");
+    }
+  }
+}
+
+int dimension(std::string_view op, int dim, int rank) {
+  if (dim < -rank || dim >= rank)
+    fail(ErrorKind::other, "[", op, "] dimension ", dim, " of a tensor of rank ", rank);
+  return dim < 0 ? dim + rank : dim;
+}
+
+std::array<int, max_rank> memory_order(int rank) {
+  if (rank == 4) return {0, 2, 3, 1};
+  return {0, 1, 2, 3, 4, 5};
+}
+
+Tags tie(Coupling& c, const Tags& a, const Tags& b, std::string_view why) {
+  if (a.empty() || b.empty()) {
+    c.pin(a, why);
+    c.pin(b, why);
+  }
+  return c.join(a, b);
+}
+
+Dims tie_all(Coupling& c, const Dims& a, const Dims& b, std::string_view why) {
+  Dims out;
+  for (size_t d = 0; d < a.size(); ++d) out.push_back(tie(c, a[d], b[d], why));
+  return out;
+}
+
+Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b) {
+  const Shape& longer = a.rank() >= b.rank() ? a : b;
+  const Shape& shorter = a.rank() >= b.rank() ? b : a;
+  Shape out = longer;
+  for (int i = 1; i <= shorter.rank(); ++i) {
+    if (shorter[-i] == longer[-i] || shorter[-i] == 1) continue;
+    if (longer[-i] != 1) fail(ErrorKind::other, "[", op, "] shapes ", a, " and ", b, " do not broadcast");
+    out[-i] = shorter[-i];
+  }
+  return out;
+}
+
+Tensor run_binary(Binary kind, const Tensor& a, const Tensor& b) {
+  const Shape shape = a.shape() == b.shape() ? a.shape() : broadcast_shape("binary", a.shape(), b.shape());
+  Tensor y = Tensor::empty(shape, DType::f32, a.device());
+  Broadcast g;
+  const auto sa = strides(a.shape()), sb = strides(b.shape());
+  for (int m = 0; m < shape.rank(); ++m) {
+    const int d = memory_order(shape.rank())[size_t(m)];
+    const int64_t n = shape[d];
+    if (n == 1) continue;
+    const int da = d - shape.rank() + a.rank(), db = d - shape.rank() + b.rank();
+    const int64_t step_a = da < 0 || a.dim(da) == 1 ? 0 : sa[size_t(da)];
+    const int64_t step_b = db < 0 || b.dim(db) == 1 ? 0 : sb[size_t(db)];
+    if (g.rank > 0) {  // one longer dimension where both operands walk on evenly
+      const size_t last = size_t(g.rank - 1);
+      if (g.a_stride[last] == step_a * n && g.b_stride[last] == step_b * n) {
+        g.dims[last] *= n;
+        g.a_stride[last] = step_a;
+        g.b_stride[last] = step_b;
+        continue;
+      }
+    }
+    const size_t next = size_t(g.rank++);
+    g.dims[next] = n;
+    g.a_stride[next] = step_a;
+    g.b_stride[next] = step_b;
+  }
+  run::binary(a.device(), int(kind), g, a, b, y.out());
+  return y;
+}
+
+Tensor run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float scale) {
+  Shape shape;
+  std::vector<int> kept, summed;  // logical dimensions of x; kept in y's memory order
+  std::vector<int> source;        // y's dimensions in x, -1 for one that was summed
+  for (int d = 0; d < x.rank(); ++d) {
+    if (!dims[size_t(d)]) {
+      shape.push_back(x.dim(d));
+      source.push_back(d);
+    } else if (keepdim) {
+      shape.push_back(1);
+      source.push_back(-1);
+    }
+  }
+  for (int m = 0; m < shape.rank(); ++m)
+    if (const int d = source[size_t(memory_order(shape.rank())[size_t(m)])]; d >= 0) kept.push_back(d);
+  for (int m = 0; m < x.rank(); ++m)
+    if (const int d = memory_order(x.rank())[size_t(m)]; dims[size_t(d)]) summed.push_back(d);
+
+  const auto step = strides(x.shape());
+  Reduce g;
+  auto append = [&](const std::vector<int>& list, int& count, int start) {
+    for (int d : list) {
+      const int64_t n = x.dim(d), s = step[size_t(d)];
+      if (n == 1) continue;
+      const size_t last = size_t(start + count - 1);
+      if (count > 0 && g.strides[last] == s * n) {
+        g.dims[last] *= n;
+        g.strides[last] = s;
+        continue;
+      }
+      g.dims[size_t(start + count)] = n;
+      g.strides[size_t(start + count++)] = s;
+    }
+  };
+  append(kept, g.kept, 0);
+  append(summed, g.reduced, g.kept);
+  Tensor y = Tensor::empty(shape, DType::f32, x.device());
+  run::reduce_sum(x.device(), g, scale, x, y.out());
+  return y;
+}
+
+Tensor sum_to(const Tensor& x, const Shape& shape, float scale) {
+  if (x.shape() == shape && scale == 1) return x;
+  std::vector<bool> dims(size_t(x.rank()), false);
+  const int extra = x.rank() - shape.rank();
+  for (int d = 0; d < x.rank(); ++d)
+    dims[size_t(d)] = d < extra || (shape[d - extra] == 1 && x.dim(d) != 1);
+  const Tensor y = run_sum(x, dims, true, scale);
+  return run_reshape(y, shape);
+}
+
+namespace {
+
+// x's values in the memory order that `shape` has, where x walks its logical order (`unpack`) or the reverse.
+Tensor reorder(const Tensor& x, const Shape& rank4, bool to_memory) {
+  Tensor y = Tensor::empty(to_memory ? rank4 : Shape{rank4.numel()}, x.dtype(), x.device());
+  Strided g{.rank = 4};
+  const auto memory = strides(rank4);
+  const std::array<int64_t, 4> logical{rank4[1] * rank4[2] * rank4[3], rank4[2] * rank4[3], rank4[3], 1};
+  for (int m = 0; m < 4; ++m) {
+    const auto d = to_memory ? size_t(memory_order(4)[size_t(m)]) : size_t(m);
+    g.dims[size_t(m)] = rank4[int(d)];
+    g.from_stride[size_t(m)] = to_memory ? logical[d] : memory[d];
+    g.to_stride[size_t(m)] = to_memory ? memory[d] : logical[d];
+  }
+  run::copy_strided(x.device(), g, x, y.out());
+  return y;
+}
+
+// Memory order and logical order are one.
+bool plain(const Shape& s) { return s.rank() != 4 || s[1] == 1 || s[2] * s[3] == 1; }
+
+}  // namespace
+
+Tensor run_reshape(const Tensor& x, const Shape& shape) {
+  if (x.shape() == shape) return x.detach();
+  if (plain(x.shape()) && plain(shape)) return x.view_as(shape);
+  Tensor flat = plain(x.shape()) ? x.view_as({x.numel()}) : reorder(x, x.shape(), false);
+  return plain(shape) ? flat.view_as(shape) : reorder(flat, shape, true);
+}
+
+}  // namespace espalier::ops

@@ -1,0 +1,295 @@
+// Operations that move values without changing them. Where memory order and logical order agree, reshaping is free.
+#include <espalier/core/ops/common.h>
+
+#include <algorithm>
+
+namespace espalier {
+
+namespace {
+
+// How tags follow a reshape: dimensions are matched in runs of equal size. Where a run ends in one dimension (sizes
+// of 1 aside), that one takes the tags of the one dimension that has any, repeated (flatten); a split pins.
+Dims couple_reshape(Coupling& c, const Dims& in, const Shape& from, const Shape& to, std::string_view why) {
+  Dims out(size_t(to.rank()));
+  int i = 0, j = 0;
+  while (i < from.rank() || j < to.rank()) {
+    const int i0 = i, j0 = j;
+    int64_t a = i < from.rank() ? from[i++] : 1, b = j < to.rank() ? to[j++] : 1;
+    while (a != b) a < b ? a *= from[i++] : b *= to[j++];
+    int tagged = -1, count = 0, target = j0, wide = 0;
+    for (int d = j0; d < j; ++d)
+      if (to[d] != 1) target = d, ++wide;
+    for (int d = i0; d < i; ++d)
+      if (!in[size_t(d)].empty()) tagged = d, ++count;
+    if (count == 0) continue;
+    if (count == 1 && j > j0 && wide <= 1) {
+      const Tags& tags = in[size_t(tagged)];
+      int64_t inner = 1;
+      for (int d = tagged + 1; d < i; ++d) inner *= from[d];
+      Tags& merged = out[size_t(target)];
+      for (int64_t outer = a / (inner * int64_t(tags.size())); outer > 0; --outer)
+        for (int tag : tags) merged.insert(merged.end(), size_t(inner), tag);
+    } else {
+      for (int d = i0; d < i; ++d) c.pin(in[size_t(d)], why);
+    }
+  }
+  return out;
+}
+
+struct MoveOp : Op {
+  bool keeps_zero() const override { return true; }
+};
+
+struct ReshapeOp : MoveOp {
+  std::vector<int64_t> target;  // 0: as the input has it there, as in ONNX
+  explicit ReshapeOp(std::vector<int64_t> t) : target(std::move(t)) {}
+
+  std::string_view name() const override { return "reshape"; }
+  Attributes attributes() const override { return {{"shape", target}}; }
+
+  Shape infer(std::span<const Shape> in) const override {
+    Shape shape;
+    for (size_t d = 0; d < target.size(); ++d)
+      shape.push_back(target[d] == 0 && int(d) < in[0].rank() ? in[0][int(d)] : target[d]);
+    if (shape.numel() != in[0].numel())
+      fail(ErrorKind::other, "[reshape] of ", in[0], " to ", shape, ": the sizes differ");
+    return shape;
+  }
+  Tensor forward(Inputs in, Saved&) const override {
+    const Shape shape[] = {in[0].shape()};
+    return ops::run_reshape(in[0], infer(shape));
+  }
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
+    return {ops::run_reshape(dy, saved.shapes[0])};
+  }
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
+              const Shape& out) const override {
+    return couple_reshape(c, in[0], shapes[0], out, name());
+  }
+};
+
+struct FlattenOp : MoveOp {
+  int start;
+  explicit FlattenOp(int s) : start(s) {}
+
+  std::string_view name() const override { return "flatten"; }
+  Attributes attributes() const override { return {{"start_dim", int64_t(start)}}; }
+
+  Shape infer(std::span<const Shape> in) const override {
+    Shape shape;
+    int64_t rest = 1;
+    for (int d = 0; d < in[0].rank(); ++d) {
+      if (d < start) shape.push_back(in[0][d]);
+      else rest *= in[0][d];
+    }
+    shape.push_back(rest);
+    return shape;
+  }
+  Tensor forward(Inputs in, Saved&) const override {
+    const Shape shape[] = {in[0].shape()};
+    return ops::run_reshape(in[0], infer(shape));
+  }
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
+    return {ops::run_reshape(dy, saved.shapes[0])};
+  }
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
+              const Shape& out) const override {
+    return couple_reshape(c, in[0], shapes[0], out, name());
+  }
+};
+
+struct TransposeOp : MoveOp {
+  int dim0, dim1;
+  TransposeOp(int a, int b) : dim0(a), dim1(b) {}
+
+  std::string_view name() const override { return "transpose"; }
+  Attributes attributes() const override { return {{"dim0", int64_t(dim0)}, {"dim1", int64_t(dim1)}}; }
+
+  Shape infer(std::span<const Shape> in) const override {
+    Shape shape = in[0];
+    std::swap(shape[dim0], shape[dim1]);
+    return shape;
+  }
+  Tensor forward(Inputs in, Saved&) const override {
+    const Tensor& x = in[0];
+    const Shape from[] = {x.shape()};
+    Tensor y = Tensor::empty(infer(from), x.dtype(), x.device());
+    auto source = strides(x.shape());
+    std::swap(source[size_t(dim0)], source[size_t(dim1)]);
+    const auto target = strides(y.shape());
+    Strided g{.rank = y.rank()};
+    for (int m = 0; m < y.rank(); ++m) {
+      const auto d = size_t(ops::memory_order(y.rank())[size_t(m)]);
+      g.dims[size_t(m)] = y.dim(int(d));
+      g.from_stride[size_t(m)] = source[d];
+      g.to_stride[size_t(m)] = target[d];
+    }
+    run::copy_strided(x.device(), g, x, y.out());
+    return y;
+  }
+  Tensors backward(const Saved&, const Tensor& dy, const Needs&) const override {
+    Saved none;
+    const Tensor in[] = {dy};
+    return {forward(in, none)};
+  }
+  Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override {
+    Dims out = in[0];
+    std::swap(out[size_t(dim0)], out[size_t(dim1)]);
+    return out;
+  }
+};
+
+// Copies between a tensor and the stretch of a larger one that starts at `begin` of dimension `dim`.
+void copy_part(const Tensor& from, Tensor& to, int dim, int64_t begin) {
+  const bool into = to.dim(dim) >= from.dim(dim);
+  const Shape& part = into ? from.shape() : to.shape();
+  const auto fs = strides(from.shape()), ts = strides(to.shape());
+  Strided g;
+  for (int m = 0; m < part.rank(); ++m) {
+    const auto d = size_t(ops::memory_order(part.rank())[size_t(m)]);
+    const int64_t n = part[int(d)];
+    if (n == 1) continue;
+    if (g.rank > 0) {
+      const auto last = size_t(g.rank - 1);
+      if (g.from_stride[last] == fs[d] * n && g.to_stride[last] == ts[d] * n) {
+        g.dims[last] *= n;
+        g.from_stride[last] = fs[d];
+        g.to_stride[last] = ts[d];
+        continue;
+      }
+    }
+    const auto next = size_t(g.rank++);
+    g.dims[next] = n;
+    g.from_stride[next] = fs[d];
+    g.to_stride[next] = ts[d];
+  }
+  (into ? g.to_offset : g.from_offset) = begin * (into ? ts : fs)[size_t(dim)];
+  run::copy_strided(from.device(), g, from, to.out());
+}
+
+struct CatOp : MoveOp {
+  int dim;
+  explicit CatOp(int d) : dim(d) {}
+
+  std::string_view name() const override { return "cat"; }
+  Attributes attributes() const override { return {{"dim", int64_t(dim)}}; }
+
+  Shape infer(std::span<const Shape> in) const override {
+    Shape shape = in[0];
+    for (size_t i = 1; i < in.size(); ++i) {
+      Shape other = in[i];
+      if (other.rank() == shape.rank()) other[dim] = shape[dim];
+      if (other != shape)
+        fail(ErrorKind::other, "[cat] shapes ", in[0], " and ", in[i], " differ outside dimension ", dim);
+      shape[dim] += in[i][dim];
+    }
+    return shape;
+  }
+  Tensor forward(Inputs in, Saved&) const override {
+    for (const Tensor& t : in)
+      if (t.dtype() != in[0].dtype()) fail(ErrorKind::other, "[cat] of ", in[0].dtype(), " and ", t.dtype());
+    Tensor y = Tensor::empty(infer(ops::shapes_of(in)), in[0].dtype(), in[0].device());
+    int64_t at = 0;
+    for (const Tensor& t : in) {
+      if (t.numel()) copy_part(t, y, dim, at);
+      at += t.dim(dim);
+    }
+    return y;
+  }
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override {
+    Tensors grads;
+    int64_t at = 0;
+    for (size_t i = 0; i < saved.shapes.size(); ++i) {
+      grads.push_back(needs[i] ? Tensor::empty(saved.shapes[i], dy.dtype(), dy.device()) : Tensor{});
+      if (needs[i] && grads[i].numel()) copy_part(dy, grads[i], dim, at);
+      at += saved.shapes[i][dim];
+    }
+    return grads;
+  }
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
+              const Shape& out) const override {
+    Dims dims(size_t(out.rank()));
+    bool tagged = false;
+    for (const Dims& part : in) tagged = tagged || !part[size_t(dim)].empty();
+    for (int d = 0; d < out.rank(); ++d) {
+      if (d != dim) {
+        dims[size_t(d)] = in[0][size_t(d)];
+        for (const Dims& part : in) dims[size_t(d)] = ops::tie(c, dims[size_t(d)], part[size_t(d)], name());
+        continue;
+      }
+      for (size_t i = 0; tagged && i < in.size(); ++i) {
+        Tags tags = in[i][size_t(d)];
+        if (tags.empty()) c.pin(tags = c.fresh(shapes[i][d]), name());
+        dims[size_t(d)].insert(dims[size_t(d)].end(), tags.begin(), tags.end());
+      }
+    }
+    return dims;
+  }
+};
+
+struct SliceOp : MoveOp {
+  int dim;
+  int64_t begin, end;
+  SliceOp(int d, int64_t b, int64_t e) : dim(d), begin(b), end(e) {}
+
+  std::string_view name() const override { return "slice"; }
+  Attributes attributes() const override { return {{"dim", int64_t(dim)}, {"begin", begin}, {"end", end}}; }
+
+  Shape infer(std::span<const Shape> in) const override {
+    if (begin < 0 || end < begin || end > in[0][dim])
+      fail(ErrorKind::other, "[slice] ", begin, " to ", end, " of dimension ", dim, " of ", in[0]);
+    Shape shape = in[0];
+    shape[dim] = end - begin;
+    return shape;
+  }
+  Tensor forward(Inputs in, Saved&) const override {
+    Tensor y = Tensor::empty(infer(ops::shapes_of(in)), in[0].dtype(), in[0].device());
+    if (y.numel()) copy_part(in[0], y, dim, begin);
+    return y;
+  }
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
+    Tensor dx = Tensor::zeros(saved.shapes[0], dy.dtype(), dy.device());
+    if (dy.numel()) copy_part(dy, dx, dim, begin);
+    return {dx};
+  }
+  // One of k equal parts stays one of k equal parts. Other bounds are numbers that shrinking cannot follow: pinned.
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
+              const Shape&) const override {
+    Dims dims = in[0];
+    Tags& tags = dims[size_t(dim)];
+    if (tags.empty()) return dims;
+    const int64_t n = end - begin;
+    if (n > 0 && shapes[0][dim] % n == 0 && begin % n == 0) c.balance(tags, shapes[0][dim] / n);
+    else c.pin(tags, name());
+    tags = Tags(tags.begin() + begin, tags.begin() + end);
+    return dims;
+  }
+};
+
+}  // namespace
+
+Tensor reshape(const Tensor& x, const Shape& shape) {
+  std::vector<int64_t> target(shape.begin(), shape.end());
+  if (!target.empty() && x.rank() > 0 && target[0] == x.dim(0)) target[0] = 0;  // follows the batch
+  return apply(ReshapeOp(std::move(target)), {x});
+}
+
+Tensor flatten(const Tensor& x, int start_dim) {
+  return apply(FlattenOp(x.rank() ? ops::dimension("flatten", start_dim, x.rank()) : 0), {x});
+}
+
+Tensor transpose(const Tensor& x, int dim0, int dim1) {
+  return apply(TransposeOp(ops::dimension("transpose", dim0, x.rank()),
+                           ops::dimension("transpose", dim1, x.rank())), {x});
+}
+
+Tensor cat(const std::vector<Tensor>& parts, int dim) {
+  if (parts.empty()) fail(ErrorKind::usage, "[cat] of no tensors");
+  return apply(CatOp(ops::dimension("cat", dim, parts[0].rank())), parts);
+}
+
+Tensor slice(const Tensor& x, int dim, int64_t begin, int64_t end) {
+  return apply(SliceOp(ops::dimension("slice", dim, x.rank()), begin, end), {x});
+}
+
+}  // namespace espalier

@@ -1,0 +1,32 @@
+// Checkpoints: everything that the rest of a training run depends on, in one .pth file that PyTorch can read.
+#pragma once
+#include <espalier/core/pth.h>
+#include <espalier/nn/init.h>
+#include <espalier/nn/optimizer.h>
+
+namespace espalier {
+
+// One line of metrics.csv: an epoch's averages. Without a test set the test numbers are NaN.
+struct EpochRow {
+  int64_t epoch = 0, step = 0;  // counted from 0; steps taken when the epoch ended
+  double lr = 0, train_loss = 0, train_accuracy = 0, test_loss = 0, test_accuracy = 0, seconds = 0;
+};
+
+// Where a run is. Between epochs `batch` is 0 and so are the sums; inside one, they cover its first `batch` batches.
+struct TrainState {
+  int64_t epoch = 0, batch = 0, step = 0;
+  double loss_sum = 0, seconds = 0;
+  int64_t correct = 0, seen = 0;
+  double best_accuracy = -1;
+  std::vector<EpochRow> rows;
+};
+
+// {"model": state dict, "ports": masks and the like by leaf name, "optimizer", "random", "schedule", "epoch", ...}.
+ESPALIER_API void save_checkpoint(const std::string& path, Module& module, const Optimizer& optimizer,
+                                  const TrainState& state, const std::string& schedule = "none",
+                                  const std::string& note = "");
+// Puts weights, ports' tensors, optimiser state and this thread's random state back. The module must carry the same
+// transforms as when it was saved. Throws ErrorKind::data on a file that does not fit.
+ESPALIER_API TrainState load_checkpoint(const std::string& path, Module& module, Optimizer& optimizer);
+
+}  // namespace espalier

@@ -1,0 +1,206 @@
+// The walk over groups, the update rules' kernel calls, and their state as a checkpoint's value.
+#include <espalier/core/kernels.h>
+#include <espalier/core/tape.h>
+#include <espalier/nn/optimizer.h>
+
+#include <set>
+
+namespace espalier {
+
+namespace {
+
+void check(bool good, const char* what, double value) {
+  if (!good) fail(ErrorKind::usage, "[optimizer] ", what, " = ", value, " is out of range");
+}
+
+template <class O>
+std::vector<O> options_of(const auto& groups) {
+  std::vector<O> all;
+  for (const auto& g : groups) all.push_back(g.options);
+  return all;
+}
+
+double number(const pth::Value& v, const char* key) {
+  const pth::Value* found = v.find(key);
+  const double* value = found ? std::get_if<double>(found) : nullptr;
+  if (!value) fail(ErrorKind::data, "[optimizer] the saved state has no number ", key);
+  return *value;
+}
+
+const pth::Dict& dict(const pth::Value* v, const std::string& what) {
+  const pth::Dict* d = v ? std::get_if<pth::Dict>(v) : nullptr;
+  if (!d) fail(ErrorKind::data, "[optimizer] the saved state has no dict ", what);
+  return *d;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(std::vector<Group> groups) : groups_(std::move(groups)) {
+  std::set<const Parameter*> seen;
+  for (const Group& g : groups_) {
+    check(g.base.lr >= 0, "lr", g.base.lr);
+    check(g.base.momentum >= 0 && g.base.momentum < 1, "momentum", g.base.momentum);
+    for (const auto& [name, p] : g.parameters)
+      if (!seen.insert(p).second) fail(ErrorKind::usage, "[optimizer] ", name, " is in two groups");
+  }
+}
+
+void Optimizer::step() {
+  NoGrad no_grad;
+  for (size_t i = 0; i < groups_.size(); ++i)
+    for (auto& [name, p] : groups_[i].parameters) {
+      const Tensor grad = p->grad();
+      if (!grad.defined()) continue;
+      Scope scope(name);
+      update(i, *p, grad, ++steps_[p]);
+    }
+}
+
+void Optimizer::zero_grad() {
+  for (Group& g : groups_)
+    for (auto& [name, p] : g.parameters) p->zero_grad();
+}
+
+Tensor& Optimizer::state_of(Parameter& p, const char* name) {
+  Tensor& t = p.state[name];
+  if (!t.defined()) t = Tensor::zeros(p.value().shape(), DType::f32, p.value().device());
+  if (t.shape() != p.value().shape())
+    fail(ErrorKind::other, "[optimizer] ", name, " has shape ", t.shape(), ", its parameter ", p.value().shape());
+  return t;
+}
+
+pth::Value Optimizer::state() const {
+  pth::List groups;
+  pth::Dict steps, tensors;
+  for (const Group& g : groups_) {
+    pth::List names;
+    for (const auto& [name, p] : g.parameters) {
+      names.push_back(name);
+      if (const auto it = steps_.find(p); it != steps_.end()) steps.push_back({name, it->second});
+      if (p->state.empty()) continue;
+      pth::Dict entries;
+      for (const auto& [key, t] : p->state) entries.push_back({key, t.detach()});
+      tensors.push_back({name, std::move(entries)});
+    }
+    groups.push_back(pth::Dict{{"lr", g.rate.lr},
+                               {"momentum", g.rate.momentum},
+                               {"initial_lr", g.base.lr},
+                               {"initial_momentum", g.base.momentum},
+                               {"parameters", std::move(names)}});
+  }
+  return pth::Dict{{"type", std::string(type())},
+                   {"groups", std::move(groups)},
+                   {"steps", std::move(steps)},
+                   {"state", std::move(tensors)}};
+}
+
+void Optimizer::load(const pth::Value& value) {
+  dict(&value, "of an optimiser");
+  const pth::Value* kind = value.find("type");
+  const std::string* name_of_kind = kind ? std::get_if<std::string>(kind) : nullptr;
+  if (!name_of_kind || *name_of_kind != type())
+    fail(ErrorKind::data, "[optimizer] the saved state is of ", name_of_kind ? *name_of_kind : "no known optimiser",
+         ", expected ", type());
+  const pth::Value* list = value.find("groups");
+  const pth::List* saved_groups = list ? std::get_if<pth::List>(list) : nullptr;
+  if (!saved_groups || saved_groups->size() != groups_.size())
+    fail(ErrorKind::data, "[optimizer] the saved state has ", saved_groups ? saved_groups->size() : 0,
+         " parameter group(s), expected ", groups_.size());
+
+  std::vector<Group> groups = groups_;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const pth::Value& g = (*saved_groups)[i];
+    dict(&g, "of a group");
+    groups[i].rate = {number(g, "lr"), number(g, "momentum")};
+    groups[i].base = {number(g, "initial_lr"), number(g, "initial_momentum")};
+  }
+  std::map<std::string, Parameter*> parameters;
+  for (const Group& g : groups_)
+    for (const auto& [name, p] : g.parameters) parameters[name] = p;
+  const auto find = [&](const std::string& name) {
+    const auto it = parameters.find(name);
+    if (it == parameters.end()) fail(ErrorKind::data, "[optimizer] the saved state has an unknown parameter ", name);
+    return it->second;
+  };
+  std::map<const Parameter*, int64_t> steps;
+  for (const auto& [name, n] : dict(value.find("steps"), "steps")) {
+    const int64_t* count = std::get_if<int64_t>(&n);
+    if (!count || *count < 0) fail(ErrorKind::data, "[optimizer] the saved step count of ", name, " is no count");
+    steps[find(name)] = *count;
+  }
+  std::map<Parameter*, std::map<std::string, Tensor>> states;
+  for (const auto& [name, entries] : dict(value.find("state"), "state")) {
+    Parameter* p = find(name);
+    for (const auto& [key, entry] : dict(&entries, "of " + name)) {
+      const Tensor* t = std::get_if<Tensor>(&entry);
+      if (!t || t->shape() != p->value().shape() || t->dtype() != DType::f32)
+        fail(ErrorKind::data, "[optimizer] the saved ", key, " of ", name, " does not have the parameter's shape ",
+             p->value().shape());
+      states[p][key] = t->to(p->value().device()).clone();
+    }
+  }
+  groups_ = std::move(groups);
+  steps_ = std::move(steps);
+  for (const auto& [name, p] : parameters) p->state.clear();
+  for (auto& [p, state] : states) p->state = std::move(state);
+}
+
+SGD::SGD(Module& module, SgdOptions options) : SGD({{named_parameters(module), options}}) {}
+
+SGD::SGD(std::vector<SgdGroup> groups)
+    : Optimizer([&] {
+        std::vector<Group> made;
+        for (const SgdGroup& g : groups) {
+          const Rate rate{g.options.lr, g.options.momentum};
+          made.push_back({g.parameters, rate, rate});
+        }
+        return made;
+      }()),
+      options_(options_of<SgdOptions>(groups)) {
+  for (const SgdOptions& o : options_) {
+    check(o.weight_decay >= 0, "weight_decay", o.weight_decay);
+    if (o.nesterov && (o.momentum <= 0 || o.dampening != 0))
+      fail(ErrorKind::usage, "[SGD] nesterov needs a momentum and no dampening");
+  }
+}
+
+void SGD::update(size_t group, Parameter& p, const Tensor& grad, int64_t) {
+  const SgdOptions& o = options_[group];
+  const Rate r = rate(group);
+  const bool first = !p.state.count("momentum_buffer");
+  Out buffer = r.momentum != 0 ? state_of(p, "momentum_buffer").out() : Out{};
+  run::sgd(p.value().device(),
+           SgdStep{.lr = float(r.lr), .momentum = float(r.momentum), .dampening = float(o.dampening),
+                   .weight_decay = float(o.weight_decay), .nesterov = o.nesterov, .first = first},
+           grad, p.value().out(), buffer);
+}
+
+Adam::Adam(std::vector<AdamGroup> groups, bool decoupled)
+    : Optimizer([&] {
+        std::vector<Group> made;
+        for (const AdamGroup& g : groups) {
+          const Rate rate{g.options.lr, g.options.beta1};
+          made.push_back({g.parameters, rate, rate});
+        }
+        return made;
+      }()),
+      options_(options_of<AdamOptions>(groups)), decoupled_(decoupled) {
+  for (const AdamOptions& o : options_) {
+    check(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2);
+    check(o.eps >= 0, "eps", o.eps);
+    check(o.weight_decay >= 0, "weight_decay", o.weight_decay);
+  }
+}
+
+void Adam::update(size_t group, Parameter& p, const Tensor& grad, int64_t step) {
+  const AdamOptions& o = options_[group];
+  const Rate r = rate(group);
+  Tensor& m = state_of(p, "exp_avg");
+  Tensor& v = state_of(p, "exp_avg_sq");
+  run::adam(p.value().device(),
+            AdamStep{.lr = float(r.lr), .beta1 = float(r.momentum), .beta2 = float(o.beta2), .eps = float(o.eps),
+                     .weight_decay = float(o.weight_decay), .decoupled = decoupled_, .step = step},
+            grad, p.value().out(), m.out(), v.out());
+}
+
+}  // namespace espalier

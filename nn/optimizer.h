@@ -1,0 +1,108 @@
+// Optimisers: one update rule, one kernel call per parameter. What a rule remembers lies in Parameter::state, so that
+// it moves, shrinks and travels with the parameter; groups give sets of parameters rates of their own.
+#pragma once
+#include <espalier/core/pth.h>
+#include <espalier/nn/module.h>
+
+#include <map>
+
+namespace espalier {
+
+// What a schedule changes. For Adam, momentum is beta1.
+struct Rate {
+  double lr, momentum;
+};
+
+class ESPALIER_API Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  void step();       // passes over parameters that have no gradient
+  void zero_grad();  // drops the gradients
+  size_t groups() const { return groups_.size(); }
+  Rate base_rate(size_t group) const { return groups_.at(group).base; }  // as constructed
+  Rate rate(size_t group) const { return groups_.at(group).rate; }       // in force now
+  void set_rate(size_t group, Rate rate) { groups_.at(group).rate = rate; }
+  virtual std::string_view type() const = 0;
+
+  // Rates, step counts and state tensors by parameter name, for checkpoints; load() throws ErrorKind::data on the state
+  // of another optimiser or of parameters with other names or shapes, and then changes nothing.
+  pth::Value state() const;
+  void load(const pth::Value& state);
+
+ protected:
+  struct Group {
+    Named<Parameter> parameters;
+    Rate base, rate;
+  };
+  explicit Optimizer(std::vector<Group> groups);
+  // Updates p, whose gradient is defined, for the step-th time (from 1).
+  virtual void update(size_t group, Parameter& p, const Tensor& grad, int64_t step) = 0;
+  // p's state tensor of that name, made of zeros at first; throws unless it has p's shape.
+  static Tensor& state_of(Parameter& p, const char* name);
+
+ private:
+  std::vector<Group> groups_;
+  std::map<const Parameter*, int64_t> steps_;
+};
+
+struct SgdOptions {
+  double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false;  // needs a momentum and no dampening
+};
+struct SgdGroup {
+  Named<Parameter> parameters;
+  SgdOptions options;
+};
+
+// Stochastic gradient descent with PyTorch's momentum: v = momentum·v + (1-dampening)·g, w -= lr·v (Sutskever et al.
+// 2013 for Nesterov's form). State: momentum_buffer.
+class ESPALIER_API SGD : public Optimizer {
+ public:
+  SGD(Module& module, SgdOptions options);
+  explicit SGD(std::vector<SgdGroup> groups);
+  std::string_view type() const override { return "SGD"; }
+
+ protected:
+  void update(size_t group, Parameter& p, const Tensor& grad, int64_t step) override;
+
+ private:
+  std::vector<SgdOptions> options_;
+};
+
+struct AdamOptions {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+};
+struct AdamGroup {
+  Named<Parameter> parameters;
+  AdamOptions options;
+};
+
+// Kingma & Ba 2014, arXiv 1412.6980; weight decay joins the gradient. State: exp_avg, exp_avg_sq.
+class ESPALIER_API Adam : public Optimizer {
+ public:
+  Adam(Module& module, AdamOptions options) : Adam({{named_parameters(module), options}}) {}
+  explicit Adam(std::vector<AdamGroup> groups) : Adam(std::move(groups), false) {}
+  std::string_view type() const override { return "Adam"; }
+
+ protected:
+  Adam(std::vector<AdamGroup> groups, bool decoupled);
+  void update(size_t group, Parameter& p, const Tensor& grad, int64_t step) override;
+
+ private:
+  std::vector<AdamOptions> options_;
+  bool decoupled_;
+};
+
+// Adam with weight decay beside the gradient (Loshchilov & Hutter 2017, arXiv 1711.05101). PyTorch's default decay
+// is 0.01; here, as for Adam, it is what the options say.
+class ESPALIER_API AdamW : public Adam {
+ public:
+  AdamW(Module& module, AdamOptions options) : AdamW({{named_parameters(module), options}}) {}
+  explicit AdamW(std::vector<AdamGroup> groups) : Adam(std::move(groups), true) {}
+  std::string_view type() const override { return "AdamW"; }
+};
+
+}  // namespace espalier
