@@ -1,0 +1,332 @@
+// How each operation is said in ONNX: one short rule per operation, found by its name. Plain
+// elementwise functions need none: their line in ESPALIER_UNARY names the ONNX operator.
+#include <espalier/compress/export/onnx_model.h>
+#include <espalier/core/ops/elementwise.h>
+
+#include <cctype>
+#include <map>
+
+namespace espalier {
+
+namespace {
+
+using Integers = std::vector<int64_t>;
+
+// What a rule sees of one operation, and how it answers.
+class Step {
+ public:
+  Step(OnnxModel& model, std::set<std::string>& names, const GraphValue& value,
+       std::vector<Shape> operand_shapes, std::vector<std::string> inputs, std::string output,
+       const OnnxOptions& options)
+      : in(std::move(inputs)),
+        shapes(std::move(operand_shapes)),
+        out(std::move(output)),
+        dynamic(options.dynamic_batch),
+        model_(model),
+        names_(names),
+        value_(value),
+        attributes_(value.op->attributes()) {}
+
+  std::vector<std::string> in;  // "" for an absent operand
+  std::vector<Shape> shapes;    // of the operands
+  const std::string out;
+  const bool dynamic;
+  const Shape& out_shape() const { return value_.shape; }
+
+  template <class T>
+  T attribute(const char* name) const {
+    for (const auto& [key, value] : attributes_)
+      if (key == name) return std::get<T>(value);
+    fail(ErrorKind::other, "[onnx] ", value_.op->name(), " has no attribute '", name, "'");
+  }
+  int64_t integer(const char* name) const { return attribute<int64_t>(name); }
+  double real(const char* name) const { return attribute<double>(name); }
+  Integers integers(const char* name) const { return attribute<Integers>(name); }
+  bool has_attributes() const { return !attributes_.empty(); }
+
+  // The last node, whose output is the operation's.
+  void emit(const std::string& type, std::vector<std::string> inputs, Attributes attributes = {}) {
+    model_.nodes.push_back({type, std::move(inputs), out, std::move(attributes)});
+  }
+  // A node on the way, whose output is named after its type: "conv1.sigmoid".
+  std::string node(const std::string& type, std::vector<std::string> inputs,
+                   Attributes attributes = {}) {
+    std::string part = type;
+    for (char& c : part) c = char(std::tolower(c));
+    const std::string name = fresh(out + "." + part);
+    model_.nodes.push_back({type, std::move(inputs), name, std::move(attributes)});
+    return name;
+  }
+  std::string constant(const std::string& part, const Tensor& value) {
+    const std::string name = fresh(out + "." + part);
+    model_.initializers.emplace_back(name, value);
+    return name;
+  }
+  std::string number(const std::string& part, double value) {
+    return constant(part, Tensor::from(std::vector<float>{float(value)}, {}));
+  }
+  std::string numbers(const std::string& part, const Integers& values) {
+    return constant(part, Tensor::from(values, {int64_t(values.size())}));
+  }
+  template <class... Parts>
+  [[noreturn]] void refuse(const Parts&... why) const {
+    fail(ErrorKind::usage, "[onnx] ", value_.op->name(), ": ", why...,
+         value_.path.empty() ? "" : " (in " + value_.path + ")");
+  }
+
+ private:
+  std::string fresh(const std::string& wanted) {
+    std::string name = wanted;
+    for (int i = 1; !names_.insert(name).second; ++i) name = wanted + "." + std::to_string(i);
+    return name;
+  }
+
+  OnnxModel& model_;
+  std::set<std::string>& names_;
+  const GraphValue& value_;
+  const Attributes attributes_;
+};
+
+using Rule = void (*)(Step&);
+
+Integers both_ends(const Integers& pads) { return {pads[0], pads[1], pads[0], pads[1]}; }
+
+// The axes between which transpose(dim0, dim1) swaps.
+Integers swapped(int rank, int64_t a, int64_t b) {
+  Integers order;
+  for (int i = 0; i < rank; ++i) order.push_back(i == a ? b : i == b ? a : i);
+  return order;
+}
+
+std::string transposed(Step& s, size_t operand) {
+  const int rank = s.shapes[operand].rank();
+  return s.node("Transpose", {s.in[operand]}, {{"perm", swapped(rank, rank - 2, rank - 1)}});
+}
+
+void conv2d(Step& s) {
+  auto inputs = s.in;
+  if (inputs.back().empty()) inputs.pop_back();
+  const Shape& weight = s.shapes[1];
+  s.emit("Conv", inputs,
+         {{"kernel_shape", Integers{weight[2], weight[3]}},
+          {"strides", s.integers("stride")},
+          {"pads", both_ends(s.integers("padding"))},
+          {"dilations", s.integers("dilation")},
+          {"group", s.shapes[0][1] / weight[1]}});
+}
+
+void linear(Step& s) {
+  auto inputs = s.in;
+  if (inputs.back().empty()) inputs.pop_back();
+  s.emit("Gemm", inputs, {{"transB", int64_t(1)}});
+}
+
+void matmul(Step& s) {
+  const std::string a = s.integer("trans_a") ? transposed(s, 0) : s.in[0];
+  const std::string b = s.integer("trans_b") ? transposed(s, 1) : s.in[1];
+  s.emit("MatMul", {a, b});
+}
+
+void batch_norm(Step& s) {
+  if (s.integer("training")) s.refuse("is in training mode; trace the model in eval mode");
+  const Attributes attributes{{"epsilon", s.real("eps")}};
+  if (!s.integer("relu")) return s.emit("BatchNormalization", s.in, attributes);
+  s.emit("Relu", {s.node("BatchNormalization", s.in, attributes)});
+}
+
+Attributes window(const Step& s) {
+  return {{"kernel_shape", s.integers("kernel_size")},
+          {"strides", s.integers("stride")},
+          {"pads", both_ends(s.integers("padding"))}};
+}
+
+void max_pool2d(Step& s) { s.emit("MaxPool", s.in, window(s)); }
+
+void avg_pool2d(Step& s) {
+  Attributes attributes = window(s);
+  attributes.emplace_back("count_include_pad", s.integer("count_include_pad"));
+  s.emit("AveragePool", s.in, attributes);
+}
+
+void adaptive_avg_pool2d(Step& s) {
+  const Shape &x = s.shapes[0], &y = s.out_shape();
+  if (y[2] == 1 && y[3] == 1) return s.emit("GlobalAveragePool", s.in);
+  if (y[2] == 0 || y[3] == 0 || x[2] % y[2] || x[3] % y[3])
+    s.refuse("from ", x[2], "x", x[3], " to ", y[2], "x", y[3],
+             " has windows of unequal size, which ONNX cannot say");
+  const Integers kernel{x[2] / y[2], x[3] / y[3]};
+  s.emit("AveragePool", s.in, {{"kernel_shape", kernel}, {"strides", kernel}});
+}
+
+void flatten(Step& s) {
+  const int64_t start = s.integer("start_dim");
+  if (start == 1) return s.emit("Flatten", s.in, {{"axis", int64_t(1)}});
+  Integers shape(size_t(start), 0);  // 0: as the input has it
+  shape.push_back(-1);
+  s.emit("Reshape", {s.in[0], s.numbers("shape", shape)});
+}
+
+void reshape(Step& s) {
+  const Integers shape = s.integers("shape");
+  if (s.dynamic && (shape.empty() || shape[0] != 0))
+    s.refuse("to ", s.out_shape(),
+             " does not keep the batch as its first dimension; export with a fixed batch size");
+  s.emit("Reshape", {s.in[0], s.numbers("shape", shape)});
+}
+
+void transpose(Step& s) {
+  s.emit("Transpose", s.in,
+         {{"perm", swapped(s.shapes[0].rank(), s.integer("dim0"), s.integer("dim1"))}});
+}
+
+void cat(Step& s) { s.emit("Concat", s.in, {{"axis", s.integer("dim")}}); }
+
+void slice(Step& s) {
+  s.emit("Slice", {s.in[0], s.numbers("begin", {s.integer("begin")}),
+                   s.numbers("end", {s.integer("end")}), s.numbers("dim", {s.integer("dim")})});
+}
+
+void mean(Step& s) {
+  Attributes attributes{{"keepdims", s.integer("keepdim")}};
+  if (const Integers dims = s.integers("dim"); !dims.empty()) attributes.emplace_back("axes", dims);
+  s.emit("ReduceMean", s.in, attributes);
+}
+
+void sum(Step& s) {
+  auto inputs = s.in;
+  if (const Integers dims = s.integers("dim"); !dims.empty())
+    inputs.push_back(s.numbers("dim", dims));
+  s.emit("ReduceSum", inputs, {{"keepdims", s.integer("keepdim")}});
+}
+
+void clip(Step& s) {
+  s.emit("Clip", {s.in[0], s.number("min", s.real("min_val")), s.number("max", s.real("max_val"))});
+}
+
+void leaky_relu(Step& s) { s.emit("LeakyRelu", s.in, {{"alpha", s.real("negative_slope")}}); }
+
+void silu(Step& s) { s.emit("Mul", {s.in[0], s.node("Sigmoid", s.in)}); }
+
+void gelu(Step& s) {  // 0.5·x·(1 + erf(x/√2))
+  const std::string erf =
+      s.node("Erf", {s.node("Div", {s.in[0], s.number("sqrt2", 1.4142135623730951)})});
+  const std::string factor = s.node("Add", {erf, s.number("one", 1)});
+  s.emit("Mul", {s.node("Mul", {s.in[0], factor}), s.number("half", 0.5)});
+}
+
+const std::map<std::string_view, Rule> rules = {
+    {"conv2d", conv2d},
+    {"linear", linear},
+    {"matmul", matmul},
+    {"batch_norm", batch_norm},
+    {"max_pool2d", max_pool2d},
+    {"avg_pool2d", avg_pool2d},
+    {"adaptive_avg_pool2d", adaptive_avg_pool2d},
+    {"flatten", flatten},
+    {"reshape", reshape},
+    {"transpose", transpose},
+    {"cat", cat},
+    {"slice", slice},
+    {"mean", mean},
+    {"sum", sum},
+    {"relu6", clip},
+    {"hardtanh", clip},
+    {"leaky_relu", leaky_relu},
+    {"silu", silu},
+    {"gelu", gelu},
+    {"add", [](Step& s) { s.emit("Add", s.in); }},
+    {"sub", [](Step& s) { s.emit("Sub", s.in); }},
+    {"mul", [](Step& s) { s.emit("Mul", s.in); }},
+    {"div", [](Step& s) { s.emit("Div", s.in); }},
+    {"softmax",
+     [](Step& s) {
+       s.emit("Softmax", s.in, {{"axis", s.integer("dim")}});
+     }},
+    {"log_softmax",
+     [](Step& s) {
+       s.emit("LogSoftmax", s.in, {{"axis", s.integer("dim")}});
+     }},
+};
+
+// The ONNX operator of a plain elementwise function, or "".
+std::string_view plain_operator(std::string_view op) {
+#define X(name, Functor, Module, onnx, ...) \
+  if (op == #name) return onnx;
+  ESPALIER_UNARY(X)
+#undef X
+  return "";
+}
+
+void say(Step& s, std::string_view op) {
+  if (const auto rule = rules.find(op); rule != rules.end()) return rule->second(s);
+  const std::string_view type = plain_operator(op);
+  if (type.empty() || s.has_attributes()) s.refuse("has no rule for export");
+  s.emit(std::string(type), s.in);
+}
+
+}  // namespace
+
+OnnxModel to_onnx(const Graph& graph, const OnnxOptions& options) {
+  const size_t n = graph.values.size();
+  OnnxModel model;
+  std::set<std::string> names{"output"};
+  std::vector<std::string> name(n);  // given when a value is first used or made
+  std::vector<Tensor> known(n);      // what does not depend on the inputs
+  std::vector<std::string> leaf(n);  // the parameter that a known value comes from
+  const auto claim = [&](const std::string& wanted) {
+    std::string unique = wanted;
+    for (int i = 1; !names.insert(unique).second; ++i) unique = wanted + "." + std::to_string(i);
+    return unique;
+  };
+  const auto use = [&](int i) -> std::string {
+    if (i < 0) return "";
+    if (known[size_t(i)].defined() && name[size_t(i)].empty()) {
+      name[size_t(i)] = claim(leaf[size_t(i)]);
+      model.initializers.emplace_back(name[size_t(i)], known[size_t(i)]);
+    }
+    return name[size_t(i)];
+  };
+
+  for (int i : graph.inputs) {
+    const GraphValue& v = graph.values[size_t(i)];
+    name[size_t(i)] = claim(v.name);
+    model.inputs.push_back({name[size_t(i)], v.shape, v.dtype});
+  }
+  const NoGrad no_grad;
+  for (size_t i = 0; i < n; ++i) {
+    const GraphValue& v = graph.values[i];
+    if (v.kind == GraphValue::leaf || v.kind == GraphValue::constant) {
+      known[i] = v.value;
+      leaf[i] = v.name;
+    }
+    if (v.kind != GraphValue::result) continue;
+
+    std::vector<Tensor> operands;
+    bool constant = true;
+    for (int in : v.inputs) {
+      operands.push_back(in < 0 ? Tensor{} : known[size_t(in)]);
+      constant &= in < 0 || operands.back().defined();
+      if (in >= 0 && leaf[i].empty() && graph.values[size_t(in)].kind != GraphValue::constant)
+        leaf[i] = leaf[size_t(in)];
+    }
+    if (constant) {
+      known[i] = apply(v.op, std::move(operands));
+      if (leaf[i].empty()) leaf[i] = v.name;
+      continue;
+    }
+    std::vector<std::string> inputs;
+    for (int in : v.inputs) inputs.push_back(use(in));
+    name[i] = int(i) == graph.output ? "output"
+                                     : claim(v.path.empty() ? std::string(v.op->name()) : v.path);
+    Step step(model, names, v, graph.input_shapes(v), std::move(inputs), name[i], options);
+    say(step, v.op->name());
+  }
+
+  const GraphValue& out = graph.values[size_t(graph.output)];
+  if (name[size_t(graph.output)] != "output")  // the network returns an input or a parameter
+    model.nodes.push_back({"Identity", {use(graph.output)}, "output", {}});
+  model.output = {"output", out.shape, out.dtype};
+  return model;
+}
+
+}  // namespace espalier

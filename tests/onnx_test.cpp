@@ -1,0 +1,250 @@
+// ONNX export: every operation has a rule or is refused by name, masks are folded into the weights they mask, names
+// are the state dict's. The checker of the ONNX project runs inside export_onnx; what the files compute is compared
+// in ONNX Runtime by scripts/peers/check_onnx.py, which sets ESPALIER_ONNX_OUT to collect them.
+#include <espalier/compress/export/onnx_model.h>
+#include <espalier/core/file.h>
+#include <espalier/core/ops/ops.h>
+#include <espalier/core/pth.h>
+#include <espalier/core/random.h>
+#include <espalier/nn/models.h>
+#include <espalier/nn/state_dict.h>
+#include <espalier/nn/trace.h>
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <map>
+
+#include <unistd.h>
+
+using namespace espalier;
+
+namespace {
+
+// Values in -1..1 from a formula of the index, the same on every machine.
+Tensor wave(const Shape& shape, float scale = 1, float shift = 0) {
+  std::vector<float> v(size_t(shape.numel()));
+  for (size_t i = 0; i < v.size(); ++i) v[i] = shift + scale * (float(i * 7919 % 1009) / 504.5f - 1);
+  return Tensor::from(v, shape);
+}
+
+Shape with_batch(Shape s, int64_t n) {
+  s[0] = n;
+  return s;
+}
+
+// Exports, and where a peer asks for it keeps the file beside inputs and outputs at two batch sizes.
+void exported(const std::string& name, const Graph& graph) {
+  CAPTURE(name);
+  const char* keep = std::getenv("ESPALIER_ONNX_OUT");
+  const auto folder = keep ? std::filesystem::path(keep) : std::filesystem::temp_directory_path();
+  const std::string path = (folder / ((keep ? "" : "espalier_onnx_" + std::to_string(getpid())) + name + ".onnx")).string();
+  REQUIRE_NOTHROW(export_onnx(graph, path));
+  CHECK(read_file(path, size_t(1) << 30).size() > 100);
+  if (!keep) return (void)std::filesystem::remove(path);
+  pth::Dict runs;
+  for (int64_t n : {int64_t(2), int64_t(3)}) {
+    pth::Dict run;
+    std::vector<Tensor> inputs;
+    for (int i : graph.inputs) {
+      const GraphValue& v = graph.values[size_t(i)];
+      inputs.push_back(wave(with_batch(v.shape, n), 1, 0.1f * float(n)));
+      run.emplace_back(v.name, inputs.back());
+    }
+    const NoGrad no_grad;
+    run.emplace_back("output", graph(inputs));
+    runs.emplace_back("batch " + std::to_string(n), run);
+  }
+  pth::save((folder / (name + ".pth")).string(), runs);
+}
+
+using Function = std::function<Tensor(const Tensor& x, std::map<std::string, Tensor>& leaves)>;
+
+// The graph of f, whose leaves may be named.
+Graph graph_of(const Shape& input, const Function& f) {
+  const Tracing tracing;
+  const Tensor x = wave(input);
+  std::map<std::string, Tensor> leaves;
+  const Tensor y = f(x, leaves);
+  return freeze(y, {x}, {leaves.begin(), leaves.end()});
+}
+
+OnnxModel model_of(const Graph& graph) { return to_onnx(graph, {}); }
+
+std::string refusal(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    CHECK(e.kind() == ErrorKind::usage);
+    return e.what();
+  }
+  return "";
+}
+
+// As a pruner's mask: the port multiplies.
+struct TestMask : Transform {
+  Tensor mask;
+  explicit TestMask(Tensor m) : mask(std::move(m)) {}
+  std::string_view name() const override { return "mask"; }
+  Tensor operator()(const Tensor& x) override { return mul(x, mask); }
+  void tensors(const TensorVisitor& visit) override { visit("mask", mask); }
+};
+
+// Batch norm gets statistics that training would have left.
+void disturb(Module& model) {
+  for (auto& [name, t] : named_buffers(model)) {
+    if (name.ends_with("running_mean")) t->copy_from(wave(t->shape(), 0.2f));
+    if (name.ends_with("running_var")) t->copy_from(wave(t->shape(), 0.3f, 1));
+  }
+}
+
+void mask_all(Module& model) {
+  for (auto& [name, p] : named_parameters(model)) {
+    if (p->value().rank() < 2) continue;
+    std::vector<float> keep(size_t(p->value().numel()));
+    for (size_t i = 0; i < keep.size(); ++i) keep[i] = i * 31 % 10 < 3 ? 0.f : 1.f;
+    p->port.chain.push_back(std::make_shared<TestMask>(Tensor::from(keep, p->value().shape())));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
+  const Shape image{2, 6, 8, 8};
+  const std::vector<std::tuple<std::string, Shape, Function>> cases = {
+      {"conv2d", image, [](auto& x, auto& l) {
+         return conv2d(x, l["w"] = wave({5, 6, 3, 3}), l["b"] = wave({5}), {{2, 1}, {1, 2}, {1, 2}});
+       }},
+      {"conv2d_groups", image, [](auto& x, auto& l) { return conv2d(x, l["w"] = wave({4, 3, 1, 3})); }},
+      {"conv2d_depthwise", image, [](auto& x, auto& l) { return conv2d(x, l["w"] = wave({6, 1, 3, 3}), {}, {1, 1}); }},
+      {"linear", {2, 7}, [](auto& x, auto& l) { return linear(x, l["w"] = wave({5, 7}), l["b"] = wave({5})); }},
+      {"linear_no_bias", {2, 7}, [](auto& x, auto& l) { return linear(x, l["w"] = wave({5, 7})); }},
+      {"matmul", {2, 7}, [](auto& x, auto& l) { return matmul(x, l["w"] = wave({7, 3})); }},
+      {"matmul_transposed", {2, 7}, [](auto& x, auto& l) { return matmul(x, l["w"] = wave({3, 7}), false, true); }},
+      {"matmul_batch", {2, 7, 4}, [](auto& x, auto&) { return matmul(x, x, true, false); }},
+      {"batch_norm", image, [](auto& x, auto& l) {
+         Tensor mean = wave({6}), var = wave({6}, 0.5f, 1);
+         return batch_norm(x, l["w"] = wave({6}, 1, 2), l["b"] = wave({6}), mean, var, {.training = false});
+       }},
+      {"batch_norm_relu", image, [](auto& x, auto& l) {
+         Tensor mean = wave({6}), var = wave({6}, 0.5f, 1);
+         return batch_norm(x, l["w"] = wave({6}, 1, 2), l["b"] = wave({6}), mean, var,
+                           {.training = false, .eps = 1e-3f, .relu = true});
+       }},
+      {"batch_norm_1d", {2, 6}, [](auto& x, auto& l) {
+         Tensor mean = wave({6}), var = wave({6}, 0.5f, 1);
+         return batch_norm(x, l["w"] = wave({6}, 1, 2), l["b"] = wave({6}), mean, var, {.training = false});
+       }},
+      {"max_pool2d", image, [](auto& x, auto&) { return max_pool2d(x, {.kernel = {3, 2}, .stride = {2, 1}, .padding = {1, 0}}); }},
+      {"avg_pool2d", image, [](auto& x, auto&) { return avg_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1}); }},
+      {"avg_pool2d_inside", image, [](auto& x, auto&) {
+         return avg_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1, .count_include_pad = false});
+       }},
+      {"adaptive_avg_pool2d_1", image, [](auto& x, auto&) { return adaptive_avg_pool2d(x, 1); }},
+      {"adaptive_avg_pool2d_4x2", image, [](auto& x, auto&) { return adaptive_avg_pool2d(x, {4, 2}); }},
+#define X(name, Functor, ...) {#name, {2, 50}, [](auto& x, auto&) { return name(x * Tensor::full({1}, 9)); }},
+      ESPALIER_UNARY(X)
+#undef X
+      {"leaky_relu_steep", {2, 50}, [](auto& x, auto&) { return leaky_relu(x, {.negative_slope = 0.3f}); }},
+      {"hardtanh_narrow", {2, 50}, [](auto& x, auto&) { return hardtanh(x, {.min_val = -0.2f, .max_val = 0.7f}); }},
+      {"add", image, [](auto& x, auto&) { return x + relu(x); }},
+      {"sub_broadcast", image, [](auto& x, auto& l) { return x - (l["w"] = wave({6, 1, 1})); }},
+      {"mul_gate", image, [](auto& x, auto&) { return x * sigmoid(adaptive_avg_pool2d(x, 1)); }},
+      {"div", image, [](auto& x, auto& l) { return x / (l["w"] = wave({1, 6, 8, 8}, 1, 3)); }},
+      {"cat", image, [](auto& x, auto&) { return cat({x, relu(x), x}); }},
+      {"cat_rows", image, [](auto& x, auto&) { return cat({x, x}, 2); }},
+      {"slice", image, [](auto& x, auto&) { return cat({slice(x, 1, 4, 6), slice(x, 1, 0, 3)}); }},
+      {"slice_rows", image, [](auto& x, auto&) { return slice(x, 3, 1, 6); }},
+      {"flatten", image, [](auto& x, auto&) { return flatten(x); }},
+      {"flatten_from_2", image, [](auto& x, auto&) { return flatten(x, 2); }},
+      {"reshape", {2, 12}, [](auto& x, auto&) { return reshape(x, {2, 3, 2, 2}); }},
+      {"transpose", image, [](auto& x, auto&) { return transpose(x, 1, 3); }},
+      {"mean", image, [](auto& x, auto&) { return mean(x, {2, 3}); }},
+      {"mean_keepdim", image, [](auto& x, auto&) { return mean(x, {1}, true); }},
+      {"sum", image, [](auto& x, auto&) { return sum(x, {1, 3}); }},
+      {"sum_all", image, [](auto& x, auto&) { return sum(x); }},
+      {"softmax", {2, 9}, [](auto& x, auto&) { return softmax(x); }},
+      {"softmax_channels", image, [](auto& x, auto&) { return softmax(x, 1); }},
+      {"log_softmax", {2, 9}, [](auto& x, auto&) { return log_softmax(x); }},
+      {"the_input_itself", {2, 9}, [](auto& x, auto&) { return reshape(x, x.shape()); }},
+  };
+  for (const auto& [name, input, f] : cases) exported("op_" + name, graph_of(input, f));
+}
+
+TEST_CASE("the bundled models, plain and masked" * doctest::skip(!has_onnx())) {
+  const bool all = std::getenv("ESPALIER_ONNX_OUT");
+  for (const ModelInfo& info : model_list()) {
+    // The suite takes one of each family; the peer script takes all.
+    if (!all && info.name != "lenet" && info.name != "naive" && info.name != "resnet20" && info.name != "mobilenetv2") continue;
+    Shape shape{2};
+    for (int64_t d : info.input) shape.push_back(d);
+    const auto model = make_model(info.name);
+    disturb(*model);
+    exported("model_" + info.name, trace(*model, wave(shape)));
+    mask_all(*model);
+    exported("masked_" + info.name, trace(*model, wave(shape)));
+  }
+}
+
+TEST_CASE("names are the state dict's, and a mask is folded into its weight") {
+  const auto model = make_model("lenet");
+  mask_all(*model);
+  const OnnxModel onnx = model_of(trace(*model, wave({1, 1, 28, 28})));
+  REQUIRE(onnx.inputs.size() == 1);
+  CHECK(onnx.inputs[0].name == "input");
+  CHECK(onnx.output.name == "output");
+  CHECK(onnx.nodes.back().output == "output");
+  std::map<std::string, Tensor> state;
+  for (auto& [name, t] : state_dict(*model)) state[name] = t;
+  size_t parameters = 0;
+  for (const auto& [name, t] : onnx.initializers) {
+    if (!state.count(name)) continue;
+    ++parameters;
+    const auto raw = state[name].to_vector<float>(), written = t.to_vector<float>();
+    REQUIRE(raw.size() == written.size());
+    bool as_masked = true;
+    for (size_t i = 0; i < raw.size(); ++i)
+      as_masked &= written[i] == (t.rank() >= 2 && i * 31 % 10 < 3 ? 0 : raw[i]);
+    CHECK_MESSAGE(as_masked, name);
+  }
+  CHECK(parameters == state.size());
+  std::set<std::string> paths;
+  for (const OnnxNode& node : onnx.nodes) {
+    CHECK(node.type != "Mul");
+    CHECK(paths.insert(node.output).second);
+  }
+  CHECK(paths.count("conv1"));
+}
+
+TEST_CASE("what ONNX cannot say is refused by name") {
+  const auto has = [](const std::string& text, const std::string& part) {
+    CHECK_MESSAGE(text.find(part) != std::string::npos, part, " expected, got: ", text);
+  };
+  const auto refused = [&](const Shape& input, const Function& f, const std::string& why) {
+    const Graph g = graph_of(input, f);
+    has(refusal([&] { to_onnx(g, {}); }), why);
+  };
+  refused({2, 8}, [](auto& x, auto&) { return dropout(x, {.p = 0.5f}); }, "dropout: has no rule");
+  refused({2, 3, 4, 4}, [](auto& x, auto&) {
+    Tensor mean = wave({3}), var = wave({3}, 0.1f, 1);
+    return batch_norm(x, Tensor::ones({3}), Tensor::zeros({3}), mean, var);
+  }, "batch_norm: is in training mode");
+  refused({2, 3, 7, 7}, [](auto& x, auto&) { return adaptive_avg_pool2d(x, 3); }, "adaptive_avg_pool2d: from 7x7 to 3x3");
+  refused({2, 8}, [](auto& x, auto&) { return reshape(x, {16}); }, "does not keep the batch");
+  refused({2, 8}, [](auto& x, auto&) { return nll_loss(x, Tensor::zeros({2}, DType::s64)); }, "nll_loss: has no rule");
+  const Graph fixed = graph_of({2, 8}, [](auto& x, auto&) { return reshape(x, {16}); });
+  CHECK_NOTHROW(to_onnx(fixed, {.dynamic_batch = false}));
+}
+
+TEST_CASE("nothing is overwritten where export fails") {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("espalier_onnx_old_" + std::to_string(getpid()))).string();
+  write_file(path, "old");
+  const Graph g = graph_of({2, 8}, [](auto& x, auto&) { return dropout(x, {.p = 0.5f}); });
+  CHECK(refusal([&] { export_onnx(g, path); }) != "");
+  const auto bytes = read_file(path, 100);
+  CHECK(std::string(bytes.begin(), bytes.end()) == "old");
+  std::filesystem::remove(path);
+}
