@@ -52,14 +52,16 @@ endif()
 # One set of objects feeds the library that is shipped and the static one that tests look inside.
 add_library(espalier_objects OBJECT ${sources})
 set_target_properties(espalier_objects PROPERTIES
-  CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CUDA_STANDARD 20
+  CXX_EXTENSIONS OFF CUDA_EXTENSIONS ON
   POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
   CUDA_VISIBILITY_PRESET hidden CUDA_RUNTIME_LIBRARY Shared)
+target_compile_features(espalier_objects PUBLIC cxx_std_20)
 target_include_directories(espalier_objects PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>)
 # Same bits everywhere: no fused or reordered arithmetic beyond what a line says, on every x86-64-v3 machine.
 target_compile_options(espalier_objects PRIVATE
   $<${cxx}:-march=x86-64-v3 -ffp-contract=off> $<$<AND:${cxx},$<CONFIG:Release,RelWithDebInfo>>:-O3>
-  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr --extended-lambda -Xcompiler=-Wall>)
+  # -std=: CMake 3.25 does not know that nvcc can; CXX_STANDARD would ask it for the same.
+  $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-Wall>)
 
 # Header-only libraries are ours alone; the others a program meets again when it links the static library.
 set(private_libraries $<BUILD_INTERFACE:Eigen3::Eigen> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>

@@ -26,14 +26,9 @@ std::string name_of(Device d) {
   return "cuda:" + std::to_string(d.index);
 }
 
-void require_device(Device d) {
-  column(d);
-  if (d.kind == Device::cuda && d.index >= cuda_device_count())
-    fail(ErrorKind::device, "[device] ", d, " is not there: this machine has ", cuda_device_count(),
-         " usable CUDA device(s)");
-}
+namespace {
 
-const Column& column(Device d) {
+const Column& built_column(Device d) {
   if (d.kind == Device::cpu) return cpu_column();
   const Column* c = d.kind == Device::cuda ? cuda_column() : emulated_column();
   if (!c)
@@ -41,8 +36,18 @@ const Column& column(Device d) {
   return *c;
 }
 
+}  // namespace
+
+void require_device(Device d) { column(d); }
+
+const Column& column(Device d) {
+  const Column& c = built_column(d);
+  if (d.kind == Device::cuda) use_cuda_device(d.index);
+  return c;
+}
+
 std::vector<std::string> missing_kernels(Device d) {
-  const Kernels& k = column(d).kernels;
+  const Kernels& k = built_column(d).kernels;
   std::vector<std::string> names;
 #define X(name, ...) \
   if (!k.name) names.push_back(#name);

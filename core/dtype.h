@@ -17,12 +17,12 @@ enum class DType : uint8_t { f32, bf16, s64, s32, s8, u8 };
 struct bfloat16 {
   uint16_t bits = 0;
   bfloat16() = default;
-  explicit bfloat16(float x) {
+  ESPALIER_KERNEL explicit bfloat16(float x) {
     const auto u = std::bit_cast<uint32_t>(x);
     bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40)
                                            : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
+  ESPALIER_KERNEL explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
 constexpr size_t size_of(DType t) {

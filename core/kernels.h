@@ -62,13 +62,14 @@ struct Column {
 
 // The device's column, or an Error of kind device that says what is missing.
 ESPALIER_API const Column& column(Device device);
-// The rows that a device leaves empty, by name.
+// The rows that a device's column leaves empty, by name; the device itself need not be there.
 ESPALIER_API std::vector<std::string> missing_kernels(Device device);
 
 const Column& cpu_column();        // core/cpu/table.cpp
 const Column* emulated_column();   // cuda/emulated.cpp
 const Column* cuda_column();       // cuda/table.cu, or core/no_cuda.cpp: null
 int cuda_device_count();           // cuda/table.cu, or core/no_cuda.cpp: 0
+void use_cuda_device(int index);   // makes it this thread's; throws ErrorKind::device if it is not there
 
 [[noreturn]] ESPALIER_API void missing_kernel(const char* name, Device device);
 

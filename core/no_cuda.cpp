@@ -5,5 +5,6 @@ namespace espalier {
 
 const Column* cuda_column() { return nullptr; }
 int cuda_device_count() { return 0; }
+void use_cuda_device(int) {}
 
 }  // namespace espalier

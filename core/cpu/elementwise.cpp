@@ -1,11 +1,10 @@
 // Elementwise kernels of the CPU: each output element depends on its own place only, so threads may cut the
 // range anywhere. The inner loops are plain and contiguous, for the compiler to vectorise.
+#include <espalier/core/arithmetic.h>
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
 
-#include <cmath>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 
 namespace espalier::cpu {
@@ -13,25 +12,6 @@ namespace espalier::cpu {
 namespace {
 
 constexpr int64_t grain = 16384;
-
-// Round to nearest, ties to even, and clamp where the target cannot hold the value.
-template <class To, class From>
-To convert(From x) {
-  if constexpr (std::is_same_v<To, From>) {
-    return x;
-  } else if constexpr (std::is_same_v<From, bfloat16>) {
-    return convert<To>(float(x));
-  } else if constexpr (std::is_same_v<To, bfloat16>) {
-    return bfloat16(float(x));
-  } else if constexpr (std::is_floating_point_v<To>) {
-    return To(x);
-  } else {
-    using L = std::numeric_limits<To>;
-    const double v = std::nearbyint(double(x));
-    if (!(v > double(L::min()))) return L::min();  // NaN too
-    return v >= double(L::max()) ? L::max() : To(v);
-  }
-}
 
 // Walks the outer dimensions of a strided copy; f(from, to) handles the innermost one.
 template <class F>

@@ -1,0 +1,137 @@
+// Softmax and the losses over it. One block per row; the largest value is taken out before exp.
+#pragma once
+#include <espalier/cuda/kernels/reduce.h>
+
+namespace espalier::ESPALIER_COLUMN {
+
+struct SoftmaxShared {
+  float s[64], top, sum;
+};
+
+// A row of [outer,n,inner]: element j is at base + j·inner.
+ESPALIER_KERNEL int64_t row_base(const SoftmaxOver& g, int64_t row) {
+  return row / g.inner * g.n * g.inner + row % g.inner;
+}
+
+struct Softmax {
+  static constexpr int Threads = 64;
+  using Shared = SoftmaxShared;
+  SoftmaxOver g;
+  const float* x;
+  float* y;
+
+  ESPALIER_BODY void operator()(Block& b, Shared& shared) const {
+    const int64_t base = row_base(g, b.index);
+    b.each<Threads>([&](int t) {
+      float top = -INFINITY;
+      for (int64_t j = t; j < g.n; j += Threads) top = fmaxf(top, x[base + j * g.inner]);
+      shared.s[t] = top;
+    });
+    block_fold<Threads>(b, shared.s, shared.top, [](float p, float q) { return fmaxf(p, q); });
+    b.each<Threads>([&](int t) {
+      float sum = 0;
+      for (int64_t j = t; j < g.n; j += Threads) sum += expf(x[base + j * g.inner] - shared.top);
+      shared.s[t] = sum;
+    });
+    block_fold<Threads>(b, shared.s, shared.sum, [](float p, float q) { return p + q; });
+    b.each<Threads>([&](int t) {
+      for (int64_t j = t; j < g.n; j += Threads) {
+        const float v = x[base + j * g.inner] - shared.top;
+        y[base + j * g.inner] = g.log ? v - logf(shared.sum) : expf(v) / shared.sum;
+      }
+    });
+  }
+};
+
+inline void softmax(const SoftmaxOver& g, In x, Out y) {
+  if (g.n > 0) launch(g.outer * g.inner, Softmax{g, x.f32(), y.f32()});
+}
+
+struct SoftmaxGrad {
+  static constexpr int Threads = 64;
+  using Shared = SoftmaxShared;
+  SoftmaxOver g;
+  const float *y, *dy;
+  float* dx;
+
+  ESPALIER_BODY void operator()(Block& b, Shared& shared) const {
+    const int64_t base = row_base(g, b.index);
+    b.each<Threads>([&](int t) {
+      float sum = 0;
+      for (int64_t j = t; j < g.n; j += Threads) {
+        const int64_t i = base + j * g.inner;
+        sum += g.log ? dy[i] : dy[i] * y[i];
+      }
+      shared.s[t] = sum;
+    });
+    block_fold<Threads>(b, shared.s, shared.sum, [](float p, float q) { return p + q; });
+    b.each<Threads>([&](int t) {
+      for (int64_t j = t; j < g.n; j += Threads) {
+        const int64_t i = base + j * g.inner;
+        dx[i] = g.log ? dy[i] - expf(y[i]) * shared.sum : y[i] * (dy[i] - shared.sum);
+      }
+    });
+  }
+};
+
+inline void softmax_grad(const SoftmaxOver& g, In y, In dy, Out dx) {
+  if (g.n > 0) launch(g.outer * g.inner, SoftmaxGrad{g, y.f32(), dy.f32(), dx.f32()});
+}
+
+ESPALIER_KERNEL bool is_class(int64_t target, const Nll& g) { return target >= 0 && target < g.c; }
+
+struct NllTerm {
+  Nll g;
+  const float* logp;
+  const int64_t* target;
+  ESPALIER_BODY float operator()(int64_t, int64_t row) const {
+    const float* p = logp + row * g.c;
+    float all = 0;
+    if (g.smoothing != 0)
+      for (int64_t j = 0; j < g.c; ++j) all += p[j];
+    const float hit = is_class(target[row], g) ? p[target[row]] : 0.f;
+    return (1 - g.smoothing) * hit + g.smoothing / float(g.c) * all;
+  }
+};
+
+struct BadTarget {
+  Nll g;
+  const int64_t* target;
+  ESPALIER_BODY float operator()(int64_t, int64_t row) const { return is_class(target[row], g) ? 0.f : 1.f; }
+};
+
+// Waits for the device, to refuse labels that are no class: a label read past its row would be silent nonsense.
+inline void check_targets(const Nll& g, const int64_t* target) {
+  const Scratch count(1);
+  float bad = 0;
+  sum_terms<1>(BadTarget{g, target}, 1, g.n, 1, count.data());
+  read_back(&bad, count.data(), sizeof bad);
+  if (bad == 0) return;
+  std::vector<int64_t> labels(size_t(g.n));
+  read_back(labels.data(), target, labels.size() * sizeof labels[0]);
+  for (size_t i = 0; i < labels.size(); ++i)
+    if (!is_class(labels[i], g))
+      fail(ErrorKind::other, "[nll_loss] target ", labels[i], " of row ", i, " is outside 0..", g.c - 1);
+}
+
+inline void nll_loss(const Nll& g, In logp, In target, Out loss) {
+  check_targets(g, target.as<int64_t>());
+  sum_terms<1>(NllTerm{g, logp.f32(), target.as<int64_t>()}, 1, g.n, -1 / float(g.n), loss.f32());
+}
+
+struct NllGrad {
+  Nll g;
+  const int64_t* target;
+  const float* dloss;
+  float* dlogp;
+  ESPALIER_BODY void operator()(int64_t i) const {
+    const float hit = i % g.c == target[i / g.c] ? 1 - g.smoothing : 0.f;
+    dlogp[i] = -dloss[0] / float(g.n) * (hit + g.smoothing / float(g.c));
+  }
+};
+
+inline void nll_loss_grad(const Nll& g, In target, In dloss, Out dlogp) {
+  launch_each(dlogp.numel, NllGrad{g, target.as<int64_t>(), dloss.f32(), dlogp.f32()});
+}
+
+}  // namespace espalier::ESPALIER_COLUMN

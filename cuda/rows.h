@@ -1,0 +1,51 @@
+// The rows that the kernels of this folder fill, listed once for both columns: emulated.cpp and table.cu include it.
+#pragma once
+#include <espalier/cuda/kernels/conv.h>
+#include <espalier/cuda/kernels/elementwise.h>
+#include <espalier/cuda/kernels/gemm.h>
+#include <espalier/cuda/kernels/linear.h>
+#include <espalier/cuda/kernels/norm.h>
+#include <espalier/cuda/kernels/optim.h>
+#include <espalier/cuda/kernels/pool.h>
+#include <espalier/cuda/kernels/reduce.h>
+#include <espalier/cuda/kernels/softmax.h>
+
+namespace espalier::ESPALIER_COLUMN {
+
+inline Kernels rows() {
+  return {
+      .fill = fill,  // elementwise.h
+      .copy_strided = copy_strided,
+      .cast = cast,
+      .add_scaled = add_scaled,
+      .unary = unary,
+      .unary_grad = unary_grad,
+      .binary = binary,
+      .reduce_sum = reduce_sum,  // reduce.h
+      .softmax = softmax,        // softmax.h
+      .softmax_grad = softmax_grad,
+      .nll_loss = nll_loss,
+      .nll_loss_grad = nll_loss_grad,
+      .dropout = dropout,  // elementwise.h
+      .conv2d = conv2d,    // conv.h
+      .conv2d_grad_input = conv2d_grad_input,
+      .conv2d_grad_weight = conv2d_grad_weight,
+      .linear = linear,  // linear.h
+      .linear_grad_input = linear_grad_input,
+      .linear_grad_weight = linear_grad_weight,
+      .matmul = matmul,
+      .masked_matmul = masked_matmul,  // gemm.h
+      .max_pool = max_pool,            // pool.h
+      .max_pool_grad = max_pool_grad,
+      .avg_pool = avg_pool,
+      .avg_pool_grad = avg_pool_grad,
+      .batch_norm_train = batch_norm_train,  // norm.h
+      .batch_norm_eval = batch_norm_eval,
+      .batch_norm_grad = batch_norm_grad,
+      .batch_norm_eval_grad = batch_norm_eval_grad,
+      .sgd = sgd,  // optim.h
+      .adam = adam,
+  };
+}
+
+}  // namespace espalier::ESPALIER_COLUMN
