@@ -2,6 +2,7 @@
 // core/ops/elementwise.h, dropout. One functor per row of the kernel table.
 #pragma once
 #include <espalier/core/arithmetic.h>
+#include <espalier/core/ops/dropout.h>
 #include <espalier/cuda/block.h>
 
 namespace espalier::ESPALIER_COLUMN {
@@ -162,7 +163,7 @@ struct Dropout {
   Drop g;
   const float* x;
   float* y;
-  ESPALIER_BODY void operator()(int64_t i) const { y[i] = dropped(g, i, x[i]); }
+  ESPALIER_BODY void operator()(int64_t i) const { y[i] = x[i] * drop_scale(g, i); }
 };
 
 inline void dropout(const Drop& g, In x, Out y) { launch_each(y.numel, Dropout{g, x.f32(), y.f32()}); }
