@@ -1,0 +1,46 @@
+// What the training and measuring tools share: which images, which recipe, how fast.
+#pragma once
+#include "common.h"
+
+#include <espalier/data/loader.h>
+#include <espalier/nn/model_file.h>
+#include <espalier/nn/train.h>
+
+#include <memory>
+
+namespace espalier::tool {
+
+// --dataset --data --images --test-images --batch-size
+void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset);
+// --lr --momentum --weight-decay --schedule --augment --shuffle --slim
+void add_training_options(cxxopts::OptionAdder& add);
+
+// A split of the chosen set, its first --images or --test-images; throws usage if `model` takes other shapes.
+ImageSet images_for(const Context& context, const ModelInfo& model, Split split);
+std::unique_ptr<Loader> test_loader(const Context& context, const ModelInfo& model);
+
+// How NNI's examples train a model; every number can be overridden on the command line. For VGG, ResNet and MobileNet:
+// 160 epochs of SGD at 0.1, a tenth of it after 50 % and 75 %, batch 64, momentum 0.9, weight decay 1e-4, padded crops
+// and flips. For the MNIST networks: 10 epochs without augmentation, at 0.1 with batch norm (naive), 0.01 without.
+struct Recipe {
+  int64_t epochs, batch_size;
+  SgdOptions sgd;
+  std::string schedule;  // as parse_schedule reads it
+  bool augment, shuffle;
+  double slim;
+};
+Recipe recipe_for(const Context& context, const ModelInfo& model);
+std::unique_ptr<Loader> train_loader(const Context& context, const ModelInfo& model, const Recipe& recipe);
+
+nlohmann::ordered_json to_json(const Recipe& recipe);
+nlohmann::ordered_json to_json(const Evaluation& evaluation);
+
+// Milliseconds per call of forward passes in eval mode, the models taking turns so that both see the same machine.
+struct Latency {
+  double median, low, high;  // over n calls: the middle, the 10th and the 90th percentile
+  int n;
+};
+std::vector<Latency> latencies(const std::vector<Module*>& models, const Tensor& input, int n);
+nlohmann::ordered_json to_json(const Latency& latency);
+
+}  // namespace espalier::tool

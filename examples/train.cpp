@@ -1,0 +1,163 @@
+// train: one network on one set of images, from first values or given weights, with checkpoints, exact resume and, for
+// comparisons with other frameworks, the loss of every step and the state before chosen ones.
+#include "setup.h"
+
+#include <espalier/core/file.h>
+#include <espalier/nn/progress.h>
+#include <espalier/nn/state_dict.h>
+
+#include <filesystem>
+#include <iomanip>
+
+using namespace espalier;
+
+namespace {
+
+// step,loss,lr of every step; a resumed run keeps the lines of the steps before it.
+class StepLog : public TrainObserver {
+ public:
+  StepLog(std::string path, const Optimizer& optimizer, bool resume) : path_(std::move(path)), optimizer_(optimizer) {
+    if (!resume || !std::filesystem::exists(path_)) return;
+    const auto bytes = read_file(path_, size_t(1) << 30);
+    std::istringstream text(std::string(bytes.begin(), bytes.end()));
+    for (std::string line; std::getline(text, line);) before_.push_back(line);
+  }
+  void step_begins(int64_t step) override {
+    if (begun_) return;
+    begun_ = true;
+    for (const auto& line : before_)
+      if (std::isdigit(static_cast<unsigned char>(line[0])) && std::stoll(line) < step) text_ << line << '\n';
+  }
+  void step_ends(const StepReport& r) override {
+    text_ << r.step << ',' << std::setprecision(9) << r.loss << ',' << optimizer_.rate(0).lr << '\n';
+  }
+  void epoch_ends(const EpochRow&) override { write(); }
+  void write() const {
+    if (begun_) write_file(path_, "step,loss,lr\n" + text_.str());
+  }
+
+ private:
+  std::string path_;
+  const Optimizer& optimizer_;
+  std::vector<std::string> before_;
+  std::ostringstream text_;
+  bool begun_ = false;
+};
+
+// OUT/steps/step_N.pth before step N: {"step", "model": state dict, "momentum": buffers by parameter name}. Buffers
+// that do not exist yet are written as the zeros that they stand for.
+class StepSaver : public TrainObserver {
+ public:
+  StepSaver(Module& module, std::vector<int64_t> steps, std::string folder, std::string note)
+      : module_(module), steps_(std::move(steps)), folder_(std::move(folder)), note_(std::move(note)) {}
+  void step_begins(int64_t step) override {
+    if (std::find(steps_.begin(), steps_.end(), step) == steps_.end()) return;
+    pth::StateDict momentum;
+    for (auto& [name, p] : named_parameters(module_)) {
+      const auto found = p->state.find("momentum_buffer");
+      momentum.emplace_back(name, found != p->state.end() ? found->second : Tensor::zeros(p->value().shape()));
+    }
+    std::filesystem::create_directories(folder_);
+    pth::save(folder_ + "/step_" + std::to_string(step) + ".pth",
+              pth::Dict{{"step", step}, {"model", pth::from_state_dict(state_dict(module_))},
+                        {"momentum", pth::from_state_dict(momentum)}}, note_);
+  }
+
+ private:
+  Module& module_;
+  std::vector<int64_t> steps_;
+  std::string folder_, note_;
+};
+
+void train_model(tool::Context& c) {
+  const Device device = c.device();
+  std::unique_ptr<Module> module;
+  ModelInfo info;
+  if (c.given("weights")) {
+    LoadedModel loaded = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    module = std::move(loaded.module);
+    info = loaded.info;
+  } else {
+    info = model_info(c.text("model"));
+    info.name = c.text("model");
+    module = make_model(info.name);
+  }
+  if (c.choice("dropout", {"on", "off"}) == "off")
+    for (auto& [name, m] : named_modules(*module))
+      if (auto* dropout = dynamic_cast<Dropout*>(m)) dropout->p = 0;
+  const tool::Recipe recipe = tool::recipe_for(c, info);
+  const auto train_set = tool::train_loader(c, info, recipe);
+  const auto test_set = tool::test_loader(c, info);
+  const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
+  const std::vector<int64_t> saved_steps = c.given("save-steps") ? c.integers("save-steps") : std::vector<int64_t>{};
+  TrainOptions options{.epochs = recipe.epochs,
+                       .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
+                       .schedule = parse_schedule(recipe.schedule, recipe.epochs, train_set->batches()),
+                       .loss = loss_of(info, float(c.real("label-smoothing", 0, 1))),
+                       .slim = recipe.slim, .device = device, .out = c.text("out"),
+                       .note = model_note(info.name, info.input), .resume = c.resume(), .stop = &tool::stop()};
+  to(*module, device);
+  SGD optimizer(*module, recipe.sgd);
+  c.make_out({"last.pth", "best.pth", "model.pth", "metrics.csv", "steps"});
+
+  Progress progress(c.say(), c.terminal());
+  StepSaver saver(*module, saved_steps, c.out("steps"), options.note);
+  std::vector<TrainObserver*> observers{&progress, &saver};
+  std::unique_ptr<StepLog> log;
+  if (!step_log.empty()) {
+    log = std::make_unique<StepLog>(step_log, optimizer, c.resume());
+    observers.push_back(log.get());
+  }
+  c.say() << info.name << " on " << c.text("dataset") << ": " << train_set->examples() << " training and "
+          << test_set->examples() << " test images, " << recipe.epochs << " epochs, lr " << recipe.sgd.lr << ", schedule "
+          << options.schedule.text << std::endl;
+  const TrainResult result = train(*module, optimizer, *train_set, test_set.get(), options, observers);
+  if (log) log->write();
+  tool::leave_if_stopped("repeat the command with --resume to go on");
+  saver.step_begins(result.state.step);  // the state after the last step, if asked for
+
+  save_model(c.out("model.pth"), *module, info.name);
+  const Evaluation test = evaluate(*module, *test_set, options.loss, device);
+  c.say() << "test accuracy " << 100 * test.accuracy << " %, written to " << c.text("out") << std::endl;
+  double seconds = 0;
+  for (const EpochRow& row : result.state.rows) seconds += row.seconds;
+  c.summary = {{"model", info.name}, {"dataset", c.text("dataset")}, {"device", name_of(device)}, {"seed", c.integer("seed")},
+               {"recipe", tool::to_json(recipe)}, {"epochs", result.state.epoch}, {"steps", result.state.step},
+               {"training_images", train_set->examples()}, {"seconds", seconds}, {"test", tool::to_json(test)},
+               {"best_accuracy", result.state.best_accuracy}};
+  if (!result.state.rows.empty()) {
+    c.summary["train_loss"] = result.state.rows.back().train_loss;
+    c.summary["train_accuracy"] = result.state.rows.back().train_accuracy;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return tool::run(argc, argv,
+    {.name = "train",
+     .what = "Trains a bundled network. OUT gets metrics.csv, the checkpoints last.pth and best.pth (torch.load reads\n"
+             "them), the final weights model.pth and summary.json.\n",
+     .examples =
+       "  train --model vgg19 --dataset synthetic --epochs 4 --lr 0.05 --out out/first      no files needed\n"
+       "  train --model vgg19 --dataset cifar10 --data DIR --slim 1e-4 --out out/vgg19       NNI's recipe: 160 epochs\n"
+       "  train ... --out out/vgg19 --resume                                                 after a kill or Ctrl-C\n"
+       "  train --model vgg19 --dataset cifar10 --data DIR --augment none --shuffle off --lr 0.01 --max-steps 20 \\\n"
+       "    --log-steps losses.csv --save-steps 0,1,4,9,19 --out out/steps     step by step beside another framework:\n"
+       "    batches of 64 in the files' order; weights and momenta before those steps in OUT/steps/step_N.pth"},
+    [](cxxopts::OptionAdder& add) {
+      std::string names;
+      for (const auto& m : model_list()) names += (names.empty() ? "" : ", ") + m.name;
+      add("model", names, cxxopts::value<std::string>()->default_value("vgg19"), "NAME")
+         ("epochs", "passes over the training images (default: the model's recipe)", cxxopts::value<std::string>(), "N")
+         ("weights", "start from this .pth file (a state dict, a checkpoint, a shrunk model)", cxxopts::value<std::string>(), "FILE");
+      tool::add_data_options(add, "synthetic");
+      tool::add_training_options(add);
+      add("label-smoothing", "of the loss", cxxopts::value<std::string>()->default_value("0"), "X")
+         ("dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")
+         ("max-steps", "stop after so many steps", cxxopts::value<std::string>(), "N")
+         ("log-steps", "write step,loss,lr of every step to FILE", cxxopts::value<std::string>(), "FILE")
+         ("save-steps", "write weights and momenta before these steps to OUT/steps", cxxopts::value<std::string>(), "N,N,..");
+    },
+    train_model);
+}
