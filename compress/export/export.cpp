@@ -1,0 +1,18 @@
+// Masks first, then the model without its ports: every file holds plain tensors under the model's own names.
+#include <espalier/compress/export/export.h>
+#include <espalier/compress/mask.h>
+#include <espalier/nn/state_dict.h>
+#include <espalier/nn/trace.h>
+
+namespace espalier {
+
+void export_masked(Module& model, const ExportOptions& options) {
+  if (options.model_path.empty()) fail(ErrorKind::usage, "[export_model] needs a model_path");
+  if (!options.onnx_path.empty() && options.input_shape.rank() == 0)
+    fail(ErrorKind::usage, "[export_model] onnx_path needs input_shape, as [1,3,32,32]");
+  if (!options.mask_path.empty()) save_masks(options.mask_path, masks_of(model));
+  Baked baked(model);
+  pth::save(options.model_path, pth::from_state_dict(state_dict(model)), options.note);
+}
+
+}  // namespace espalier

@@ -1,0 +1,129 @@
+// Masks on ports and in files. Everything is checked before anything is changed.
+#include <espalier/compress/mask.h>
+#include <espalier/core/ops/ops.h>
+#include <espalier/core/pth.h>
+
+#include <algorithm>
+#include <map>
+
+namespace espalier {
+
+namespace {
+
+bool is_mask(const std::shared_ptr<Transform>& t) { return dynamic_cast<const Mask*>(t.get()) != nullptr; }
+
+// ("feature.0", "weight") of "feature.0.weight"; a parameter of the root belongs to the layer "".
+std::pair<std::string, std::string> split(const std::string& name) {
+  const size_t dot = name.rfind('.');
+  if (dot == std::string::npos) return {"", name};
+  return {name.substr(0, dot), name.substr(dot + 1)};
+}
+
+}  // namespace
+
+Tensor Mask::operator()(const Tensor& x) { return mul(x, mask_); }
+
+const Mask* mask_of(const Parameter& p) {
+  for (const auto& t : p.port.chain)
+    if (const auto* mask = dynamic_cast<const Mask*>(t.get())) return mask;
+  return nullptr;
+}
+
+void remove_mask(Parameter& p) { std::erase_if(p.port.chain, is_mask); }
+
+void set_mask(Parameter& p, const Tensor& mask) {
+  remove_mask(p);
+  p.port.chain.insert(p.port.chain.begin(), std::make_shared<Mask>(mask.to(p.value().device())));
+}
+
+double masked_part(const Tensor& mask) {
+  const auto values = mask.to_vector();
+  return values.empty() ? 0 : double(std::count(values.begin(), values.end(), 0.f)) / double(values.size());
+}
+
+Masks masks_of(Module& model) {
+  Masks masks;
+  for (auto& [name, p] : named_parameters(model))
+    if (const Mask* mask = mask_of(*p)) masks.push_back({name, mask->value()});
+  return masks;
+}
+
+void set_masks(Module& model, const Masks& masks) {
+  const auto all = named_parameters(model);
+  std::map<std::string, Parameter*> parameters(all.begin(), all.end());
+  for (const auto& [name, mask] : masks) {
+    const auto found = parameters.find(name);
+    if (found == parameters.end())
+      fail(ErrorKind::data, "[mask] these masks are of another model: it has no parameter ", name);
+    const Tensor& value = found->second->value();
+    if (mask.shape() != value.shape())
+      fail(ErrorKind::data, "[mask] these masks are of another model: ", name, " is ", value.shape(),
+           ", its mask ", mask.shape());
+    if (mask.dtype() != DType::f32) fail(ErrorKind::data, "[mask] ", name, ": ", mask.dtype(), ", expected f32");
+    for (const float m : mask.to_vector())
+      if (m != 0 && m != 1) fail(ErrorKind::data, "[mask] ", name, " holds ", m, ", expected 0 or 1");
+  }
+  for (const auto& [name, mask] : masks) set_mask(*parameters.at(name), mask);
+}
+
+void remove_masks(Module& model) {
+  for (auto& [name, p] : named_parameters(model)) remove_mask(*p);
+}
+
+void save_masks(const std::string& path, const Masks& masks) {
+  pth::Dict file;
+  for (const auto& [name, mask] : masks) {
+    const auto [layer, key] = split(name);
+    if (file.empty() || file.back().first != layer) {
+      file.push_back({layer, pth::Dict{{"weight", pth::Value{}}, {"bias", pth::Value{}}}});
+    }
+    auto& entry = std::get<pth::Dict>(file.back().second);
+    const auto slot = std::find_if(entry.begin(), entry.end(), [&](const auto& e) { return e.first == key; });
+    if (slot == entry.end()) entry.push_back({key, mask.to(Device{})});
+    else slot->second = mask.to(Device{});
+  }
+  pth::save(path, file);
+}
+
+Masks load_masks(const std::string& path) {
+  const pth::Value file = pth::load(path);
+  const auto* layers = std::get_if<pth::Dict>(&file);
+  if (!layers) fail(ErrorKind::data, "[mask] ", path, " holds no dict of layers");
+  Masks masks;
+  for (const auto& [layer, value] : *layers) {
+    const auto* entry = std::get_if<pth::Dict>(&value);
+    if (!entry)
+      fail(ErrorKind::data, "[mask] ", path, ": \"", layer, "\" is no {weight, bias}; is this a file of weights?");
+    for (const auto& [key, mask] : *entry) {
+      if (std::holds_alternative<std::monostate>(mask)) continue;
+      const auto* tensor = std::get_if<Tensor>(&mask);
+      if (!tensor) fail(ErrorKind::data, "[mask] ", path, ": ", layer, ".", key, " is no tensor");
+      masks.push_back({layer.empty() ? key : layer + "." + key, *tensor});
+    }
+  }
+  return masks;
+}
+
+void apply_compression_results(Module& model, const std::string& masks_file) {
+  set_masks(model, load_masks(masks_file));
+}
+
+Baked::Baked(Module& model) {
+  NoGrad no_grad;
+  for (auto& [name, p] : named_parameters(model)) {
+    if (p->port.empty()) continue;
+    Tensor seen = (*p)().detach();
+    kept_.push_back({p, p->value(), std::move(p->port)});
+    p->port = {};
+    p->value() = std::move(seen);
+  }
+}
+
+Baked::~Baked() {
+  for (Kept& k : kept_) {
+    k.parameter->value() = std::move(k.raw);
+    k.parameter->port = std::move(k.port);
+  }
+}
+
+}  // namespace espalier

@@ -1,0 +1,65 @@
+// Masks: which elements of which parameters are pruned away. A mask sits on its parameter's port and multiplies: the
+// raw value survives underneath, the layer sees zeros, and masked elements receive no gradient. On disk masks are
+// NNI's: {layer: {"weight": tensor of 0 and 1, "bias": tensor or None}} in a .pth file.
+#pragma once
+#include <espalier/nn/module.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace espalier {
+
+class ESPALIER_API Mask : public Transform {
+ public:
+  explicit Mask(Tensor mask) : mask_(std::move(mask)) {}
+  std::string_view name() const override { return "mask"; }
+  Tensor operator()(const Tensor& x) override;  // x · mask; the gradient is masked alike
+  void tensors(const TensorVisitor& visit) override { visit("mask", mask_); }
+  const Tensor& value() const { return mask_; }
+
+ private:
+  Tensor mask_;  // f32, 0 or 1, shaped like what it masks
+};
+
+// By parameter name ("feature.0.weight"), in the model's order.
+using Masks = std::vector<std::pair<std::string, Tensor>>;
+
+ESPALIER_API const Mask* mask_of(const Parameter& p);  // null: none
+ESPALIER_API void set_mask(Parameter& p, const Tensor& mask);  // first on the port, in the place of an older one
+ESPALIER_API void remove_mask(Parameter& p);
+ESPALIER_API double masked_part(const Tensor& mask);  // the part of its elements that are 0
+
+ESPALIER_API Masks masks_of(Module& model);
+// Puts masks on a model's ports. Every name must be a parameter of the model, every mask f32 of its shape and made of
+// 0 and 1; else an error of kind data says which is not, and nothing is changed.
+ESPALIER_API void set_masks(Module& model, const Masks& masks);
+ESPALIER_API void remove_masks(Module& model);
+
+// An absent weight or bias is written as None, as NNI does.
+ESPALIER_API void save_masks(const std::string& path, const Masks& masks);
+ESPALIER_API Masks load_masks(const std::string& path);
+
+// NNI's name for set_masks(model, load_masks(file)): what is masked is zero from here on, in training too, while the
+// raw values survive. Nothing gets smaller: that is ModelSpeedup.
+ESPALIER_API void apply_compression_results(Module& model, const std::string& masks_file);
+
+// While it lives, the model's parameters hold what its layers see - masked elements are zeros - and ports are empty:
+// what is saved, traced or exported then stands on its own. Raw values, gradients and ports come back afterwards.
+class ESPALIER_API Baked {
+ public:
+  explicit Baked(Module& model);
+  ~Baked();
+  Baked(const Baked&) = delete;
+  Baked& operator=(const Baked&) = delete;
+
+ private:
+  struct Kept {
+    Parameter* parameter;
+    Tensor raw;
+    Port port;
+  };
+  std::vector<Kept> kept_;
+};
+
+}  // namespace espalier

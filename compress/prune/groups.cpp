@@ -1,0 +1,230 @@
+// The plan is made on tags and only then written as masks: unit by unit (a group of coupled channels), cluster by
+// cluster (layers whose channels share units and are therefore ranked together).
+#include <espalier/compress/channels.h>
+#include <espalier/compress/prune/groups.h>
+#include <espalier/compress/prune/rank.h>
+
+#include <algorithm>
+#include <map>
+
+namespace espalier {
+
+namespace {
+
+struct Unit {
+  double score = 0;
+  int cluster = -1;
+  bool pinned = false, dead = false;
+};
+
+class Planner {
+ public:
+  Planner(Module& model, const Tensor& example, const std::vector<GroupMember>& members, GroupOptions options)
+      : model_(model), members_(members), options_(options), channels_(model, example) {}
+
+  GroupPlan plan(const std::vector<Protected>& others) {
+    for (const Protected& other : others) protect(other);
+    make_units();
+    for (bool settled = false; !settled;) {
+      plan_.notes.clear();
+      note_pins();
+      rank();
+      keep_layers_alive();
+      round_up();
+      marks_.assign(channels_.graph().values.size(), {});
+      for (auto& [name, p] : named_parameters(model_)) mark_makers(*p);
+      settled = cover_readers();
+    }
+    write_masks();
+    for (size_t m = 0; m < members_.size(); ++m) plan_.kept.push_back(kept(m));
+    return std::move(plan_);
+  }
+
+ private:
+  // One unit per group; a member's channels name their units.
+  void make_units() {
+    Coupling layers;  // joins members that share a unit
+    const Tags ids = layers.fresh(int64_t(members_.size()));
+    std::map<int, int> first_member;
+    for (size_t m = 0; m < members_.size(); ++m) {
+      const Dims dims = channels_.tags_of(members_[m].weight->value());
+      roots_.push_back(dims.empty() ? Tags{} : dims[0]);
+      if (dims.empty()) unused_.push_back(members_[m].name);
+      for (size_t i = 0; i < roots_[m].size(); ++i) {
+        const int root = roots_[m][i] = channels_.coupling().root(roots_[m][i]);
+        units_[root].score += members_[m].scores[i];
+        const auto [it, first] = first_member.emplace(root, int(m));
+        if (!first) layers.join({ids[m]}, {ids[size_t(it->second)]});
+      }
+    }
+    for (const auto& [root, m] : first_member) units_[root].cluster = layers.root(ids[size_t(m)]);
+    sparsity_.assign(members_.size(), 1);
+    for (size_t m = 0; m < members_.size(); ++m) {
+      double& least = sparsity_[size_t(layers.root(ids[m]))];
+      least = std::min(least, members_[m].sparsity);
+    }
+  }
+
+  void protect(const Protected& other) {
+    for (auto& [name, p] : own_parameters(*other.module)) {
+      const int leaf = channels_.leaf_of(p->value());
+      if (leaf < 0) continue;
+      for (int d = 0; d < p->value().rank(); ++d)
+        if (channels_.makes(leaf, d)) channels_.coupling().pin(channels_.tags(leaf)[size_t(d)], other.why);
+    }
+  }
+
+  void note_pins() {
+    for (auto& [root, unit] : units_) unit.pinned = channels_.coupling().pinned(root);
+    for (const std::string& name : unused_) plan_.notes.push_back(name + " takes no part in the model's output");
+    for (size_t m = 0; m < members_.size(); ++m) {
+      std::map<std::string, int> pins;
+      for (const int root : roots_[m])
+        if (units_[root].pinned) ++pins[channels_.coupling().pinned_by(root)];
+      for (const auto& [why, n] : pins)
+        plan_.notes.push_back(members_[m].name + ": " + std::to_string(n) + " of " +
+                              std::to_string(roots_[m].size()) + " channels are pinned by " + why);
+    }
+  }
+
+  void rank() {
+    std::map<int, std::vector<double>> scores;  // by cluster, of the free units
+    std::vector<double> all;
+    for (const auto& [root, unit] : units_)
+      if (!unit.pinned) {
+        scores[unit.cluster].push_back(unit.score);
+        all.push_back(unit.score);
+      }
+    std::map<int, double> threshold;
+    const double global = options_.global ? prune_threshold(all, members_[0].sparsity) : 0;
+    for (const auto& [cluster, some] : scores) {
+      const double sparsity = sparsity_[size_t(cluster)];
+      const bool prunable = some.size() > 1 && prune_count(int64_t(some.size()), sparsity) > 0;
+      threshold[cluster] = !prunable         ? -std::numeric_limits<double>::infinity()
+                           : options_.global ? global
+                                             : prune_threshold(some, sparsity);
+    }
+    for (auto& [root, unit] : units_) unit.dead = !unit.pinned && unit.score <= threshold[unit.cluster];
+  }
+
+  bool dead(int tag) {
+    const auto it = units_.find(channels_.coupling().root(tag));
+    return it != units_.end() && it->second.dead;
+  }
+
+  // The strongest dead channel among these; there must be one.
+  Unit& strongest_dead(const Tags& tags) {
+    Unit* best = nullptr;
+    for (const int tag : tags)
+      if (dead(tag)) {
+        Unit& unit = units_[channels_.coupling().root(tag)];
+        if (!best || unit.score > best->score) best = &unit;
+      }
+    return *best;
+  }
+
+  void keep_layers_alive() {
+    const auto revive = [&](const Tags& tags, const std::string& name) {
+      if (tags.empty() || !std::all_of(tags.begin(), tags.end(), [&](int t) { return dead(t); })) return;
+      strongest_dead(tags).dead = false;
+      plan_.notes.push_back(name + " would have lost all of its channels; the strongest was kept");
+    };
+    for (size_t m = 0; m < members_.size(); ++m) revive(roots_[m], members_[m].name);
+    for (size_t i = 0; i < channels_.graph().values.size(); ++i)
+      if (channels_.graph().values[i].kind == GraphValue::leaf)
+        for (const Tags& tags : channels_.tags(int(i))) revive(tags, channels_.graph().values[i].name);
+  }
+
+  int64_t kept(size_t m) {
+    if (roots_[m].empty()) return int64_t(members_[m].scores.size());
+    return std::count_if(roots_[m].begin(), roots_[m].end(), [&](int t) { return !dead(t); });
+  }
+
+  void round_up() {
+    for (size_t m = 0; options_.round_to > 1 && m < members_.size(); ++m)
+      while (!roots_[m].empty() && kept(m) % options_.round_to && kept(m) < int64_t(roots_[m].size()))
+        strongest_dead(roots_[m]).dead = false;
+  }
+
+  void mark_makers(const Parameter& p) {
+    const int leaf = channels_.leaf_of(p.value());
+    if (leaf < 0) return;
+    Marks& marks = marks_[size_t(leaf)] = channels_.unmarked(leaf);
+    for (size_t d = 0; d < marks.size(); ++d)
+      for (size_t i = 0; channels_.makes(leaf, int(d)) && i < marks[d].size(); ++i)
+        marks[d][i] = dead(channels_.tags(leaf)[d][i]);
+  }
+
+  // Where something on the way does not keep zeros at zero (a sigmoid), the weights that read the channel are masked
+  // too. False: a channel is read in a way that no weight can mask; it was pinned, and the plan must be made anew.
+  bool cover_readers() {
+    const auto zero = channels_.zeros(marks_);
+    bool settled = true;
+    for (const auto& read : channels_.all_reads()) {
+      if (!dead(read.root) || Channels::harmless(read, zero)) continue;
+      bool covered = false;
+      for (const auto& [place, slot] : read.slots)
+        for (const int leaf : channels_.origins(place))
+          if (!marks_[size_t(leaf)].empty()) {
+            marks_[size_t(leaf)][size_t(slot.first)][size_t(slot.second)] = 1;
+            covered = true;
+          }
+      if (covered) continue;
+      const GraphValue& v = channels_.graph().values[size_t(read.result)];
+      channels_.coupling().pin({read.root}, std::string(v.op->name()) + (v.path.empty() ? "" : " in " + v.path) + ", which reads it");
+      settled = false;
+    }
+    return settled;
+  }
+
+  void write_masks() {
+    std::vector<const Parameter*> selected;
+    for (const GroupMember& member : members_) selected.push_back(member.weight);
+    for (auto& [name, module] : named_modules(model_)) {
+      const auto own = own_parameters(*module);
+      const bool is_member = std::any_of(own.begin(), own.end(), [&](const auto& o) {
+        return std::find(selected.begin(), selected.end(), o.second) != selected.end();
+      });
+      for (const auto& [key, p] : own) write_mask(name + "." + key, *p, is_member);
+    }
+    for (const auto& [key, p] : own_parameters(model_)) write_mask(key, *p, false);
+  }
+
+  void write_mask(const std::string& name, const Parameter& p, bool always) {
+    const int leaf = channels_.leaf_of(p.value());
+    const Marks none;
+    const Marks& marks = leaf < 0 ? none : marks_[size_t(leaf)];
+    const auto any = [](const std::vector<char>& m) { return std::find(m.begin(), m.end(), 1) != m.end(); };
+    if (!always && std::none_of(marks.begin(), marks.end(), any)) return;
+    Tensor mask = slice_mask(p.value().shape(), marks);
+    if (const Mask* older = mask_of(p)) mask = both(mask, older->value());
+    plan_.masks.push_back({name, std::move(mask)});
+  }
+
+  static Tensor both(const Tensor& a, const Tensor& b) {
+    auto x = a.to_vector();
+    const auto y = b.to_vector();
+    for (size_t i = 0; i < x.size(); ++i) x[i] *= y[i];
+    return Tensor::from(x, a.shape());
+  }
+
+  Module& model_;
+  const std::vector<GroupMember>& members_;
+  GroupOptions options_;
+  Channels channels_;
+  std::map<int, Unit> units_;       // by root
+  std::vector<Tags> roots_;         // by member and channel
+  std::vector<double> sparsity_;    // by cluster
+  std::vector<std::string> unused_;
+  std::vector<Marks> marks_;        // by place in the graph: the slices of parameters to be masked
+  GroupPlan plan_;
+};
+
+}  // namespace
+
+GroupPlan plan_groups(Module& model, const Tensor& example, const std::vector<GroupMember>& members,
+                      const std::vector<Protected>& others, GroupOptions options) {
+  return Planner(model, example, members, options).plan(others);
+}
+
+}  // namespace espalier

@@ -1,0 +1,42 @@
+// Groups: which channels to mask when layers' channels are coupled. Scores of the selected members of a group are
+// summed, layers that share groups are ranked together, protected members pin theirs, and no layer is emptied.
+#pragma once
+#include <espalier/compress/mask.h>
+
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+// A selected layer: its weight's dim 0 holds the channels that were scored.
+struct GroupMember {
+  std::string name;
+  Parameter* weight;
+  double sparsity;
+  std::vector<double> scores;
+};
+
+// A layer whose channels must live, and why: "conv2, which is excluded".
+struct Protected {
+  Module* module;
+  std::string why;
+};
+
+struct GroupOptions {
+  bool global = false;   // one threshold for all, from the first member's sparsity
+  int64_t round_to = 1;
+};
+
+struct GroupPlan {
+  Masks masks;                     // for the members' layers, and every other parameter of a masked group
+  std::vector<int64_t> kept;       // channels, by member
+  std::vector<std::string> notes;
+};
+
+GroupPlan plan_groups(Module& model, const Tensor& example, const std::vector<GroupMember>& members,
+                      const std::vector<Protected>& others, GroupOptions options);
+
+// The parameters that a module itself owns, not its children.
+Named<Parameter> own_parameters(Module& module);
+
+}  // namespace espalier

@@ -1,0 +1,276 @@
+// Pruners: NNI's thresholds, whole groups, pins and reports; masks on ports and in files.
+#include <doctest/doctest.h>
+#include <espalier/compress/channels.h>
+#include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/prune/rank.h>
+#include <espalier/compress/export/export.h>
+#include <espalier/compress/mask.h>
+#include <espalier/nn/init.h>
+#include <espalier/nn/models.h>
+#include <espalier/nn/state_dict.h>
+#include <espalier/nn/trace.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+using namespace espalier;
+
+namespace {
+
+Parameter& parameter(Module& model, const std::string& name) {
+  for (auto& [n, p] : named_parameters(model))
+    if (n == name) return *p;
+  FAIL("no parameter " << name);
+  std::abort();
+}
+
+std::vector<float> mask(Module& model, const std::string& name) {
+  const Mask* m = mask_of(parameter(model, name));
+  REQUIRE(m != nullptr);
+  return m->value().to_vector();
+}
+
+// The first element of every filter: what a channel mask says about the channel.
+std::vector<float> channels(Module& model, const std::string& name) {
+  const Shape shape = parameter(model, name).value().shape();
+  const auto all = mask(model, name);
+  std::vector<float> first;
+  for (size_t i = 0; i < all.size(); i += all.size() / size_t(shape[0])) first.push_back(all[i]);
+  return first;
+}
+
+void fill(Parameter& p, const std::vector<float>& values) { p.set(Tensor::from(values, p.value().shape())); }
+
+struct Chain : Module {  // conv-bn-relu-conv-flatten-linear
+  std::string_view type() const override { return "Chain"; }
+  void members(Members& m) override { m("conv1", conv1), m("bn1", bn1), m("conv2", conv2), m("fc", fc); }
+  Tensor forward(const Tensor& x) override { return fc(flatten(relu(conv2(relu(bn1(conv1(x))))))); }
+  Conv2d conv1{2, 4, {.kernel = 1}};
+  BatchNorm2d bn1{4};
+  Conv2d conv2{4, 6, {.kernel = 1}};
+  Linear fc{6 * 4, 3};
+};
+
+struct Residual : Module {
+  std::string_view type() const override { return "Residual"; }
+  void members(Members& m) override { m("a", a), m("b", b), m("c", c), m("fc", fc); }
+  Tensor forward(const Tensor& x) override {
+    const Tensor y = relu(a(x));
+    return fc(flatten(adaptive_avg_pool2d(relu(y + b(y) + c(y)), 1)));
+  }
+  Conv2d a{2, 4, {.kernel = 1}}, b{4, 4, {.kernel = 1}}, c{4, 4, {.kernel = 1}};
+  Linear fc{4, 3};
+};
+
+struct Gated : Module {  // a sigmoid does not keep zeros: what reads the gate must be masked too
+  std::string_view type() const override { return "Gated"; }
+  void members(Members& m) override { m("conv", conv), m("next", next), m("fc", fc); }
+  Tensor forward(const Tensor& x) override {
+    return fc(flatten(adaptive_avg_pool2d(next(sigmoid(conv(x))), 1)));
+  }
+  Conv2d conv{2, 4, {.kernel = 1}}, next{4, 4, {.kernel = 1}};
+  Linear fc{4, 3};
+};
+
+const Tensor small_image = Tensor::ones({1, 2, 2, 2});
+
+}  // namespace
+
+TEST_CASE("thresholds are NNI's: greater than the k-th smallest survives, k = int(n * sparsity)") {
+  const std::vector<double> scores{5, 1, 3, 2, 4};
+  CHECK(prune_threshold(scores, 0.4) == 2);
+  CHECK(prune_threshold(scores, 0.39) == 1);
+  CHECK(prune_threshold(scores, 0.1) == -std::numeric_limits<double>::infinity());
+  CHECK(prune_count(10, 0.7) == 7);
+  CHECK(prune_count(10, 1 - 0.9) == 0);  // 0.99999...: binary fractions are what they are
+}
+
+TEST_CASE("level masks single weights of each layer, ties included, and leaves biases alone") {
+  Chain net;
+  fill(net.conv1.weight, {1, -2, 3, -4, 5, -6, 7, -8});
+  fill(net.conv2.weight, std::vector<float>(24, 2.f));
+  LevelPruner pruner(net, {{.op_types = {"Conv2d"}, .sparsity = 0.5}});
+  pruner.compress();
+  CHECK(mask(net, "conv1.weight") == std::vector<float>{0, 0, 0, 0, 1, 1, 1, 1});
+  CHECK(mask(net, "conv1.bias") == std::vector<float>(4, 1.f));
+  CHECK(mask_of(net.fc.weight) == nullptr);
+  // All equal: NNI's rule would take everything; the strongest, here the first, stays and the report says so.
+  auto expected = std::vector<float>(24, 0.f);
+  expected[0] = 1;
+  CHECK(mask(net, "conv2.weight") == expected);
+  REQUIRE(pruner.report().notes.size() == 1);
+  CHECK(pruner.report().notes[0] == "conv2 would have lost all of its weights; the strongest was kept");
+  CHECK(pruner.report().layers[1].kept == 1);
+}
+
+TEST_CASE("l1 masks the filter, its bias and the batch norm behind it, and nobody else") {
+  Chain net;
+  fill(net.conv1.weight, {1, -1, 3, 3, 0.5, -0.5, 4, -4});  // norms 2, 6, 1, 8
+  L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .op_names = {"conv1"}, .sparsity = 0.5}},
+                        {.example = small_image});
+  pruner.compress();
+  const std::vector<float> kept{0, 1, 0, 1};
+  CHECK(channels(net, "conv1.weight") == kept);
+  CHECK(mask(net, "conv1.bias") == kept);
+  CHECK(mask(net, "bn1.weight") == kept);
+  CHECK(mask(net, "bn1.bias") == kept);
+  CHECK(mask_of(net.conv2.weight) == nullptr);
+  CHECK(mask_of(net.fc.weight) == nullptr);
+  CHECK(pruner.report().layers.size() == 1);
+  CHECK(pruner.report().layers[0].kept == 2);
+}
+
+TEST_CASE("slim ranks all scales together and never empties a layer") {
+  auto net = make_model("naive");
+  auto& a = parameter(*net, "bn1.weight");
+  auto& b = parameter(*net, "bn2.weight");
+  std::vector<float> small(20), large(50);
+  for (size_t i = 0; i < 20; ++i) small[i] = 0.001f * float(i + 1);
+  for (size_t i = 0; i < 50; ++i) large[i] = -1 - 0.01f * float(i);
+  fill(a, small);
+  fill(b, large);
+  SlimPruner pruner(*net, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.5}}, {.example = Tensor::ones({1, 1, 28, 28})});
+  pruner.compress();
+  std::vector<float> expected(20, 0.f), rest(50, 1.f);
+  expected[19] = 1;                                    // would have been emptied
+  std::fill(rest.begin(), rest.begin() + 15, 0.f);     // 35 of 70 go
+  CHECK(mask(*net, "bn1.weight") == expected);
+  CHECK(mask(*net, "bn1.bias") == expected);
+  CHECK(channels(*net, "conv1.weight") == expected);
+  CHECK(mask(*net, "conv1.bias") == expected);
+  CHECK(mask(*net, "bn2.weight") == rest);
+  CHECK(pruner.report().notes == std::vector<std::string>{"bn1 would have lost all of its channels; the strongest was kept"});
+}
+
+TEST_CASE("a residual sum shares one fate: scores add up, the smaller sparsity holds, an excluded member pins") {
+  const auto norms = [](Residual& net) {
+    fill(net.a.weight, {1, 0, 2, 0, 3, 0, 4, 0});
+    fill(net.b.weight, {0, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0});
+    fill(net.c.weight, std::vector<float>(16, 0.25f));
+  };  // sums 10, 7, 5, 5
+  {
+    Residual net;
+    norms(net);
+    L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .sparsity = 0.5}, {.op_names = {"b"}, .sparsity = 0.25}},
+                          {.example = small_image});
+    pruner.compress();
+    // Channels 2 and 3 tie at 5: with k = 1, both are not greater than the threshold.
+    for (const char* name : {"a.weight", "b.weight", "c.weight"})
+      CHECK(channels(net, name) == std::vector<float>{1, 1, 0, 0});
+  }
+  {
+    Residual net;
+    norms(net);
+    L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .sparsity = 0.5}, {.op_names = {"b"}, .exclude = true}},
+                          {.example = small_image});
+    pruner.compress();
+    CHECK(channels(net, "a.weight") == std::vector<float>{1, 1, 1, 1});
+    REQUIRE(pruner.report().notes.size() == 2);
+    CHECK(pruner.report().notes[0] == "a: 4 of 4 channels are pinned by b, which is excluded");
+  }
+}
+
+TEST_CASE("behind a sigmoid the reader is masked too") {
+  Gated net;
+  fill(net.conv.weight, {1, 0, 2, 0, 3, 0, 4, 0});
+  L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .op_names = {"conv"}, .sparsity = 0.5}},
+                        {.example = small_image});
+  pruner.compress();
+  const auto read = mask(net, "next.weight");  // [4,4,1,1]
+  for (size_t i = 0; i < 16; ++i) CHECK(read[i] == (i % 4 < 2 ? 0.f : 1.f));
+}
+
+TEST_CASE("round_to keeps multiples") {
+  Chain net;
+  L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .sparsity = 0.7}}, {.example = small_image, .round_to = 4});
+  pruner.compress();
+  for (const auto& layer : pruner.report().layers) CHECK(layer.kept == 4);
+}
+
+TEST_CASE("masked elements learn nothing, raw values survive") {
+  Chain net;
+  L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .sparsity = 0.5}}, {.example = small_image});
+  const auto raw = net.conv1.weight.value().to_vector();
+  pruner.compress();
+  CHECK(net.conv1.weight.value().to_vector() == raw);
+  backward(sum(net(Tensor::ones({3, 2, 2, 2}))));
+  for (const char* name : {"conv1.weight", "bn1.weight", "bn1.bias", "conv2.weight"}) {
+    const auto grad = parameter(net, name).grad().to_vector(), m = mask(net, name);
+    for (size_t i = 0; i < grad.size(); ++i)
+      if (m[i] == 0) CHECK(grad[i] == 0);
+  }
+}
+
+TEST_CASE("compress is once; a mask already there is kept") {
+  Chain net;
+  LevelPruner first(net, {{.op_names = {"conv1"}, .sparsity = 0.5}});
+  first.compress();
+  const auto once = mask(net, "conv1.weight");
+  first.compress();
+  CHECK(mask(net, "conv1.weight") == once);
+  L1FilterPruner second(net, {{.op_types = {"Conv2d"}, .op_names = {"conv1"}, .sparsity = 0.5}}, {.example = small_image});
+  second.compress();
+  const auto both = mask(net, "conv1.weight");
+  for (size_t i = 0; i < once.size(); ++i) CHECK(both[i] <= once[i]);
+}
+
+TEST_CASE("wrong requests are refused") {
+  Chain net;
+  const auto complaint = [&](const std::string& pruner, ConfigList list, Tensor example = small_image) {
+    try {
+      make_pruner(pruner, net, std::move(list), {.example = std::move(example)});
+    } catch (const Error& e) {
+      CHECK(e.kind() == ErrorKind::usage);
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(complaint("l3", {{.op_types = {"Conv2d"}, .sparsity = 0.5}}).find("[pruner] there is no pruner \"l3\"") == 0);
+  CHECK(complaint("l1", {{.op_names = {"fc"}, .sparsity = 0.5}}) ==
+        "[l1] config entry 1 selects fc, a Linear; this pruner scores Conv2d");
+  CHECK(complaint("l1", {{.op_types = {"ReLU6"}, .sparsity = 0.5}}).find("[l1] the config list selects no layer") == 0);
+  CHECK(complaint("l1", {{.op_types = {"Conv2d"}, .sparsity = 0.5}}, {}).find("[l1] needs an example input") == 0);
+  CHECK(complaint("slim", {{.op_types = {"BatchNorm2d"}, .sparsity = 0.5}}).empty());
+}
+
+TEST_CASE("masks go to a file as NNI's and come back; another model's are refused") {
+  const auto folder = std::filesystem::temp_directory_path() / ("espalier_masks_" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  const std::string path = (folder / "mask.pth").string();
+  Chain net, twin;
+  L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .sparsity = 0.5}}, {.example = small_image});
+  pruner.compress();
+  pruner.export_model({.model_path = (folder / "model.pth").string(), .mask_path = path});
+
+  const pth::Value file = pth::load(path);
+  const auto* conv1 = file.find("conv1");
+  REQUIRE(conv1 != nullptr);
+  CHECK(std::get<Tensor>(*conv1->find("weight")).shape() == Shape{4, 2, 1, 1});
+  CHECK(std::get<Tensor>(*conv1->find("bias")).dtype() == DType::f32);
+
+  // The exported weights are the masked ones; the model in memory keeps its own.
+  const auto dict = pth::state_dict(pth::load((folder / "model.pth").string()), "model.pth");
+  const auto m = mask(net, "conv1.weight"), raw = net.conv1.weight.value().to_vector();
+  for (const auto& [name, t] : dict)
+    if (name == "conv1.weight")
+      for (size_t i = 0; i < m.size(); ++i) CHECK(t.to_vector()[i] == raw[i] * m[i]);
+  CHECK(mask_of(net.conv1.weight) != nullptr);
+
+  apply_compression_results(twin, path);
+  for (const auto& [name, tensor] : masks_of(net)) CHECK(mask(twin, name) == tensor.to_vector());
+  Residual other;
+  CHECK_THROWS_WITH_AS(apply_compression_results(other, path),
+                       "[mask] these masks are of another model: it has no parameter conv1.weight", Error);
+  struct Wide : Chain {
+    Wide() { conv1.weight.set(Tensor::zeros({5, 2, 1, 1})); }
+  } wide;
+  CHECK_THROWS_WITH_AS(apply_compression_results(wide, path),
+                       "[mask] these masks are of another model: conv1.weight is [5,2,1,1], its mask [4,2,1,1]", Error);
+  CHECK(mask_of(wide.conv2.weight) == nullptr);
+  Masks half = masks_of(net);
+  half[0].second = Tensor::full(half[0].second.shape(), 0.5f);
+  CHECK_THROWS_AS(set_masks(twin, half), Error);
+  CHECK_THROWS_AS(load_masks((folder / "model.pth").string()), Error);
+  std::filesystem::remove_all(folder);
+}
