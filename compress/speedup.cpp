@@ -1,0 +1,252 @@
+// Dead channels are found on the graph (channels.h); everything that carries their tags is cut by the same rule.
+#include <espalier/compress/channels.h>
+#include <espalier/compress/count.h>
+#include <espalier/compress/rounding.h>
+#include <espalier/compress/speedup.h>
+#include <espalier/nn/trace.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <map>
+#include <ostream>
+#include <sstream>
+
+namespace espalier {
+
+namespace {
+
+// The slices of dims 0 and 1 that stay; an empty list keeps all.
+using Keep = std::vector<std::vector<int64_t>>;
+
+Tensor take(const Tensor& t, const Keep& keep) {
+  Shape shape = t.shape();
+  for (size_t d = 0; d < keep.size(); ++d)
+    if (!keep[d].empty()) shape[int(d)] = int64_t(keep[d].size());
+  if (shape == t.shape()) return t;
+  const int64_t rows = shape[0], columns = shape.rank() > 1 ? shape[1] : 1;
+  const int64_t old_columns = t.rank() > 1 ? t.dim(1) : 1, inner = t.numel() / (t.dim(0) * old_columns);
+  const auto source = [&](size_t d, int64_t i) {
+    return d < keep.size() && !keep[d].empty() ? keep[d][size_t(i)] : i;
+  };
+  return visit(t.dtype(), [&]<class T>(T) {
+    const auto from = t.to_vector<T>();
+    std::vector<T> to;
+    to.reserve(size_t(shape.numel()));
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < columns; ++c) {
+        const auto begin = from.begin() + (source(0, r) * old_columns + source(1, c)) * inner;
+        to.insert(to.end(), begin, begin + inner);
+      }
+    return Tensor::from(to, shape).to(t.device());
+  });
+}
+
+// What a model holds, as handles: put back if the check fails.
+class Snapshot {
+ public:
+  explicit Snapshot(Module& model) {
+    for (auto& [name, p] : named_parameters(model)) {
+      parameters_.push_back({p, p->value(), p->state, p->port});
+      for (auto& t : p->port.chain)
+        t->tensors([&](const std::string&, Tensor& x) { tensors_.push_back({&x, x}); });
+    }
+    for (auto& [name, t] : named_buffers(model)) tensors_.push_back({t, *t});
+  }
+  void restore() {
+    for (auto& [p, value, state, port] : parameters_) {
+      p->value() = value;
+      p->state = state;
+      p->port = port;
+    }
+    for (auto& [place, t] : tensors_) *place = t;
+  }
+
+ private:
+  struct Kept {
+    Parameter* p;
+    Tensor value;
+    std::map<std::string, Tensor> state;
+    Port port;
+  };
+  std::vector<Kept> parameters_;
+  std::vector<std::pair<Tensor*, Tensor>> tensors_;
+};
+
+std::string label(const GraphValue& v) { return v.path.empty() ? std::string(v.op->name()) : v.path; }
+
+// Which roots may go, and what stays although it is masked.
+class Cutter {
+ public:
+  Cutter(Module& model, const Tensor& example) : model_(model), channels_(model, example) {
+    std::vector<Marks> masked(channels_.graph().values.size());
+    for (auto& [name, p] : named_parameters(model))
+      if (const Mask* mask = mask_of(*p))
+        if (const int leaf = channels_.leaf_of(mask->value()); leaf >= 0)
+          masked[size_t(leaf)] = masked_slices(mask->value(), channels_.tags(leaf));
+    const auto zero = channels_.zeros(masked);
+    for (const auto& read : channels_.all_reads()) {
+      const bool free = Channels::harmless(read, zero) && !channels_.coupling().pinned(read.root);
+      const auto it = dead_.try_emplace(read.root, true).first;
+      if (it->second && !free) reader_[read.root] = label(channels_.graph().values[size_t(read.result)]);
+      it->second = it->second && free;
+    }
+    keep_layers_alive();
+  }
+
+  void cut(std::vector<std::string>& notes) {
+    describe_masks(notes);
+    for (auto& [name, p] : named_parameters(model_)) {
+      const Shape shape = p->value().shape();
+      const Keep keep = kept(p->value());
+      for (auto& [key, t] : p->state)
+        if (t.defined() && t.shape() == shape) t = take(t, keep);
+      for (auto& transform : p->port.chain)
+        transform->tensors([&](const std::string&, Tensor& t) {
+          if (t.defined()) t = t.shape() == shape ? take(t, keep) : take(t, kept(t));
+        });
+      const Tensor value = take(p->value(), keep);
+      if (value.shape() != shape) p->set(value);
+      if (const Mask* mask = mask_of(*p); mask && masked_part(mask->value()) == 0) remove_mask(*p);
+    }
+    for (auto& [name, t] : named_buffers(model_)) *t = take(*t, kept(*t));
+  }
+
+  const Graph& graph() const { return channels_.graph(); }
+
+ private:
+  bool dead(int tag) {
+    const auto it = dead_.find(channels_.coupling().root(tag));
+    return it != dead_.end() && it->second;
+  }
+
+  void keep_layers_alive() {
+    for (size_t i = 0; i < graph().values.size(); ++i) {
+      if (graph().values[i].kind != GraphValue::leaf) continue;
+      for (const Tags& tags : channels_.tags(int(i))) {
+        if (tags.empty() || !std::all_of(tags.begin(), tags.end(), [&](int t) { return dead(t); })) continue;
+        dead_[channels_.coupling().root(tags[0])] = false;
+        emptied_.push_back(graph().values[i].name + ": all channels are masked; one stays, since a layer cannot be empty");
+      }
+    }
+  }
+
+  Keep kept(const Tensor& t) {
+    Keep keep;
+    for (const Tags& tags : channels_.tags_of(t)) {
+      keep.emplace_back();
+      for (size_t i = 0; i < tags.size(); ++i)
+        if (!dead(tags[i])) keep.back().push_back(int64_t(i));
+    }
+    return keep;
+  }
+
+  void describe_masks(std::vector<std::string>& notes) {
+    notes.insert(notes.end(), emptied_.begin(), emptied_.end());
+    for (auto& [name, p] : named_parameters(model_)) {
+      const Mask* mask = mask_of(*p);
+      const int leaf = mask ? channels_.leaf_of(mask->value()) : -1;
+      if (leaf < 0) continue;
+      const Dims& tags = channels_.tags(leaf);
+      const Marks slices = masked_slices(mask->value(), tags);
+      std::map<std::string, int> holders;
+      for (size_t d = 0; d < slices.size(); ++d)
+        for (size_t i = 0; i < slices[d].size(); ++i)
+          if (slices[d][i] && !dead(tags[d][i])) ++holders[holder(tags[d][i])];
+      for (const auto& [who, n] : holders)
+        notes.push_back(name + ": " + std::to_string(n) + " masked channels stay: " + who);
+      const auto single = std::lround(masked_part(mask->value()) * double(mask->value().numel())) -
+                          std::lround(masked_part(slice_mask(mask->value().shape(), slices)) * double(mask->value().numel()));
+      if (single > 0)
+        notes.push_back(name + ": " + std::to_string(single) + " single weights are masked; only whole channels are cut");
+    }
+  }
+
+  std::string holder(int tag) {
+    const int root = channels_.coupling().root(tag);
+    if (channels_.coupling().pinned(root)) return "pinned by " + channels_.coupling().pinned_by(root);
+    const auto it = reader_.find(root);
+    return it == reader_.end() ? "one is kept" : it->second + " still reads them";
+  }
+
+  Module& model_;
+  Channels channels_;
+  std::map<int, bool> dead_;            // by root, of all that are read
+  std::map<int, std::string> reader_;   // by root: one who reads it when it is not zero
+  std::vector<std::string> emptied_;
+};
+
+Tensor run(Module& model, const Tensor& example) {
+  EvalMode eval(model);
+  NoGrad no_grad;
+  return model(example);
+}
+
+Device device_of(Module& model) {
+  const auto parameters = named_parameters(model);
+  return parameters.empty() ? Device{} : parameters[0].second->value().device();
+}
+
+}  // namespace
+
+ModelSpeedup::ModelSpeedup(Module& model, Tensor example) : model_(model), example_(std::move(example)) {
+  if (!example_.defined() || example_.numel() == 0)
+    fail(ErrorKind::usage, "[speedup] needs an example input with at least one image");
+}
+ModelSpeedup::ModelSpeedup(Module& model, Tensor example, const Masks& masks)
+    : ModelSpeedup(model, std::move(example)) {
+  set_masks(model, masks);
+}
+ModelSpeedup::ModelSpeedup(Module& model, Tensor example, const std::string& masks_file)
+    : ModelSpeedup(model, std::move(example), load_masks(masks_file)) {}
+
+const SpeedupReport& ModelSpeedup::speedup_model() {
+  report_ = {};
+  example_ = example_.to(device_of(model_));
+  Shape one = example_.shape();
+  one[0] = 1;
+  const Counts before = count_flops_params(model_, one);
+  const Tensor masked = run(model_, example_);
+  Cutter cutter(model_, example_);
+  report_.tolerance = rounding_of(cutter.graph(), example_, masked);
+
+  Snapshot snapshot(model_);
+  try {
+    cutter.cut(report_.notes);
+    report_.difference = largest_difference(masked, run(model_, example_));
+    if (!(report_.difference <= report_.tolerance))
+      fail(ErrorKind::other, "[speedup] the shrunk model's output differs by ", report_.difference,
+           " from the masked one's, rounding explains ", report_.tolerance, "; the model is left as it was");
+    const Counts after = count_flops_params(model_, one);
+    for (size_t i = 0; i < before.layers.size(); ++i)
+      if (before.layers[i].weight.rank())
+        report_.layers.push_back({before.layers[i].name, before.layers[i].type, before.layers[i].weight,
+                                  after.layers.at(i).weight});
+    report_.params_before = before.params;
+    report_.params_after = after.params;
+    report_.flops_before = before.flops;
+    report_.flops_after = after.flops;
+  } catch (...) {
+    snapshot.restore();
+    throw;
+  }
+  return report_;
+}
+
+std::ostream& operator<<(std::ostream& out, const SpeedupReport& report) {
+  size_t width = 5;
+  for (const auto& layer : report.layers) width = std::max(width, layer.name.size());
+  for (const auto& layer : report.layers) {
+    std::ostringstream before;
+    before << layer.before;
+    out << std::left << std::setw(int(width)) << layer.name << "  " << std::setw(12) << layer.type << "  "
+        << std::setw(14) << before.str() << " -> " << layer.after << '\n';
+  }
+  out << "parameters " << report.params_before << " -> " << report.params_after << ", FLOPs " << report.flops_before
+      << " -> " << report.flops_after << "\nlargest difference masked/shrunk " << report.difference
+      << " (rounding explains " << report.tolerance << ")\n";
+  for (const std::string& note : report.notes) out << "note: " << note << '\n';
+  return out;
+}
+
+}  // namespace espalier

@@ -1,0 +1,45 @@
+// ModelSpeedup: cuts what masks have made useless out of a model - parameters, running statistics, masks, optimiser
+// state - in place: the same module objects, smaller tensors. Before it believes itself it runs the example through
+// both and compares.
+#pragma once
+#include <espalier/compress/mask.h>
+
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+struct SpeedupReport {
+  struct Layer {
+    std::string name, type;
+    Shape before, after;  // of its weight
+  };
+  std::vector<Layer> layers;  // all that have a weight
+  int64_t params_before = 0, params_after = 0, flops_before = 0, flops_after = 0;  // flops for one example
+  double difference = 0;      // the largest between the outputs of the masked and the shrunk model
+  double tolerance = 0;       // what rounding alone may do to this output
+  std::vector<std::string> notes;  // masked channels that stay, and who holds them; single masked weights
+};
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const SpeedupReport& report);  // a table
+
+class ESPALIER_API ModelSpeedup {
+ public:
+  // `example` is an input of the model with at least one image, best a real or random one: it is what masked and
+  // shrunk model are compared on. Masks come from a file or a list, or are those that the model carries.
+  ModelSpeedup(Module& model, Tensor example, const std::string& masks_file);
+  ModelSpeedup(Module& model, Tensor example, const Masks& masks);
+  ModelSpeedup(Module& model, Tensor example);
+
+  // Removes every channel that no layer can see: wherever it is read, either it is zero whatever the input, or the
+  // weights that read it are masked. Masks that are left without a zero leave their ports. Throws, with the model as
+  // it was, if the outputs differ by more than rounding.
+  const SpeedupReport& speedup_model();
+
+ private:
+  Module& model_;
+  Tensor example_;
+  SpeedupReport report_;
+};
+
+}  // namespace espalier
