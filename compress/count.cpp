@@ -1,5 +1,6 @@
 // The ops count themselves; what is left to do here is to add up by layer.
 #include <espalier/compress/count.h>
+#include <espalier/compress/mask.h>
 #include <espalier/nn/trace.h>
 
 #include <algorithm>
@@ -25,9 +26,7 @@ Counts count_flops_params(Module& model, const Shape& input_shape) {
     places[name] = counts.layers.size();
     counts.layers.push_back(std::move(layer));
   }
-  const auto parameters = named_parameters(model);
-  const Device device = parameters.empty() ? Device{} : parameters[0].second->value().device();
-  const Graph graph = trace(model, Tensor::zeros(input_shape, DType::f32, device));
+  const Graph graph = trace(model, Tensor::zeros(input_shape, DType::f32, device_of(model)));
   for (const GraphValue& v : graph.values) {
     const auto place = places.find(v.path);
     if (v.kind != GraphValue::result || place == places.end()) continue;
@@ -35,7 +34,7 @@ Counts count_flops_params(Module& model, const Shape& input_shape) {
     layer.flops += v.op->flops(graph.input_shapes(v), v.shape);
     layer.output = v.shape;
   }
-  for (const auto& [name, p] : parameters) counts.params += p->value().numel();
+  for (const auto& [name, p] : named_parameters(model)) counts.params += p->value().numel();
   for (const auto& layer : counts.layers) counts.flops += layer.flops;
   std::erase_if(counts.layers, [](const auto& layer) { return layer.flops == 0 && layer.params == 0; });
   return counts;

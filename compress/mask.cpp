@@ -21,6 +21,11 @@ std::pair<std::string, std::string> split(const std::string& name) {
 
 }  // namespace
 
+Device device_of(Module& model) {
+  const auto parameters = named_parameters(model);
+  return parameters.empty() ? Device{} : parameters[0].second->value().device();
+}
+
 Tensor Mask::operator()(const Tensor& x) { return mul(x, mask_); }
 
 const Mask* mask_of(const Parameter& p) {

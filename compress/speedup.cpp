@@ -182,11 +182,6 @@ Tensor run(Module& model, const Tensor& example) {
   return model(example);
 }
 
-Device device_of(Module& model) {
-  const auto parameters = named_parameters(model);
-  return parameters.empty() ? Device{} : parameters[0].second->value().device();
-}
-
 }  // namespace
 
 ModelSpeedup::ModelSpeedup(Module& model, Tensor example) : model_(model), example_(std::move(example)) {

@@ -1,5 +1,6 @@
 // Masks first, then the model without its ports: every file holds plain tensors under the model's own names.
 #include <espalier/compress/export/export.h>
+#include <espalier/compress/export/onnx.h>
 #include <espalier/compress/mask.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
@@ -13,6 +14,8 @@ void export_masked(Module& model, const ExportOptions& options) {
   if (!options.mask_path.empty()) save_masks(options.mask_path, masks_of(model));
   Baked baked(model);
   pth::save(options.model_path, pth::from_state_dict(state_dict(model)), options.note);
+  if (!options.onnx_path.empty())
+    export_onnx(trace(model, Tensor::zeros(options.input_shape, DType::f32, device_of(model))), options.onnx_path);
 }
 
 }  // namespace espalier

@@ -117,7 +117,7 @@ void Pruner::prune_channels() {
     else if (std::find(scorer_.op_types.begin(), scorer_.op_types.end(), module->type()) != scorer_.op_types.end())
       others.push_back({module, name + ", which is not selected"});
   }
-  const GroupPlan plan = plan_groups(model_, options_.example.to(named_parameters(model_)[0].second->value().device()),
+  const GroupPlan plan = plan_groups(model_, options_.example.to(device_of(model_)),
                                      members, others, {.global = scorer_.global, .round_to = options_.round_to});
   set_masks(model_, plan.masks);
   report_.notes = plan.notes;

@@ -1,0 +1,125 @@
+// Laws, over random networks: what is masked and what is shrunk compute the same; a frozen graph computes the bits of
+// the eager run; what was saved loads to the same bits.
+#include "random_net.h"
+
+#include <doctest/doctest.h>
+#include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/rounding.h>
+#include <espalier/compress/speedup.h>
+#include <espalier/nn/state_dict.h>
+#include <espalier/nn/trace.h>
+
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+
+using namespace espalier;
+using random_net::Draw;
+using random_net::Net;
+
+namespace {
+
+constexpr uint64_t networks = 200;
+
+Tensor eager(Module& model, const Tensor& x) {
+  EvalMode eval(model);
+  NoGrad no_grad;
+  return model(x);
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
+}
+
+// A random config for a random pruner that fits the network; null where it has nothing to prune.
+std::unique_ptr<Pruner> any_pruner(Net& net, uint64_t seed) {
+  Draw d{seed + 1000};
+  const double sparsity = 0.1 + 0.1 * double(d.below(9));
+  std::vector<std::string> convs, norms;
+  for (auto& [name, m] : named_modules(net))
+    if (m->type() == "Conv2d") convs.push_back(name);
+    else if (m->type() == "BatchNorm2d") norms.push_back(name);
+  const bool slim = !norms.empty() && d.chance(35);
+  auto& names = slim ? norms : convs;
+  ConfigList config{{.op_types = {slim ? "BatchNorm2d" : "Conv2d"}, .sparsity = sparsity}};
+  if (d.chance(30)) config.push_back({.op_names = {names[size_t(d.below(int64_t(names.size())))]}, .exclude = true});
+  else if (!slim && d.chance(30))
+    config.push_back({.op_names = {names[size_t(d.below(int64_t(names.size())))]}, .sparsity = 0.5});
+  if (config.size() > 1 && config[1].exclude && names.size() == 1) config.pop_back();
+  return make_pruner(slim ? "slim" : "l1", net, config, {.example = net.image(1), .round_to = d.chance(20) ? 4 : 1});
+}
+
+int64_t parameters(Module& model) {
+  int64_t n = 0;
+  for (auto& [name, p] : named_parameters(model)) n += p->value().numel();
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("masked and shrunk compute the same") {
+  int shrunk = 0, exact = 0;
+  for (uint64_t seed = 0; seed < networks; ++seed) {
+    CAPTURE(seed);
+    Net net(seed);
+    const auto pruner = any_pruner(net, seed);
+    pruner->compress();
+    int64_t masked_channels = 0;
+    for (const auto& layer : pruner->report().layers) masked_channels += layer.total - layer.kept;
+    const Tensor x = net.image(3), masked = eager(net, x);
+    const int64_t before = parameters(net);
+    const auto report = ModelSpeedup(net, x).speedup_model();  // throws where they differ by more than rounding
+    // Whatever the speedup's own yardstick says: small numbers in, so differences stay near float's resolution.
+    double size = 1;
+    for (const float y : masked.to_vector()) size = std::max(size, std::abs(double(y)));
+    CHECK(largest_difference(masked, eager(net, x)) <= 1e-4 * size);
+    // All that the pruner masked can go, and a masked channel costs at least its filter.
+    for (const auto& note : report.notes) CHECK_MESSAGE(note.empty(), note);
+    CHECK(masks_of(net).empty());
+    CHECK(before - parameters(net) >= masked_channels);
+    shrunk += masked_channels > 0;
+    exact += report.difference == 0;
+  }
+  MESSAGE(shrunk << " of " << networks << " networks shrank; " << exact << " differ by exactly 0");
+  CHECK(shrunk > int(networks) / 2);
+}
+
+TEST_CASE("a graph computes the bits of the eager run, masked or shrunk, at any batch size") {
+  for (uint64_t seed = 0; seed < networks; ++seed) {
+    CAPTURE(seed);
+    Net net(seed);
+    const Tensor one = net.image(1), x = net.image(3);
+    CHECK(same_bits(trace(net, x)({x}), eager(net, x)));
+    any_pruner(net, seed)->compress();
+    CHECK(same_bits(trace(net, x)({x}), eager(net, x)));
+    ModelSpeedup(net, x).speedup_model();
+    CHECK(same_bits(trace(net, x)({one}), eager(net, one)));
+  }
+}
+
+TEST_CASE("what was saved loads to the same bits, shrunk or masked") {
+  const auto folder = std::filesystem::temp_directory_path() / ("espalier_laws_" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  const std::string weights = (folder / "weights.pth").string(), masks = (folder / "masks.pth").string();
+  for (uint64_t seed = 0; seed < networks; ++seed) {
+    CAPTURE(seed);
+    Net net(seed), other(seed);
+    const Tensor x = net.image(2);
+    for (auto& [name, p] : named_parameters(other)) p->set(Tensor::zeros(p->value().shape()));
+    const auto pruner = any_pruner(net, seed);
+    pruner->compress();
+    pruner->export_model({.model_path = weights, .mask_path = masks});
+    const Tensor masked = eager(net, x);
+    load_state_dict(other, pth::state_dict(pth::load(weights), weights));
+    apply_compression_results(other, masks);
+    CHECK(same_bits(eager(other, x), masked));
+    remove_masks(other);
+
+    ModelSpeedup(net, x).speedup_model();
+    pth::save(weights, pth::from_state_dict(state_dict(net)));
+    load_state_dict(other, pth::state_dict(pth::load(weights), weights), {.adopt_shapes = true});
+    CHECK(same_bits(eager(other, x), eager(net, x)));
+  }
+  std::filesystem::remove_all(folder);
+}
