@@ -4,6 +4,7 @@
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
 
+#include <array>
 #include <cstring>
 #include <type_traits>
 
@@ -107,27 +108,46 @@ void unary_grad(int kind, const void* functor, In x, In dy, Out dx) {
 void binary(int kind, const Broadcast& g, In a, In b, Out y) {
   const float *p = a.f32(), *q = b.f32();
   float* out = y.f32();
-  const int outer = std::max(g.rank - 1, 0);
-  const int64_t inner = g.rank ? g.dims[size_t(g.rank - 1)] : 1;
-  const int64_t sa = g.rank ? g.a_stride[size_t(g.rank - 1)] : 0;
-  const int64_t sb = g.rank ? g.b_stride[size_t(g.rank - 1)] : 0;
   if (y.numel == 0) return;
+  const int last = g.rank - 1;
+  const int64_t inner = g.rank ? g.dims[size_t(last)] : 1;
+  const int64_t sa = g.rank ? g.a_stride[size_t(last)] : 0, sb = g.rank ? g.b_stride[size_t(last)] : 0;
+  if (g.rank <= 1 && sa == 1 && sb == 1) {  // one long row: cut it anywhere
+    visit_binary(kind, [&](auto f) {
+      parallel_for(inner, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) out[i] = f(p[i], q[i]);
+      });
+    });
+    return;
+  }
   visit_binary(kind, [&](auto f) {
     parallel_for(y.numel / inner, std::max<int64_t>(1, grain / inner), [&](int64_t begin, int64_t end) {
+      std::array<int64_t, max_rank> place{};
+      int64_t ia = 0, ib = 0, rest = begin;
+      for (int d = last - 1; d >= 0; --d) {
+        place[size_t(d)] = rest % g.dims[size_t(d)];
+        rest /= g.dims[size_t(d)];
+        ia += place[size_t(d)] * g.a_stride[size_t(d)];
+        ib += place[size_t(d)] * g.b_stride[size_t(d)];
+      }
       for (int64_t r = begin; r < end; ++r) {
-        int64_t ia = 0, ib = 0, rest = r;
-        for (int d = outer - 1; d >= 0; --d) {
-          const int64_t i = rest % g.dims[size_t(d)];
-          rest /= g.dims[size_t(d)];
-          ia += i * g.a_stride[size_t(d)];
-          ib += i * g.b_stride[size_t(d)];
-        }
         const float *x1 = p + ia, *x2 = q + ib;
         float* o = out + r * inner;
         if (sa == 1 && sb == 1)
           for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i], x2[i]);
+        else if (sa == 1 && sb == 0)
+          for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i], *x2);
         else
           for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i * sa], x2[i * sb]);
+        for (int d = last - 1; d >= 0; --d) {  // the next row, as an odometer turns
+          const auto i = size_t(d);
+          ia += g.a_stride[i];
+          ib += g.b_stride[i];
+          if (++place[i] < g.dims[i]) break;
+          place[i] = 0;
+          ia -= g.dims[i] * g.a_stride[i];
+          ib -= g.dims[i] * g.b_stride[i];
+        }
       }
     });
   });

@@ -23,10 +23,10 @@ struct Conv2dOp : Op {
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     ops::expect_rank(name(), w, 4, "a weight [O,C/groups,KH,KW]");
     if (w.numel() == 0) fail(ErrorKind::other, "[conv2d] the weight is empty: ", w);
-    if (x[1] % w[1] || x[1] == 0 || w[0] % (x[1] / w[1]))
-      fail(ErrorKind::other, "[conv2d] input has ", x[1], " channels, weight expects ", w[1],
-           x[1] && x[1] % w[1] == 0 ? " in each of its groups: weight " : "", 
-           x[1] && x[1] % w[1] == 0 ? shape_text(w) : "");
+    if (x[1] == 0 || x[1] % w[1])
+      fail(ErrorKind::other, "[conv2d] input has ", x[1], " channels, weight expects ", w[1]);
+    if (w[0] % (x[1] / w[1]))
+      fail(ErrorKind::other, "[conv2d] ", w[0], " filters do not divide into ", x[1] / w[1], " groups");
     if (in[2].rank() && in[2] != Shape{w[0]})
       fail(ErrorKind::other, "[conv2d] bias ", in[2], ", weight makes ", w[0], " channels");
     const Conv g{.n = x[0], .c = x[1], .h = x[2], .w = x[3], .o = w[0], .kh = w[2], .kw = w[3],
@@ -95,13 +95,6 @@ struct Conv2dOp : Op {
 
   int64_t flops(std::span<const Shape> in, const Shape& out) const override {
     return out.numel() * (in[1][1] * in[1][2] * in[1][3] + (in[2].rank() ? 1 : 0));
-  }
-
- private:
-  static std::string shape_text(const Shape& s) {
-    std::ostringstream text;
-    text << s;
-    return text.str();
   }
 };
 

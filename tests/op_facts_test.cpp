@@ -1,0 +1,322 @@
+// What operations say about themselves besides numbers: how channels couple, FLOPs, attributes, and their errors.
+#include <doctest/doctest.h>
+#include <espalier/core/ops/ops.h>
+
+#include <functional>
+#include <sstream>
+
+using namespace espalier;
+
+namespace {
+
+Tensor t(const Shape& s) { return Tensor::full(s, 0.5f); }
+
+// Records one op and asks it how the tags of its operands meet.
+struct Probe {
+  Coupling c;
+  Tensor y;
+  std::vector<Dims> in;
+  Dims out;
+
+  // Each operand's listed dimensions get fresh tags.
+  Probe(std::function<Tensor()> f, std::vector<std::vector<int>> tagged) {
+    {
+      Tracing on;
+      y = f();
+    }
+    const Node& node = *y.node();
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const Shape s = shape(i);
+      Dims dims(size_t(s.rank()));
+      if (i < tagged.size())
+        for (int d : tagged[i]) dims[size_t(d)] = c.fresh(s[d]);
+      in.push_back(dims);
+    }
+    couple();
+  }
+  Shape shape(size_t i) const { return y.node()->inputs[i] ? y.node()->inputs[i]->shape : Shape{}; }
+  void couple() {
+    std::vector<Shape> shapes;
+    for (size_t i = 0; i < in.size(); ++i) shapes.push_back(shape(i));
+    out = y.node()->op->couple(c, in, shapes, y.shape());
+  }
+  const Tags& tags(size_t operand, size_t dim) const { return in[operand][dim]; }
+  bool same(int a, int b) { return c.root(a) == c.root(b); }
+  bool same(const Tags& a, const Tags& b) {
+    if (a.size() != b.size()) return false;
+    for (size_t i = 0; i < a.size(); ++i)
+      if (!same(a[i], b[i])) return false;
+    return true;
+  }
+  bool pinned(const Tags& a) {
+    for (int tag : a)
+      if (!c.pinned(tag)) return false;
+    return !a.empty();
+  }
+  bool free(const Tags& a) {
+    for (int tag : a)
+      if (c.pinned(tag)) return false;
+    return !a.empty();
+  }
+};
+
+std::string message(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+int64_t flops(const Tensor& y) {
+  std::vector<Shape> shapes;
+  for (const auto& input : y.node()->inputs) shapes.push_back(input ? input->shape : Shape{});
+  return y.node()->op->flops(shapes, y.shape());
+}
+
+}  // namespace
+
+TEST_CASE("a convolution joins its input with its weight's slices and gives its filters on") {
+  Probe p([] { return conv2d(t({2, 3, 4, 4}), t({5, 3, 3, 3}), t({5})); }, {{1}, {0, 1}, {0}});
+  CHECK(p.same(p.tags(0, 1), p.tags(1, 1)));
+  CHECK(p.same(p.tags(2, 0), p.tags(1, 0)));
+  CHECK(p.out[1] == p.tags(1, 0));
+  CHECK_FALSE(p.same(p.tags(1, 0)[0], p.tags(1, 1)[0]));
+  CHECK(p.free(p.out[1]));
+  CHECK((p.out[0].empty() && p.out[2].empty() && p.out[3].empty()));
+}
+
+TEST_CASE("what meets an input that never shrinks does not shrink") {
+  Probe p([] { return conv2d(t({2, 3, 4, 4}), t({5, 3, 3, 3})); }, {{}, {0, 1}});
+  CHECK(p.pinned(p.tags(1, 1)));
+  CHECK(p.free(p.tags(1, 0)));
+  CHECK(p.c.pinned_by(p.tags(1, 1)[0]) == "conv2d");
+}
+
+TEST_CASE("depthwise and grouped convolutions are told apart by shapes") {
+  Probe depthwise([] { return conv2d(t({1, 17, 4, 4}), t({17, 1, 3, 3})); }, {{1}, {0, 1}});
+  CHECK(depthwise.same(depthwise.tags(0, 1), depthwise.tags(1, 0)));
+  CHECK(depthwise.free(depthwise.tags(1, 0)));
+  CHECK(depthwise.pinned(depthwise.tags(1, 1)));
+  CHECK_FALSE(depthwise.same(depthwise.tags(0, 1)[0], depthwise.tags(0, 1)[1]));
+
+  Probe one([] { return conv2d(t({1, 1, 4, 4}), t({6, 1, 3, 3})); }, {{1}, {0, 1}});  // a real channel, not depthwise
+  CHECK(one.same(one.tags(0, 1), one.tags(1, 1)));
+  CHECK_FALSE(one.same(one.tags(0, 1)[0], one.tags(1, 0)[0]));
+  CHECK(one.free(one.tags(1, 0)));
+
+  Probe twice([] { return conv2d(t({1, 3, 4, 4}), t({6, 1, 3, 3})); }, {{1}, {0, 1}});
+  CHECK(twice.same(twice.tags(0, 1)[1], twice.tags(1, 0)[2]));
+  CHECK(twice.same(twice.tags(0, 1)[1], twice.tags(1, 0)[3]));
+  CHECK_FALSE(twice.same(twice.tags(0, 1)[1], twice.tags(1, 0)[4]));
+
+  Probe grouped([] { return conv2d(t({1, 6, 4, 4}), t({9, 2, 3, 3})); }, {{1}, {0, 1}});
+  const Tags &x = grouped.tags(0, 1), &filters = grouped.tags(1, 0), &slices = grouped.tags(1, 1);
+  for (size_t i = 0; i < 6; ++i) CHECK(grouped.same(x[i], slices[i % 2]));
+  for (size_t i = 0; i < 9; ++i) CHECK(grouped.same(filters[i], filters[i % 3]));
+  CHECK_FALSE(grouped.same(x[0], x[1]));
+  CHECK_FALSE(grouped.same(filters[0], filters[1]));
+  CHECK_FALSE(grouped.same(filters[0], x[0]));
+}
+
+TEST_CASE("linear, matmul, batch norm") {
+  Probe l([] { return linear(t({2, 3}), t({4, 3}), t({4})); }, {{1}, {0, 1}, {0}});
+  CHECK(l.same(l.tags(0, 1), l.tags(1, 1)));
+  CHECK(l.same(l.out[1], l.tags(2, 0)));
+
+  Probe m([] { return matmul(t({3, 2}), t({4, 3}), true, true); }, {{0, 1}, {0, 1}});
+  CHECK(m.same(m.tags(0, 0), m.tags(1, 1)));
+  CHECK((m.out[0] == m.tags(0, 1) && m.out[1] == m.tags(1, 0)));
+
+  Tensor mean = t({3}), var = t({3});
+  Probe n([&] { return batch_norm(t({2, 3, 2, 2}), t({3}), t({3}), mean, var, {.training = false}); },
+          {{1}, {0}, {0}, {0}, {0}});
+  for (size_t i = 1; i < 5; ++i) CHECK(n.same(n.tags(i, 0), n.out[1]));
+  CHECK(n.same(n.tags(0, 1), n.out[1]));
+}
+
+TEST_CASE("elementwise: equal dimensions share a fate, repeated ones live") {
+  Probe residual([] { return t({2, 3, 4, 4}) + t({2, 3, 4, 4}); }, {{1}, {1}});
+  CHECK(residual.same(residual.tags(0, 1), residual.tags(1, 1)));
+  CHECK(residual.free(residual.out[1]));
+
+  Probe gate([] { return t({2, 3, 4, 4}) * t({2, 3, 1, 1}); }, {{1}, {1}});
+  CHECK(gate.same(gate.tags(0, 1), gate.tags(1, 1)));
+
+  Probe scale([] { return t({2, 3, 4, 4}) * t({3, 1, 1}); }, {{1}, {0}});
+  CHECK(scale.same(scale.tags(0, 1), scale.tags(1, 0)));
+
+  Probe repeated([] { return t({2, 3, 4, 4}) * t({2, 1, 4, 4}); }, {{1}, {1}});
+  CHECK(repeated.pinned(repeated.tags(1, 1)));
+  CHECK(repeated.free(repeated.out[1]));
+  CHECK(repeated.out[1] == repeated.tags(0, 1));
+
+  Probe single([] { return t({2, 1, 4, 4}) + t({2, 1, 4, 4}); }, {{1}, {1}});  // a channel dimension of one
+  CHECK(single.same(single.tags(0, 1), single.tags(1, 1)));
+  CHECK(single.free(single.out[1]));
+
+  Probe constant([] { return t({2, 3, 4, 4}) + t({2, 3, 4, 4}); }, {{1}, {}});
+  CHECK(constant.pinned(constant.tags(0, 1)));
+  Probe scalar([] { return t({2, 3, 4, 4}) + t({}); }, {{1}, {}});
+  CHECK(scalar.free(scalar.out[1]));
+}
+
+TEST_CASE("cat appends, slices take, equal parts stay equal") {
+  Probe cats([] { return cat({t({1, 2, 3, 3}), t({1, 3, 3, 3})}); }, {{1}, {1}});
+  CHECK(cats.out[1].size() == 5);
+  CHECK(cats.out[1][1] == cats.tags(0, 1)[1]);
+  CHECK(cats.out[1][2] == cats.tags(1, 1)[0]);
+  CHECK(cats.free(cats.out[1]));
+
+  Probe half([] { return cat({t({1, 2, 3, 3}), t({1, 3, 3, 3})}); }, {{1}, {}});  // images beside features
+  CHECK(half.out[1].size() == 5);
+  CHECK(half.free(half.tags(0, 1)));
+  CHECK(half.pinned({half.out[1].begin() + 2, half.out[1].end()}));
+
+  Probe rows([] { return cat({t({1, 3}), t({2, 3})}, 0); }, {{1}, {1}});
+  CHECK(rows.same(rows.tags(0, 1), rows.tags(1, 1)));
+  CHECK(rows.out[0].empty());
+
+  Probe chunk([] { return slice(t({1, 6, 2, 2}), 1, 2, 4); }, {{1}});
+  CHECK(chunk.out[1].size() == 2);
+  CHECK(chunk.same(chunk.tags(0, 1)[0], chunk.tags(0, 1)[4]));
+  CHECK_FALSE(chunk.same(chunk.tags(0, 1)[0], chunk.tags(0, 1)[1]));
+  CHECK(chunk.free(chunk.out[1]));
+
+  Probe odd([] { return slice(t({1, 6, 2, 2}), 1, 1, 5); }, {{1}});  // bounds that shrinking cannot follow
+  CHECK(odd.pinned(odd.tags(0, 1)));
+  Probe crop([] { return slice(t({1, 6, 4, 2}), 2, 1, 3); }, {{1}});
+  CHECK(crop.free(crop.out[1]));
+}
+
+TEST_CASE("reshaping repeats, splits pin") {
+  Probe flat([] { return flatten(t({1, 3, 2, 2})); }, {{1}});
+  CHECK(flat.out[1].size() == 12);
+  CHECK(flat.out[1][5] == flat.tags(0, 1)[1]);
+  Probe gate([] { return reshape(t({2, 3}), {2, 3, 1, 1}); }, {{1}});
+  CHECK(gate.out[1] == gate.tags(0, 1));
+  Probe squeezed([] { return reshape(t({2, 3, 1, 1}), {2, 3}); }, {{1}});
+  CHECK(squeezed.out[1] == squeezed.tags(0, 1));
+  Probe deep([] { return reshape(t({2, 3, 2, 2}), {2, 1, 12}); }, {{1}});
+  CHECK(deep.out[2].size() == 12);
+  Probe split([] { return reshape(t({2, 6, 2, 2}), {2, 3, 2, 2, 2}); }, {{1}});
+  CHECK(split.pinned(split.tags(0, 1)));
+  CHECK(split.out[1].empty());
+  Probe turned([] { return transpose(t({2, 3, 4, 5}), 1, -1); }, {{1}});
+  CHECK((turned.out[3] == turned.tags(0, 1) && turned.out[1].empty()));
+}
+
+TEST_CASE("means over channels and softmax pin, sums do not") {
+  Probe m([] { return mean(t({2, 3, 2, 2}), {1}); }, {{1}});
+  CHECK(m.pinned(m.tags(0, 1)));
+  Probe s([] { return sum(t({2, 3, 2, 2}), {1}); }, {{1}});
+  CHECK(s.free(s.tags(0, 1)));
+  CHECK(s.out.size() == 3);
+  Probe spatial([] { return mean(t({2, 3, 2, 2}), {2, 3}, true); }, {{1}});
+  CHECK((spatial.out.size() == 4 && spatial.free(spatial.out[1])));
+  Probe soft([] { return softmax(t({2, 3})); }, {{1}});
+  CHECK(soft.pinned(soft.tags(0, 1)));
+  Probe loss([] { return nll_loss(t({2, 3}), Tensor::zeros({2}, DType::s64)); }, {{1}});
+  CHECK(loss.pinned(loss.tags(0, 1)));
+  for (auto f : std::vector<std::function<Tensor()>>{
+           [] { return relu(t({2, 3, 4, 4})); }, [] { return max_pool2d(t({2, 3, 4, 4}), {}); },
+           [] { return avg_pool2d(t({2, 3, 4, 4}), {}); }, [] { return adaptive_avg_pool2d(t({2, 3, 4, 4}), 1); },
+           [] { return dropout(t({2, 3, 4, 4}), {}); }}) {
+    Probe p(f, {{1}});
+    CHECK((p.out[1] == p.tags(0, 1) && p.free(p.out[1])));
+  }
+}
+
+TEST_CASE("who keeps zeros") {
+  Tensor mean3 = t({3}), var3 = t({3});
+  const Tensor x = t({2, 3, 4, 4});
+  Tracing on;
+  for (const Tensor& y : {relu(x), relu6(x), leaky_relu(x), hardtanh(x), tanh(x), silu(x), gelu(x), x + x, x - x, x * x,
+                          cat({x, x}), slice(x, 1, 0, 1), flatten(x), transpose(x, 0, 1), mean(x), sum(x),
+                          max_pool2d(x, {}), avg_pool2d(x, {}), adaptive_avg_pool2d(x, 1), dropout(x, {})})
+    CHECK_MESSAGE(y.node()->op->keeps_zero(), y.node()->op->name());
+  for (const Tensor& y : {sigmoid(x), x / x, softmax(x), log_softmax(x),
+                          batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})})
+    CHECK_MESSAGE(!y.node()->op->keeps_zero(), y.node()->op->name());
+}
+
+TEST_CASE("FLOPs as thop 0.0.31 counts them") {
+  Tensor mean3 = t({3}), var3 = t({3});
+  const Tensor x = t({2, 3, 8, 8});
+  Tracing on;
+  CHECK(flops(conv2d(x, t({5, 3, 3, 3}), {}, {.padding = 1})) == 2 * 5 * 64 * 27);
+  CHECK(flops(conv2d(x, t({5, 3, 3, 3}), t({5}), {.padding = 1})) == 2 * 5 * 64 * 28);
+  CHECK(flops(conv2d(x, t({3, 1, 3, 3}), {}, {.padding = 1})) == 2 * 3 * 64 * 9);
+  CHECK(flops(linear(t({2, 7}), t({4, 7}), t({4}))) == 2 * 4 * 8);
+  CHECK(flops(batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})) == 2 * 2 * 3 * 64);
+  CHECK(flops(avg_pool2d(x, {.kernel = 2})) == 2 * 3 * 16);
+  CHECK(flops(adaptive_avg_pool2d(x, {2, 4})) == 2 * 3 * 8 * (4 * 2 + 1));
+  CHECK(flops(leaky_relu(x)) == 2 * 3 * 64);
+  for (const Tensor& y : {relu(x), relu6(x), max_pool2d(x, {.kernel = 2}), dropout(x, {}), flatten(x), x + x})
+    CHECK(flops(y) == 0);
+}
+
+TEST_CASE("attributes carry PyTorch's names") {
+  auto names = [](const Tensor& y) {
+    std::string text(y.node()->op->name());
+    for (const auto& [name, value] : y.node()->op->attributes()) text += " " + name;
+    return text;
+  };
+  Tensor mean3 = t({3}), var3 = t({3});
+  const Tensor x = t({2, 3, 8, 8});
+  Tracing on;
+  CHECK(names(conv2d(x, t({5, 3, 3, 3}))) == "conv2d stride padding dilation");
+  CHECK(names(batch_norm(x, t({3}), t({3}), mean3, var3)) == "batch_norm training momentum eps relu");
+  CHECK(names(max_pool2d(x, {})) == "max_pool2d kernel_size stride padding");
+  CHECK(names(avg_pool2d(x, {})) == "avg_pool2d kernel_size stride padding count_include_pad");
+  CHECK(names(adaptive_avg_pool2d(x, 1)) == "adaptive_avg_pool2d output_size");
+  CHECK(names(hardtanh(x)) == "hardtanh min_val max_val");
+  CHECK(names(relu6(x)) == "relu6 min_val max_val");
+  CHECK(names(leaky_relu(x)) == "leaky_relu negative_slope");
+  CHECK(names(silu(x)) == "silu");
+  CHECK(names(cat({x, x})) == "cat dim");
+  CHECK(names(flatten(x)) == "flatten start_dim");
+  CHECK(names(mean(x)) == "mean dim keepdim");
+  CHECK(names(softmax(x)) == "softmax dim");
+  CHECK(names(linear(t({2, 3}), t({4, 3}))) == "linear");
+}
+
+TEST_CASE("errors say what came, what was expected and where") {
+  Scope scope("layer2.0.conv1");
+  const Tensor x = t({2, 48, 4, 4});
+  Tensor mean3 = t({3}), var3 = t({3});
+  const std::vector<std::pair<std::function<void()>, std::string>> table{
+      {[&] { conv2d(x, t({8, 64, 3, 3})); }, "[conv2d] input has 48 channels, weight expects 64"},
+      {[&] { conv2d(x, t({7, 24, 3, 3})); }, "[conv2d] 7 filters do not divide into 2 groups"},
+      {[&] { conv2d(x, t({8, 48, 7, 1})); }, "[conv2d] kernel 7x1 is larger than the padded input [2,48,4,4]"},
+      {[&] { conv2d(x, t({8, 48, 3, 3}), t({7})); }, "[conv2d] bias [7], weight makes 8 channels"},
+      {[&] { conv2d(t({2, 3}), t({8, 48, 3, 3})); }, "[conv2d] expected an input [N,C,H,W], got [2,3]"},
+      {[&] { conv2d(x, t({8, 48, 3, 3}), {}, {.stride = 0}); },
+       "[conv2d] stride and dilation must be at least 1, padding at least 0"},
+      {[&] { conv2d(x, {}); }, "[conv2d] operand 1 is absent"},
+      {[&] { linear(t({2, 7}), t({4, 6})); }, "[linear] input has 7 features, weight expects 6"},
+      {[&] { linear(x, t({4, 6})); }, "[linear] expected an input [N,I], got [2,48,4,4]"},
+      {[&] { matmul(t({2, 3}), t({2, 3})); }, "[matmul] shapes [2,3] and [2,3] do not meet"},
+      {[&] { batch_norm(x, t({48}), t({47}), mean3, var3); }, "[batch_norm] input has 48 channels, bias is [47]"},
+      {[&] { batch_norm(t({1, 3}), t({3}), t({3}), mean3, var3); },
+       "[batch_norm] expected more than 1 value per channel when training, got [1,3]"},
+      {[&] { max_pool2d(x, {.kernel = 5}); }, "[max_pool2d] kernel 5x5 is larger than the padded input [2,48,4,4]"},
+      {[&] { max_pool2d(x, {.kernel = 2, .padding = 2}); },
+       "[max_pool2d] padding must be at most half of the kernel, got 2x2 for 2x2"},
+      {[&] { relu(Tensor::zeros({2}, DType::s64)); }, "[relu] operand 0 holds s64, expected f32"},
+      {[&] { relu({}); }, "[relu] operand 0 is absent"},
+      {[&] { add(t({2, 3}), t({2, 4})); }, "[add] shapes [2,3] and [2,4] do not broadcast"},
+      {[&] { cat({t({2, 3}), t({3, 3})}); }, "[cat] shapes [2,3] and [3,3] differ outside dimension 1"},
+      {[&] { slice(t({2, 3}), 1, 2, 5); }, "[slice] 2 to 5 of dimension 1 of [2,3]"},
+      {[&] { reshape(t({2, 3}), {4}); }, "[reshape] of [2,3] to [4]: the sizes differ"},
+      {[&] { transpose(t({2, 3}), 0, 2); }, "[transpose] dimension 2 of a tensor of rank 2"},
+      {[&] { dropout(x, {.p = 1}); }, "[dropout] p must be in [0, 1), got 1"},
+      {[&] { nll_loss(t({2, 3}), Tensor::full({2}, 3, DType::s64)); },
+       "[nll_loss] target 3 of image 0 is not one of 3 classes"},
+      {[&] { nll_loss(t({2, 3}), t({2})); }, "[nll_loss] targets hold f32, expected s64"},
+      {[&] { nll_loss(t({2, 3}), Tensor::zeros({3}, DType::s64)); }, "[nll_loss] expected 2 targets for [2,3], got [3]"},
+      {[&] { mse_loss(t({2, 3}), t({3})); }, "[mse_loss] values [2,3], targets [3]"},
+  };
+  for (const auto& [f, expected] : table) CHECK(message(f) == expected + " (in layer2.0.conv1)");
+}
