@@ -1,0 +1,275 @@
+// Modules: names and shapes as PyTorch's, first values, fusing, ports, state dicts, model files, traces.
+#include <doctest/doctest.h>
+#include <espalier/nn/activations.h>
+#include <espalier/nn/init.h>
+#include <espalier/nn/model_file.h>
+#include <espalier/nn/state_dict.h>
+#include <espalier/nn/trace.h>
+
+#include <cstdio>
+#include <cstring>
+#include <set>
+
+#include "formula.h"
+
+using namespace espalier;
+
+namespace {
+
+// Same bits?
+bool same(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.in().data, b.in().data, a.bytes()) == 0;
+}
+
+struct Doubling : Transform {
+  std::string_view name() const override { return "doubling"; }
+  Tensor operator()(const Tensor& x) override { return x * factor; }
+  void tensors(const TensorVisitor& v) override { v("factor", factor); }
+  Tensor factor = Tensor::full({1}, 2);
+};
+
+std::pair<double, double> mean_and_deviation(const Tensor& t) {
+  double sum = 0, squares = 0;
+  for (float v : t.to_vector()) {
+    sum += v;
+    squares += double(v) * v;
+  }
+  const double n = double(t.numel()), mean = sum / n;
+  return {mean, std::sqrt(squares / n - mean * mean)};
+}
+
+// One layer used twice.
+struct Twice : Module {
+  Linear fc{4, 4};
+  std::string_view type() const override { return "Twice"; }
+  void members(Members& m) override {
+    m("first", fc);
+    m("second", fc);
+  }
+  Tensor forward(const Tensor& x) override { return fc(relu(fc(x))); }
+};
+
+}  // namespace
+
+TEST_CASE("every model has PyTorch's names, shapes and order") {
+  std::ifstream file(std::string(ESPALIER_SOURCE_DIR) + "/tests/data/models.txt");
+  SkipInit skip;
+  std::vector<std::string> expected, seen;
+  for (std::string line; std::getline(file, line);) expected.push_back(line);
+  for (const ModelInfo& info : model_list()) {
+    seen.push_back(std::string("model ").append(info.name));
+    const auto model = make_model(info.name);
+    for (const auto& [name, t] : state_dict(*model)) {
+      std::string line = name;
+      for (int64_t d : t.shape()) line.append(" ").append(std::to_string(d));
+      seen.push_back(line);
+    }
+  }
+  REQUIRE(seen.size() == expected.size());
+  for (size_t i = 0; i < seen.size(); ++i) CHECK(seen[i] == expected[i]);
+}
+
+TEST_CASE("first values follow PyTorch's distributions and the seed alone") {
+  manual_seed(1);
+  Conv2d conv(64, 128, {.kernel = 3});
+  const double bound = 1 / std::sqrt(64 * 9.);
+  float most = 0;
+  for (float v : conv.weight.value().to_vector()) most = std::max(most, std::abs(v));
+  CHECK(most <= bound);
+  CHECK(most > 0.999 * bound);
+  const auto [mean, deviation] = mean_and_deviation(conv.weight.value());
+  CHECK(std::abs(mean) < 4 * bound / std::sqrt(3. * 73728));
+  CHECK(deviation == doctest::Approx(bound / std::sqrt(3.)).epsilon(0.01));
+
+  const auto vgg = make_model("vgg11");
+  const auto dict = state_dict(*vgg);
+  const auto last = std::find_if(dict.rbegin(), dict.rend(), [](auto& entry) { return entry.second.rank() == 4; });
+  CHECK(last->second.shape() == Shape{512, 512, 3, 3});
+  const auto [m, d] = mean_and_deviation(last->second);
+  CHECK(std::abs(m) < 1e-4);
+  CHECK(d == doctest::Approx(std::sqrt(2. / (9 * 512))).epsilon(0.005));
+  CHECK(dict.at(1).second.to_vector() == std::vector<float>(64, 0.5f));
+
+  manual_seed(5);
+  const Linear a(10, 10), b(10, 10);
+  manual_seed(5);
+  const Linear c(10, 10);
+  CHECK(same(a.weight.value(), c.weight.value()));
+  CHECK_FALSE(same(a.weight.value(), b.weight.value()));
+}
+
+TEST_CASE("BatchNorm and ReLU run as one pass, unless a transform wants to look") {
+  Sequential s;
+  auto& bn = s.add<BatchNorm2d>(3);
+  auto& act = s.add<ReLU>();
+  bn.bias.value().copy_from(Tensor::full({3}, 0.1f));
+  const Tensor x = formula::batch({3, 5, 5}, 2, 1).images;
+  s.eval();
+  const Tensor fused = s(x);
+  const Graph one = trace(s, x);
+  CHECK(std::count_if(one.values.begin(), one.values.end(), [](auto& v) { return bool(v.op); }) == 1);
+  CHECK(one.values.back().path == "0");
+  auto doubling = std::make_shared<Doubling>();
+  bn.output.chain.push_back(doubling);
+  const Graph three = trace(s, x);
+  CHECK(std::count_if(three.values.begin(), three.values.end(), [](auto& v) { return bool(v.op); }) == 3);
+  CHECK(three.values.back().path == "1");
+  const Tensor doubled = fused * Tensor::full({1}, 2);
+  CHECK(same(s(x), doubled));
+  bn.output.chain.clear();
+  act.output.chain.push_back(doubling);
+  CHECK(same(s(x), doubled));
+}
+
+TEST_CASE("batch norm keeps running statistics and counts its batches") {
+  BatchNorm1d bn(2);
+  const Tensor x = Tensor::from(std::vector<float>{1, 10, 3, 30, 5, 50}, {3, 2});
+  bn(x);
+  bn(x);
+  CHECK(*bn.num_batches_tracked.data<int64_t>() == 2);
+  CHECK(bn.running_mean.to_vector()[1] == doctest::Approx(30 * 0.19));
+  CHECK(bn.running_var.to_vector()[0] == doctest::Approx(0.81 + 0.19 * 4));
+  bn.eval();
+  bn(x);
+  CHECK(*bn.num_batches_tracked.data<int64_t>() == 2);
+  CHECK_THROWS_WITH(bn(Tensor::zeros({1, 2, 3, 3})),
+                    "[BatchNorm1d] input has shape [1,2,3,3], expected rank 2");
+}
+
+TEST_CASE("dropout draws anew at each call and repeats with the random state") {
+  Dropout dropout(0.5f);
+  const Tensor x = Tensor::ones({100});
+  manual_seed(3);
+  const Tensor a = dropout(x), b = dropout(x);
+  CHECK_FALSE(same(a, b));
+  manual_seed(3);
+  CHECK(same(dropout(x), a));
+  random_state() = {3, 1};
+  CHECK(same(dropout(x), b));
+  dropout.eval();
+  CHECK(same(dropout(x), x));
+  Dropout2d channels(0.5f);
+  const auto v = channels(Tensor::ones({2, 8, 3, 3})).to_vector();
+  for (size_t i = 0; i < v.size(); ++i) CHECK(v[i] == v[i / 9 * 9]);
+  CHECK_THROWS_AS(Dropout(1.5f), Error);
+}
+
+TEST_CASE("a module that is used twice is one module with two names in the state dict") {
+  Twice twice;
+  CHECK(named_parameters(twice).size() == 2);
+  CHECK(named_modules(twice).size() == 1);
+  std::vector<std::string> names;
+  for (auto& [name, t] : state_dict(twice)) names.push_back(name);
+  CHECK(names == std::vector<std::string>{"first.weight", "first.bias", "second.weight", "second.bias"});
+  const Tensor x = formula::tensor({3, 4}, 1, [](double u) { return u; });
+  const Graph graph = trace(twice, x);
+  CHECK(std::count_if(graph.values.begin(), graph.values.end(),
+                      [](auto& v) { return v.kind == GraphValue::leaf; }) == 2);
+  CHECK(same(graph({x}), twice(x)));
+  Twice other;
+  load_state_dict(other, state_dict(twice));
+  CHECK(same(other(x), twice(x)));
+}
+
+TEST_CASE("a traced graph computes the model's bits, with leaves named by members") {
+  for (const char* name : {"lenet", "naive", "vgg11", "resnet20", "mobilenetv2", "resnet20-smooth"}) {
+    CAPTURE(name);
+    manual_seed(2);
+    auto model = make_model(name);
+    formula::fill(*model, 400);
+    auto [path, module] = named_modules(*model).front();
+    const Batch batch = formula::batch(model_info(name).input, 2, 11);
+    if (auto* conv = dynamic_cast<Conv2d*>(module)) conv->weight.port.chain.push_back(std::make_shared<Doubling>());
+    const Graph graph = trace(*model, batch.images);
+    CHECK(model->training());
+    NoGrad no_grad;
+    model->eval();
+    CHECK(same(graph({batch.images}), (*model)(batch.images)));
+    std::set<std::string> leaves;
+    for (const auto& v : graph.values) {
+      CHECK(v.kind != GraphValue::constant);
+      if (v.kind == GraphValue::leaf) leaves.insert(v.name);
+    }
+    for (auto& [key, p] : named_parameters(*model)) CHECK(leaves.count(key) == 1);
+    if (dynamic_cast<Conv2d*>(module)) CHECK(leaves.count(path + ".weight_factor") == 1);
+  }
+}
+
+TEST_CASE("a state dict that does not fit is refused with names, and nothing is loaded") {
+  Sequential s;
+  s.add<Linear>(4, 3);
+  s.add<BatchNorm1d>(3);
+  const auto good = state_dict(s);
+  pth::StateDict changed;
+  for (auto& [name, t] : good) changed.push_back({name, (t.dtype() == DType::f32 ? t + t : t).clone()});
+  const auto before = good[0].second.clone();
+  const auto refused = [&](pth::StateDict dict, const std::string& text) {
+    CHECK_THROWS_WITH(load_state_dict(s, dict), text.c_str());
+    CHECK(same(before, s[0].type() == "Linear" ? dynamic_cast<Linear&>(s[0]).weight.value() : before));
+  };
+  auto dict = changed;
+  dict[0].first = "0.wieght";
+  refused(dict, "[load_state_dict] missing 0.weight; unexpected 0.wieght (did you mean \"0.weight\"?)");
+  dict = changed;
+  dict[2].second = Tensor::zeros({5});
+  refused(dict, "[load_state_dict] 1.weight has f32[5], the model f32[3]");
+  dict = changed;
+  dict.back().second = Tensor::zeros({});
+  refused(dict, "[load_state_dict] 1.num_batches_tracked has f32[], the model s64[]");
+  dict = changed;
+  dict.push_back(dict[1]);
+  refused(dict, "[load_state_dict] 0.bias is given twice");
+  dict = changed;
+  dict.pop_back();
+  load_state_dict(s, dict, {.strict = false});
+  CHECK_FALSE(same(before, dynamic_cast<Linear&>(s[0]).weight.value()));
+}
+
+TEST_CASE("a shrunk model loads from its file alone") {
+  // vgg11 with every convolution at half its width and 5 classes.
+  manual_seed(4);
+  auto model = make_model("vgg11", {.classes = 5});
+  for (auto& [name, t] : named_values(*model)) {
+    if (t->rank() == 0 || name == "classifier.3.bias") continue;
+    Shape shape = t->shape();
+    if (!name.starts_with("classifier")) shape[0] /= 2;
+    if (t->rank() > 1 && shape[1] > 3 && name != "classifier.3.weight") shape[1] /= 2;
+    *t = formula::tensor(shape, 9, [](double u) { return u * 0.1; });
+    if (name.find("running") == std::string::npos) t->set_requires_grad();
+  }
+  const Tensor x = formula::batch({3, 32, 32}, 2, 1).images;
+  const std::string path = "nn_test_shrunk.pth";
+  save_model(path, *model, "vgg11");
+  const LoadedModel loaded = load_model(path);
+  CHECK(loaded.info.name == "vgg11");
+  CHECK_FALSE(loaded.module->training());
+  model->eval();
+  NoGrad no_grad;
+  const Tensor y = (*loaded.module)(x);
+  CHECK(y.shape() == Shape{2, 5});
+  CHECK(same(y, (*model)(x)));
+
+  pth::save(path, pth::from_state_dict(state_dict(*model)));  // as PyTorch would: no note
+  CHECK_THROWS_WITH(load_model(path), "[load_model] nn_test_shrunk.pth does not say which model it is; name one, as in load_model(path, \"vgg19\")");
+  CHECK(same((*load_model(path, "vgg11").module)(x), y));
+  CHECK_THROWS_AS(load_model(path, "vgg13"), Error);
+
+  auto dict = state_dict(*model);
+  dict[0].second = Tensor::zeros({7, 3, 3, 3});  // no longer what batch norm expects
+  pth::save(path, pth::from_state_dict(dict));
+  try {
+    load_model(path, "vgg11");
+    FAIL("loaded widths that do not fit together");
+  } catch (const Error& e) {
+    CHECK(e.kind() == ErrorKind::data);
+    CHECK(std::string(e.what()).find("(in feature.1)") != std::string::npos);
+  }
+  std::remove(path.c_str());
+}
+
+TEST_CASE("unknown models and impossible layers are refused") {
+  CHECK_THROWS_WITH(make_model("vgg18"), doctest::Contains("did you mean"));
+  CHECK_THROWS_AS(make_model("lenet-smooth"), Error);
+  CHECK_THROWS_AS(Conv2d(3, 8, {.kernel = 3, .groups = 2}), Error);
+  CHECK_THROWS_AS(Linear(0, 8), Error);
+}

@@ -1,0 +1,269 @@
+// The training loop: exact resume, signals, thread counts, the Slim penalty, NaN, metrics and progress.
+#include <doctest/doctest.h>
+#include <espalier/core/file.h>
+#include <espalier/core/parallel.h>
+#include <espalier/nn/model_file.h>
+#include <espalier/nn/progress.h>
+#include <espalier/nn/state_dict.h>
+
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <sstream>
+
+#include "formula.h"
+
+using namespace espalier;
+
+namespace {
+
+// 4 batches of 6 images that depend on the epoch; the last one is short.
+struct Source : BatchSource {
+  explicit Source(Shape s) : input(s) {}
+  int64_t batches() const override { return 4; }
+  int64_t examples() const override { return 21; }
+  void start(int64_t e) override {
+    epoch = e;
+    place = 0;
+  }
+  bool next(Batch& b) override {
+    if (place == batches()) return false;
+    b = formula::batch(input, place == 3 ? 3 : 6, uint32_t(100 * epoch + 10 * place));
+    if (poison >= 0 && epoch * batches() + place == poison) b.images.mutable_data()[5] = NAN;
+    ++place;
+    return true;
+  }
+  Shape input;
+  int64_t epoch = 0, place = 0, poison = -1;
+};
+
+// A small network with everything that training touches: convolution, both batch norms, dropout, linear.
+struct Small : Module {
+  Sequential body, head;
+  Small() {
+    body.add<Conv2d>(1, 5, Conv2dOptions{.kernel = 3, .padding = 1, .bias = false});
+    body.add<BatchNorm2d>(5);
+    body.add<Dropout2d>(0.2f);
+    body.add<MaxPool2d>(PoolOptions{.kernel = 2});
+    body.add<Flatten>();
+    head.add<Linear>(5 * 3 * 3, 16);
+    head.add<BatchNorm1d>(16);
+    head.add<Dropout>(0.3f);
+    head.add<Linear>(16, 10);
+  }
+  std::string_view type() const override { return "Small"; }
+  void members(Members& m) override {
+    m("body", body);
+    m("head", head);
+  }
+  Tensor forward(const Tensor& x) override { return head(body(x)); }
+};
+
+const Shape small_input{1, 7, 7};
+
+// One process's worth of training: everything is made anew, as after a restart.
+struct Process {
+  struct Seed {
+    Seed() { manual_seed(7); }
+  } seed;
+  Small model;
+  SGD optimizer;
+  Source train_set{small_input}, test_set{small_input};
+  TrainOptions options;
+  explicit Process(const std::string& out)
+      : optimizer(model, {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4}) {
+    std::filesystem::create_directories(out);
+    options.epochs = 3;
+    options.loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };
+    options.schedule = one_cycle_lr({.max_lr = 0.1, .total_steps = 12});
+    options.slim = 1e-3;
+    options.out = out;
+    options.resume = true;
+  }
+  TrainResult run(std::vector<TrainObserver*> observers = {}) {
+    return train(model, optimizer, train_set, &test_set, options, observers);
+  }
+};
+
+std::string bits(Module& m) {
+  std::string all;
+  for (auto& [name, t] : state_dict(m)) all.append(static_cast<const char*>(t.in().data), t.bytes());
+  return all;
+}
+
+std::string text_of(const std::string& path) {
+  const auto bytes = read_file(path, 1 << 20);
+  return {bytes.begin(), bytes.end()};
+}
+
+// metrics.csv without its last column, the time.
+std::string without_seconds(const std::string& csv) {
+  std::istringstream in(csv);
+  std::string all;
+  for (std::string line; std::getline(in, line);) all += line.substr(0, line.rfind(',')) + "\n";
+  return all;
+}
+
+struct StopAt : TrainObserver {
+  explicit StopAt(int64_t s, std::atomic<int>& f) : at(s), flag(f) {}
+  void step_ends(const StepReport& r) override {
+    if (r.step == at) flag = 15;
+  }
+  int64_t at;
+  std::atomic<int>& flag;
+};
+
+// As a kill would: leaves in the middle of an epoch without a word.
+struct Kill : TrainObserver {
+  void step_begins(int64_t step) override {
+    if (step == 6) throw std::runtime_error("killed");
+  }
+};
+
+struct Folder {
+  std::string path;
+  explicit Folder(std::string p) : path(std::move(p)) { std::filesystem::remove_all(path); }
+  ~Folder() { std::filesystem::remove_all(path); }
+};
+
+}  // namespace
+
+TEST_CASE("a run that is killed, stopped or split has the bits of one that is not") {
+  Folder whole("train_test_whole"), killed("train_test_killed"), stopped("train_test_stopped");
+  Process straight(whole.path);
+  const TrainResult result = straight.run();
+  CHECK(result.state.step == 12);
+  CHECK(result.state.rows.size() == 3);
+  const std::string expected = bits(straight.model), metrics = without_seconds(text_of(whole.path + "/metrics.csv"));
+
+  {
+    Process first(killed.path);
+    Kill kill;
+    CHECK_THROWS_WITH(first.run({&kill}), "killed");
+  }
+  Process second(killed.path);
+  CHECK(second.run().state.step == 12);
+  CHECK(bits(second.model) == expected);
+  CHECK(without_seconds(text_of(killed.path + "/metrics.csv")) == metrics);
+
+  for (int64_t at : {1, 3, 6}) {
+    CAPTURE(at);
+    std::filesystem::remove_all(stopped.path);
+    {
+      Process first(stopped.path);
+      std::atomic<int> flag{0};
+      StopAt stop(at, flag);
+      first.options.stop = &flag;
+      const TrainResult half = first.run({&stop});
+      CHECK(half.stopped == 15);
+      CHECK(half.state.step == at + 1);
+    }
+    Process next(stopped.path);
+    next.run();
+    CHECK(bits(next.model) == expected);
+    CHECK(without_seconds(text_of(stopped.path + "/metrics.csv")) == metrics);
+  }
+
+  Process finished(whole.path);  // nothing is left to do
+  CHECK(finished.run().state.step == 12);
+  CHECK(bits(finished.model) == expected);
+  CHECK(without_seconds(text_of(whole.path + "/metrics.csv")) == metrics);
+}
+
+TEST_CASE("a checkpoint of another model is refused") {
+  Folder folder("train_test_other");
+  Process process(folder.path);
+  process.options.epochs = 1;
+  process.run();
+  auto other = make_model("lenet");
+  SGD optimizer(*other, {.lr = 0.1});
+  CHECK_THROWS_AS(load_checkpoint(folder.path + "/last.pth", *other, optimizer), Error);
+  write_file(folder.path + "/last.pth", "not a checkpoint");
+  CHECK_THROWS_AS(process.run(), Error);
+}
+
+TEST_CASE("1, 2, 3, 4 and 8 threads train to the same bits") {
+  const int before = num_threads();
+  for (const auto& [name, steps] : {std::pair{"naive", 3u}, {"vgg11", 3u}, {"resnet20", 3u}, {"mobilenetv2", 1u}}) {
+    CAPTURE(name);
+    std::string first;
+    for (int threads : {1, 2, 3, 4, 8}) {
+      CAPTURE(threads);
+      set_num_threads(threads);
+      manual_seed(1);
+      auto model = make_model(name);
+      SGD optimizer(*model, {.lr = 0.01, .momentum = 0.9, .weight_decay = 1e-4});
+      for (uint32_t step = 0; step < steps; ++step) {
+        const Batch b = formula::batch(model_info(name).input, 5, step);
+        optimizer.zero_grad();
+        backward(loss_of(model_info(name))((*model)(b.images), b.labels));
+        optimizer.step();
+      }
+      if (first.empty()) first = bits(*model);
+      CHECK(bits(*model) == first);
+    }
+  }
+  set_num_threads(before);
+}
+
+TEST_CASE("a loss that is not finite stops with the step and the layer") {
+  Folder folder("train_test_nan");
+  {
+    Process process(folder.path);
+    process.train_set.poison = 6;
+    CHECK_THROWS_WITH(process.run(), "[train] the loss is nan at step 6 (epoch 1, batch 2): the images are not finite");
+    CHECK(load_checkpoint(folder.path + "/last.pth", process.model, process.optimizer).epoch == 1);
+  }
+  Folder other("train_test_nan2");
+  Process process(other.path);
+  struct Spoil : TrainObserver {
+    Module& model;
+    explicit Spoil(Module& m) : model(m) {}
+    void step_begins(int64_t step) override {
+      if (step == 2) (*named_parameters(model)[3].second).value().mutable_data()[0] = std::numeric_limits<float>::infinity();
+    }
+  } spoil(process.model);
+  CHECK_THROWS_WITH(process.run({&spoil}),
+                    "[train] the loss is nan at step 2 (epoch 0, batch 2): the first output that is not finite is that "
+                    "of head.0, whose parameter head.0.weight is not finite");
+}
+
+TEST_CASE("the Slim penalty adds slim times the sign of gamma") {
+  Small model;
+  auto& bn = dynamic_cast<BatchNorm2d&>(model.body[1]);
+  bn.weight.value().copy_from(Tensor::from(std::vector<float>{1, -2, 0, 3, -4}, {5}));
+  const Batch b = formula::batch(small_input, 4, 1);
+  backward(cross_entropy(model(b.images), b.labels));
+  const auto before = bn.weight.grad().to_vector();
+  const auto other = dynamic_cast<BatchNorm1d&>(model.head[1]).weight.grad().to_vector();
+  add_slim_penalty(model, 0.5);
+  const auto after = bn.weight.grad().to_vector();
+  const float sign[] = {1, -1, 0, 1, -1};
+  for (size_t i = 0; i < 5; ++i) CHECK(after[i] == before[i] + 0.5f * sign[i]);
+  CHECK(dynamic_cast<BatchNorm1d&>(model.head[1]).weight.grad().to_vector() == other);
+}
+
+TEST_CASE("a network learns, progress is told in plain lines, and best.pth is the best") {
+  Folder folder("train_test_learn");
+  Process process(folder.path);
+  struct Fixed : Source {
+    using Source::Source;
+    void start(int64_t) override { Source::start(0); }
+  } same{small_input};
+  process.options.epochs = 30;
+  process.options.schedule = {};
+  process.options.slim = 0;
+  std::ostringstream lines;
+  Progress progress(lines, false, "training");
+  const TrainResult result = train(process.model, process.optimizer, same, &same, process.options, {&progress});
+  CHECK(result.state.rows.back().test_loss < 0.2 * result.state.rows.front().test_loss);
+  CHECK(result.state.best_accuracy == 1);
+  const std::string told = lines.str();
+  CHECK(told.starts_with("training: epoch 1/30  0:0"));
+  CHECK(std::count(told.begin(), told.end(), '\n') >= 30);
+  CHECK(told.find('\r') == std::string::npos);
+  load_checkpoint(folder.path + "/best.pth", process.model, process.optimizer);
+  CHECK(evaluate(process.model, same, process.options.loss).accuracy == 1);
+  CHECK(process.model.training());
+  CHECK(clock_text(3723) == "1:02:03");
+}
