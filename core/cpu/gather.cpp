@@ -1,0 +1,159 @@
+// The blocked loops around the gathering tile: a block of rows small enough for the second-level cache meets one
+// panel of 16 output channels after another, each a slice of taps and channels small enough for the first level.
+#include <espalier/core/cpu/gather.h>
+#include <espalier/core/cpu/tile.h>
+#include <espalier/core/parallel.h>
+
+#include <algorithm>
+
+namespace espalier::cpu {
+
+namespace {
+
+constexpr int64_t depth = 512;            // multiply-adds per tile visit: a panel slice of 32 KB
+constexpr int64_t block_floats = 49152;   // of x per block of rows: 192 KB
+constexpr int64_t narrow = 16;            // below this many channels, taps are lined up into one row
+
+using TileFunction = void (*)(const TilePart&, float* const*, int64_t, int, bool, const float*);
+constexpr TileFunction tile_function[] = {nullptr,        gather_tile<1>, gather_tile<2>, gather_tile<3>,
+                                          gather_tile<4>, gather_tile<5>, gather_tile<6>};
+
+struct Tile {
+  int rows;
+  float* y[tile_rows];
+};
+
+// One block of rows: its tiles, and for each tile and slice of taps the reaches that are not all padding.
+struct Block {
+  std::vector<Tile> tiles;
+  std::vector<Reach> reaches;
+  std::vector<size_t> starts;  // [tile][slice], and the end
+  std::vector<float> lines;    // gathered rows of narrow inputs
+
+  void build(const Gather& g, const float* x, float* y, int64_t begin, int64_t end, int64_t slice_taps);
+};
+
+const float* zeros(int64_t n) {
+  thread_local std::vector<float> row;
+  if (int64_t(row.size()) < n) row.assign(size_t(n), 0.f);
+  return row.data();
+}
+
+void Block::build(const Gather& g, const float* x, float* y, int64_t begin, int64_t end, int64_t slice_taps) {
+  const int64_t taps = g.taps(), pixels = g.pixels(), line = taps * g.in;
+  const bool lined = g.in < narrow && taps > 1;
+  // Small images: rows of a tile are the same pixel of neighbouring images, so that they share their padding.
+  const bool by_pixel = pixels <= 64 && g.images >= tile_rows;
+  const float* zero = zeros(g.in);
+  tiles.clear(), reaches.clear(), starts.clear();
+  if (lined) lines.resize(size_t((end - begin) * line));
+  for (int64_t row = begin; row < end; row += tile_rows) {
+    Tile tile{.rows = int(std::min<int64_t>(tile_rows, end - row)), .y = {}};
+    const float* image[tile_rows];
+    const int32_t *at_row[tile_rows], *at_col[tile_rows];
+    for (int r = 0; r < tile.rows; ++r) {
+      const int64_t n = by_pixel ? (row + r) % g.images : (row + r) / pixels;
+      const int64_t pixel = by_pixel ? (row + r) / g.images : (row + r) % pixels;
+      image[r] = x + n * g.x_image;
+      tile.y[r] = y + n * g.y_image + pixel * g.y_pixel;
+      at_row[r] = g.rows.at.data() + pixel / g.cols.outs * g.rows.taps;
+      at_col[r] = g.cols.at.data() + pixel % g.cols.outs * g.cols.taps;
+    }
+    tiles.push_back(tile);
+    auto source = [&](int r, int64_t tap) -> const float* {
+      const int64_t at_y = at_row[r][tap / g.cols.taps], at_x = at_col[r][tap % g.cols.taps];
+      return at_y < 0 || at_x < 0 ? zero : image[r] + (at_y * g.x_width + at_x) * g.x_pixel;
+    };
+    if (lined) {
+      Reach reach{.row = {}, .tap = 0};
+      for (int r = 0; r < tile.rows; ++r) {
+        float* to = lines.data() + (row - begin + r) * line;
+        reach.row[r] = to;
+        for (int64_t tap = 0; tap < taps; ++tap) to = std::copy_n(source(r, tap), g.in, to);
+      }
+      starts.push_back(reaches.size());
+      reaches.push_back(reach);
+      continue;
+    }
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      if (tap % slice_taps == 0) starts.push_back(reaches.size());
+      Reach reach{.row = {}, .tap = tap};
+      bool any = false;
+      for (int r = 0; r < tile.rows; ++r) {
+        reach.row[r] = source(r, tap);
+        any = any || reach.row[r] != zero;
+      }
+      if (any) reaches.push_back(reach);
+    }
+  }
+  starts.push_back(reaches.size());
+}
+
+}  // namespace
+
+void gather_multiply(const Gather& g, const float* x, const float* panels, const float* bias, float* y) {
+  const int64_t total = g.images * g.pixels(), all_panels = (g.out + tile_cols - 1) / tile_cols;
+  const bool lined = g.in < narrow && g.taps() > 1;
+  const int64_t taps = lined ? 1 : g.taps(), channels = lined ? g.taps() * g.in : g.in;
+  if (total == 0 || all_panels == 0) return;
+
+  const int64_t slice_channels = std::min(channels, depth);
+  const int64_t slice_taps = std::max<int64_t>(1, depth / std::max<int64_t>(1, channels));
+  const int64_t slices = (taps + slice_taps - 1) / slice_taps;
+  const int64_t slice = slice_channels * std::min(taps, slice_taps);
+  const int64_t rows = std::clamp<int64_t>(block_floats / std::max<int64_t>(1, slice), tile_rows, 480) / tile_rows * tile_rows;
+  const int64_t blocks = (total + rows - 1) / rows;
+  // Where rows are few, threads share the panels too. No sum is cut by this, so its bits stay.
+  int64_t parts = 1;
+  while (blocks * parts < 8 * num_threads() && parts * 2 <= all_panels) parts *= 2;
+  const int64_t work = std::max<int64_t>(1, total * g.out * taps * channels / (blocks * parts));
+
+  parallel_for(blocks * parts, std::max<int64_t>(1, 65536 / work), [&](int64_t begin, int64_t end) {
+    thread_local Block block;
+    int64_t built = -1;
+    for (int64_t job = begin; job < end; ++job) {
+      const int64_t b = job / parts, part = job % parts;
+      if (b != built) block.build(g, x, y, b * rows, std::min(total, (b + 1) * rows), slice_taps);
+      built = b;
+      for (int64_t s = 0; s < slices; ++s)
+        for (int64_t from = 0; from < channels || from == 0; from += slice_channels) {
+          const bool first = s == 0 && from == 0;
+          for (int64_t p = all_panels * part / parts; p < all_panels * (part + 1) / parts; ++p) {
+            TilePart tile_part{.reach = nullptr, .reaches = 0, .channels = channels, .from = from,
+                               .count = std::min(slice_channels, channels - from),
+                               .panel = panels + p * taps * channels * tile_cols};
+            const int cols = int(std::min<int64_t>(tile_cols, g.out - p * tile_cols));
+            for (size_t t = 0; t < block.tiles.size(); ++t) {
+              const size_t at = t * size_t(slices) + size_t(s);
+              tile_part.reach = block.reaches.data() + block.starts[at];
+              tile_part.reaches = int(block.starts[at + 1] - block.starts[at]);
+              if (tile_part.reaches == 0 && !first) continue;
+              const Tile& tile = block.tiles[t];
+              tile_function[tile.rows](tile_part, tile.y, p * tile_cols, cols, first,
+                                       bias ? bias + p * tile_cols : nullptr);
+            }
+          }
+        }
+    }
+  });
+}
+
+Axis forward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
+  Axis axis{outs, kernel, std::vector<int32_t>(size_t(outs * kernel))};
+  for (int64_t i = 0; i < outs * kernel; ++i) {
+    const int64_t at = i / kernel * stride - pad + i % kernel * dilation;
+    axis.at[size_t(i)] = at >= 0 && at < size ? int32_t(at) : -1;
+  }
+  return axis;
+}
+
+Axis backward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
+  Axis axis{size, kernel, std::vector<int32_t>(size_t(size * kernel))};
+  for (int64_t i = 0; i < size * kernel; ++i) {
+    const int64_t at = i / kernel + pad - i % kernel * dilation;
+    axis.at[size_t(i)] = at >= 0 && at % stride == 0 && at / stride < outs ? int32_t(at / stride) : -1;
+  }
+  return axis;
+}
+
+}  // namespace espalier::cpu

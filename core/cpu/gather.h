@@ -1,0 +1,48 @@
+// Dense products whose left rows are gathered: y[pixel] = bias + Σ over taps of x[source(pixel, tap)] · panel[tap].
+// Forward convolution, its input gradient (the same with the other Axis), linear layers (one pixel, one tap) and
+// matrix products are all this. Taps that fall into the padding cost nothing where a whole tile of rows shares them.
+#pragma once
+#include <espalier/core/geometry.h>
+#include <espalier/core/view.h>
+
+#include <memory>
+#include <vector>
+
+namespace espalier {
+class Storage;
+}
+
+namespace espalier::cpu {
+
+// Along one image axis: at[out * taps + tap] is the place that an output reads through a tap, or -1.
+struct Axis {
+  int64_t outs = 1, taps = 1;
+  std::vector<int32_t> at{0};
+};
+
+// What each output reads of the input (forward), and what each input reads of the output's gradient (backward).
+Axis forward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation);
+Axis backward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation);
+
+struct Gather {
+  int64_t images, in, out;              // in, out: channels (of one group)
+  Axis rows, cols;
+  int64_t x_width;                      // pixels in a row of x
+  int64_t x_image, x_pixel, y_image, y_pixel;  // distances in floats
+  int64_t taps() const { return rows.taps * cols.taps; }
+  int64_t pixels() const { return rows.outs * cols.outs; }
+};
+
+void gather_multiply(const Gather&, const float* x, const float* panels, const float* bias, float* y);
+
+// Panels are [ceil(out/16)][tap][in][16], 64-byte aligned, zero beyond `out`.
+int64_t panel_floats(int64_t taps, int64_t in, int64_t out);
+// From w [out][tap][in], and from w [in][tap][out].
+void pack_rows(const float* w, int64_t taps, int64_t in, int64_t out, float* panels);
+void pack_columns(const float* w, int64_t taps, int64_t in, int64_t out, float* panels);
+
+// The panels of a weight, group after group; `columns` chooses the second packing (w is [groups][in][taps][out]).
+// Kept when the same version of a weight is asked for again, so that inference packs once.
+std::shared_ptr<Storage> packed(In w, int64_t groups, int64_t taps, int64_t in, int64_t out, bool columns);
+
+}  // namespace espalier::cpu
