@@ -111,7 +111,7 @@ inline void check_targets(const Nll& g, const int64_t* target) {
   read_back(labels.data(), target, labels.size() * sizeof labels[0]);
   for (size_t i = 0; i < labels.size(); ++i)
     if (!is_class(labels[i], g))
-      fail(ErrorKind::other, "[nll_loss] target ", labels[i], " of row ", i, " is outside 0..", g.c - 1);
+      fail(ErrorKind::other, "[nll_loss] target ", labels[i], " of image ", i, " is not one of ", g.c, " classes");
 }
 
 inline void nll_loss(const Nll& g, In logp, In target, Out loss) {
