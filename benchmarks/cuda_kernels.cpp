@@ -105,7 +105,7 @@ void measure(int64_t n, const Settings& s) {
   for (int round = 0; round < s.rounds; ++round)
     for (Contender& c : all) c.seconds.push_back(seconds_of(c, d));
 
-  std::printf("\n%-20s %8s %12s %22s %14s %12s%s\n", ("n = " + std::to_string(n)).c_str(), "density", "median ms",
+  std::printf("\n%-22s %8s %12s %22s %14s %12s%s\n", ("n = " + std::to_string(n)).c_str(), "density", "median ms",
               "quartiles ms", "dense GFLOP/s", "against dense", s.peak > 0 ? "  of peak" : "");
   double dense = 0;
   for (Contender& c : all) {
@@ -113,7 +113,7 @@ void measure(int64_t n, const Settings& s) {
     const size_t r = c.seconds.size();
     const double median = c.seconds[r / 2], work = 2e-9 * double(n) * double(n) * double(n);
     if (dense == 0) dense = median;
-    std::printf("%-20s %8.2f %12.4f %10.4f .. %8.4f %14.1f %11.2fx", c.name.c_str(), c.density, median * 1e3,
+    std::printf("%-22s %8.2f %12.4f %10.4f .. %8.4f %14.1f %11.2fx", c.name.c_str(), c.density, median * 1e3,
                 c.seconds[r / 4] * 1e3, c.seconds[r * 3 / 4] * 1e3, work / median, dense / median);
     // What the kernel computes, not what it leaves out, counts against the machine.
     if (s.peak > 0) std::printf("  %6.1f %%", 100 * work * c.density / median / s.peak);
