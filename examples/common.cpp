@@ -172,6 +172,13 @@ void Context::make_out(const std::vector<std::string>& products) const {
   write_file(out("settings.json"), settings().dump(2) + "\n");
 }
 
+std::string Context::out_folder(const std::string& name) const {
+  std::error_code code;
+  fs::create_directories(out(name), code);
+  if (code) fail(ErrorKind::data, "[--out] ", out(name), ": ", code.message());
+  return out(name);
+}
+
 void Context::write_summary() const {
   nlohmann::ordered_json json{{"tool", about_.name}, {"version", ESPALIER_VERSION}};
   json.update(summary);

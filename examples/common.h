@@ -47,6 +47,7 @@ class Context {
   void check_out() const;
   void make_out(const std::vector<std::string>& products) const;
   std::string out(const std::string& name) const { return text("out") + "/" + name; }
+  std::string out_folder(const std::string& name) const;  // the same, made if it is not there
 
   // Human words: stdout, or stderr when stdout carries the JSON.
   std::ostream& say() const;

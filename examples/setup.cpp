@@ -1,11 +1,15 @@
 // Recipes, image sets by option, and the stopwatch.
 #include "setup.h"
 
-#include <espalier/nn/trace.h>
+#include <espalier/compress/count.h>
+#include <espalier/core/parallel.h>
+#include <espalier/core/random.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <filesystem>
 
 namespace espalier::tool {
 
@@ -113,8 +117,77 @@ std::vector<Latency> latencies(const std::vector<Module*>& models, const Tensor&
   return result;
 }
 
-nlohmann::ordered_json to_json(const Latency& l) {
-  return {{"median_ms", l.median}, {"p10_ms", l.low}, {"p90_ms", l.high}, {"n", l.n}};
+Tensor random_images(const ModelInfo& info, int64_t batch) {
+  std::vector<float> values(size_t(batch * info.input.numel()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = float(random_normal(0, stream_of("random images"), i));
+  return Tensor::from(values, {batch, info.input[0], info.input[1], info.input[2]});
+}
+
+Comparison compare(Module& masked, const std::string& masked_file, Module& shrunk, const std::string& shrunk_file,
+                   const ModelInfo& info, const std::vector<int64_t>& batches, int n, Device device) {
+  Comparison c{.batches = batches, .masked = {}, .shrunk = {}, .difference = 0, .largest = 0};
+  auto measure = [&](Comparison::Side& side, Module& model, const std::string& file) {
+    const Counts counts = count_flops_params(model, {1, info.input[0], info.input[1], info.input[2]});
+    side = {counts.params, counts.flops, int64_t(std::filesystem::file_size(file)), {}};
+  };
+  measure(c.masked, masked, masked_file);
+  measure(c.shrunk, shrunk, shrunk_file);
+  for (int64_t batch : batches) {
+    const auto times = latencies({&masked, &shrunk}, random_images(info, batch).to(device), batch == 1 ? 5 * n : n);
+    c.masked.latency.push_back(times[0]);
+    c.shrunk.latency.push_back(times[1]);
+  }
+  NoGrad no_grad;
+  const Tensor images = random_images(info, 64).to(device);
+  const auto a = masked.eval()(images).to_vector(), b = shrunk.eval()(images).to_vector();
+  for (size_t i = 0; i < a.size(); ++i) {
+    c.difference = std::max(c.difference, std::abs(double(a[i]) - double(b[i])));
+    c.largest = std::max(c.largest, std::abs(double(a[i])));
+  }
+  return c;
+}
+
+std::ostream& operator<<(std::ostream& out, const Comparison& c) {
+  char line[160];
+  auto row = [&](const char* what, const std::string& a, const std::string& b, double ratio) {
+    std::snprintf(line, sizeof line, "%-22s %22s %22s %9.2fx\n", what, a.c_str(), b.c_str(), ratio);
+    out << line;
+  };
+  auto count = [&](const char* what, int64_t a, int64_t b) {
+    row(what, std::to_string(a), std::to_string(b), double(a) / double(b));
+  };
+  std::snprintf(line, sizeof line, "%-22s %22s %22s %10s\n", "", "masked", "shrunk", "");
+  out << line;
+  count("parameters", c.masked.parameters, c.shrunk.parameters);
+  count("FLOPs (one image)", c.masked.flops, c.shrunk.flops);
+  count("file, bytes", c.masked.bytes, c.shrunk.bytes);
+  for (size_t i = 0; i < c.batches.size(); ++i) {
+    auto text = [](const Latency& l) {
+      char s[64];
+      std::snprintf(s, sizeof s, "%.2f (%.2f-%.2f)", l.median, l.low, l.high);
+      return std::string(s);
+    };
+    const Latency &a = c.masked.latency[i], &b = c.shrunk.latency[i];
+    row(("batch " + std::to_string(c.batches[i]) + ", ms").c_str(), text(a), text(b), a.median / b.median);
+  }
+  std::snprintf(line, sizeof line, "largest difference of the outputs: %.2g (outputs up to %.3g)\n", c.difference, c.largest);
+  out << line << "ms: median (10th-90th percentile) of";
+  for (size_t i = 0; i < c.batches.size(); ++i) out << (i ? ", " : " ") << c.masked.latency[i].n;
+  return out << " forward passes each, taking turns, " << num_threads() << " threads\n";
+}
+
+nlohmann::ordered_json to_json(const Comparison& c) {
+  auto side = [&](const Comparison::Side& s) {
+    nlohmann::ordered_json json{{"parameters", s.parameters}, {"flops", s.flops}, {"file_bytes", s.bytes}};
+    for (size_t i = 0; i < c.batches.size(); ++i) {
+      const Latency& l = s.latency[i];
+      json["latency"]["batch_" + std::to_string(c.batches[i])] =
+          nlohmann::ordered_json{{"median_ms", l.median}, {"p10_ms", l.low}, {"p90_ms", l.high}, {"n", l.n}};
+    }
+    return json;
+  };
+  return {{"masked", side(c.masked)}, {"shrunk", side(c.shrunk)}, {"largest_difference", c.difference},
+          {"largest_output", c.largest}, {"threads", num_threads()}};
 }
 
 }  // namespace espalier::tool

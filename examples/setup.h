@@ -41,6 +41,23 @@ struct Latency {
   int n;
 };
 std::vector<Latency> latencies(const std::vector<Module*>& models, const Tensor& input, int n);
-nlohmann::ordered_json to_json(const Latency& latency);
+
+// A masked model beside the shrunk one: the table that the tools print.
+struct Comparison {
+  struct Side {
+    int64_t parameters, flops, bytes;  // flops for one image; bytes of the .pth file
+    std::vector<Latency> latency;      // by batch size
+  };
+  std::vector<int64_t> batches;
+  Side masked, shrunk;
+  double difference, largest;  // between the outputs on the same random images; the largest output
+};
+Comparison compare(Module& masked, const std::string& masked_file, Module& shrunk, const std::string& shrunk_file,
+                   const ModelInfo& info, const std::vector<int64_t>& batches, int n, Device device = {});
+std::ostream& operator<<(std::ostream& out, const Comparison& comparison);
+nlohmann::ordered_json to_json(const Comparison& comparison);
+
+// A normally distributed batch, the same on every call.
+Tensor random_images(const ModelInfo& info, int64_t batch);
 
 }  // namespace espalier::tool
