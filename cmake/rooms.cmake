@@ -62,6 +62,9 @@ target_compile_options(espalier_objects PRIVATE
   $<${cxx}:-march=x86-64-v3 -ffp-contract=off> $<$<AND:${cxx},$<CONFIG:Release,RelWithDebInfo>>:-O3>
   # -std=: CMake 3.25 does not know that nvcc can; CXX_STANDARD would ask it for the same.
   $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-Wall>)
+# Loops of square roots and selections, which are vectorised only where nobody watches errno and traps: same bits.
+set_source_files_properties(core/cpu/optim.cpp core/cpu/dropout.cpp PROPERTIES
+  COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")
 
 # Header-only libraries are ours alone; the others a program meets again when it links the static library.
 set(private_libraries $<BUILD_INTERFACE:Eigen3::Eigen> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>

@@ -14,25 +14,45 @@ namespace {
 
 constexpr int64_t grain = 16384;
 
-// Walks the outer dimensions of a strided copy; f(from, to) handles the innermost one.
+// Two operands' offsets as a row-major walk over `rank` outer dimensions advances, turning like an odometer.
+struct Odometer {
+  const int64_t *dims, *a_stride, *b_stride;
+  int rank;
+  int64_t a = 0, b = 0;
+  std::array<int64_t, max_rank> place{};
+
+  Odometer(const int64_t* n, const int64_t* sa, const int64_t* sb, int r, int64_t row)
+      : dims(n), a_stride(sa), b_stride(sb), rank(r) {
+    for (int d = rank - 1; d >= 0; --d) {
+      place[size_t(d)] = row % dims[d];
+      row /= dims[d];
+      a += place[size_t(d)] * a_stride[d];
+      b += place[size_t(d)] * b_stride[d];
+    }
+  }
+  void next() {
+    for (int d = rank - 1; d >= 0; --d) {
+      a += a_stride[d];
+      b += b_stride[d];
+      if (++place[size_t(d)] < dims[d]) return;
+      place[size_t(d)] = 0;
+      a -= dims[d] * a_stride[d];
+      b -= dims[d] * b_stride[d];
+    }
+  }
+};
+
+// Walks the outer dimensions of a strided copy; f(from, to, n) handles the innermost one.
 template <class F>
 void for_rows(const Strided& g, F f) {
   const int outer = std::max(g.rank - 1, 0);
   int64_t rows = 1;
   for (int d = 0; d < outer; ++d) rows *= g.dims[size_t(d)];
-  const int64_t inner = g.rank ? g.dims[size_t(g.rank - 1)] : 1;
+  const int64_t inner = g.rank ? g.dims[size_t(outer)] : 1;
   if (inner == 0) return;
   parallel_for(rows, std::max<int64_t>(1, grain / inner), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      int64_t from = g.from_offset, to = g.to_offset, rest = r;
-      for (int d = outer - 1; d >= 0; --d) {
-        const int64_t i = rest % g.dims[size_t(d)];
-        rest /= g.dims[size_t(d)];
-        from += i * g.from_stride[size_t(d)];
-        to += i * g.to_stride[size_t(d)];
-      }
-      f(from, to, inner);
-    }
+    Odometer at(g.dims.data(), g.from_stride.data(), g.to_stride.data(), outer, begin);
+    for (int64_t r = begin; r < end; ++r, at.next()) f(g.from_offset + at.a, g.to_offset + at.b, inner);
   });
 }
 
@@ -122,16 +142,9 @@ void binary(int kind, const Broadcast& g, In a, In b, Out y) {
   }
   visit_binary(kind, [&](auto f) {
     parallel_for(y.numel / inner, std::max<int64_t>(1, grain / inner), [&](int64_t begin, int64_t end) {
-      std::array<int64_t, max_rank> place{};
-      int64_t ia = 0, ib = 0, rest = begin;
-      for (int d = last - 1; d >= 0; --d) {
-        place[size_t(d)] = rest % g.dims[size_t(d)];
-        rest /= g.dims[size_t(d)];
-        ia += place[size_t(d)] * g.a_stride[size_t(d)];
-        ib += place[size_t(d)] * g.b_stride[size_t(d)];
-      }
-      for (int64_t r = begin; r < end; ++r) {
-        const float *x1 = p + ia, *x2 = q + ib;
+      Odometer at(g.dims.data(), g.a_stride.data(), g.b_stride.data(), std::max(last, 0), begin);
+      for (int64_t r = begin; r < end; ++r, at.next()) {
+        const float *x1 = p + at.a, *x2 = q + at.b;
         float* o = out + r * inner;
         if (sa == 1 && sb == 1)
           for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i], x2[i]);
@@ -139,15 +152,6 @@ void binary(int kind, const Broadcast& g, In a, In b, Out y) {
           for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i], *x2);
         else
           for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i * sa], x2[i * sb]);
-        for (int d = last - 1; d >= 0; --d) {  // the next row, as an odometer turns
-          const auto i = size_t(d);
-          ia += g.a_stride[i];
-          ib += g.b_stride[i];
-          if (++place[i] < g.dims[i]) break;
-          place[i] = 0;
-          ia -= g.dims[i] * g.a_stride[i];
-          ib -= g.dims[i] * g.b_stride[i];
-        }
       }
     });
   });

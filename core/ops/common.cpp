@@ -131,19 +131,35 @@ Tensor sum_to(const Tensor& x, const Shape& shape, float scale) {
   return run_reshape(y, shape);
 }
 
+void push_dimension(Strided& g, int64_t n, int64_t from_stride, int64_t to_stride) {
+  if (n == 1) return;
+  if (g.rank > 0) {
+    const auto last = size_t(g.rank - 1);
+    if (g.from_stride[last] == from_stride * n && g.to_stride[last] == to_stride * n) {
+      g.dims[last] *= n;
+      g.from_stride[last] = from_stride;
+      g.to_stride[last] = to_stride;
+      return;
+    }
+  }
+  const auto next = size_t(g.rank++);
+  g.dims[next] = n;
+  g.from_stride[next] = from_stride;
+  g.to_stride[next] = to_stride;
+}
+
 namespace {
 
 // x's values in the memory order that `shape` has, where x walks its logical order (`unpack`) or the reverse.
 Tensor reorder(const Tensor& x, const Shape& rank4, bool to_memory) {
   Tensor y = Tensor::empty(to_memory ? rank4 : Shape{rank4.numel()}, x.dtype(), x.device());
-  Strided g{.rank = 4};
+  Strided g;
   const auto memory = strides(rank4);
   const std::array<int64_t, 4> logical{rank4[1] * rank4[2] * rank4[3], rank4[2] * rank4[3], rank4[3], 1};
   for (int m = 0; m < 4; ++m) {
-    const auto d = to_memory ? size_t(memory_order(4)[size_t(m)]) : size_t(m);
-    g.dims[size_t(m)] = rank4[int(d)];
-    g.from_stride[size_t(m)] = to_memory ? logical[d] : memory[d];
-    g.to_stride[size_t(m)] = to_memory ? memory[d] : logical[d];
+    const int d = to_memory ? memory_order(4)[size_t(m)] : m;
+    const int64_t l = logical[size_t(d)], p = memory[size_t(d)];
+    push_dimension(g, rank4[d], to_memory ? l : p, to_memory ? p : l);
   }
   run::copy_strided(x.device(), g, x, y.out());
   return y;

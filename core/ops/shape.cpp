@@ -117,12 +117,10 @@ struct TransposeOp : MoveOp {
     auto source = strides(x.shape());
     std::swap(source[size_t(dim0)], source[size_t(dim1)]);
     const auto target = strides(y.shape());
-    Strided g{.rank = y.rank()};
+    Strided g;
     for (int m = 0; m < y.rank(); ++m) {
       const auto d = size_t(ops::memory_order(y.rank())[size_t(m)]);
-      g.dims[size_t(m)] = y.dim(int(d));
-      g.from_stride[size_t(m)] = source[d];
-      g.to_stride[size_t(m)] = target[d];
+      ops::push_dimension(g, y.dim(int(d)), source[d], target[d]);
     }
     run::copy_strided(x.device(), g, x, y.out());
     return y;
@@ -147,21 +145,7 @@ void copy_part(const Tensor& from, Tensor& to, int dim, int64_t begin) {
   Strided g;
   for (int m = 0; m < part.rank(); ++m) {
     const auto d = size_t(ops::memory_order(part.rank())[size_t(m)]);
-    const int64_t n = part[int(d)];
-    if (n == 1) continue;
-    if (g.rank > 0) {
-      const auto last = size_t(g.rank - 1);
-      if (g.from_stride[last] == fs[d] * n && g.to_stride[last] == ts[d] * n) {
-        g.dims[last] *= n;
-        g.from_stride[last] = fs[d];
-        g.to_stride[last] = ts[d];
-        continue;
-      }
-    }
-    const auto next = size_t(g.rank++);
-    g.dims[next] = n;
-    g.from_stride[next] = fs[d];
-    g.to_stride[next] = ts[d];
+    ops::push_dimension(g, part[int(d)], fs[d], ts[d]);
   }
   (into ? g.to_offset : g.from_offset) = begin * (into ? ts : fs)[size_t(dim)];
   run::copy_strided(from.device(), g, from, to.out());
