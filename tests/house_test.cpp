@@ -146,6 +146,23 @@ TEST_CASE("scripts and build files open with a paragraph too") {
   CHECK(files.size() > 5);
 }
 
+TEST_CASE("the README's programs are parts of examples that compile") {
+  const fs::path root = ESPALIER_SOURCE_DIR;
+  std::string examples;
+  for (const fs::path& file : files_under(root / "examples"))
+    if (file.extension() == ".cpp") examples += read(file);
+  const std::string readme = read(root / "README.md");
+  const std::string fence = "```cpp\n";
+  int programs = 0;
+  for (size_t at = readme.find(fence); at != std::string::npos; at = readme.find(fence, at + 1), ++programs) {
+    const size_t begin = at + fence.size();
+    const std::string program = readme.substr(begin, readme.find("```", begin) - begin);
+    INFO(program);
+    CHECK(examples.find(program) != std::string::npos);
+  }
+  CHECK(programs > 0);
+}
+
 TEST_CASE("what is forbidden is found") {
   const std::string open = "// A file.\n#pragma once\n";
   const auto count = [&](const char* path, const std::string& line) {
