@@ -20,6 +20,7 @@ std::vector<double> column_sums(const Norm& g, F f) {
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       double *first = partial.data() + chunk * 2 * g.c, *second = first + g.c;
       for (int64_t r = g.rows * chunk / chunks; r < g.rows * (chunk + 1) / chunks; ++r)
+#pragma GCC ivdep
         for (int64_t c = 0; c < g.c; ++c) f(r * g.c + c, c, first[c], second[c]);
     }
   });
@@ -34,6 +35,7 @@ template <class F>
 void for_elements(const Norm& g, F f) {
   parallel_for(g.rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, g.c)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
+#pragma GCC ivdep
       for (int64_t c = 0; c < g.c; ++c) f(r * g.c + c, c);
   });
 }
@@ -51,11 +53,17 @@ void scale_shift(const Norm& g, const float* x, const std::vector<float>& scale,
     for_elements(g, [=](int64_t i, int64_t c) { y[i] = x[i] * s[c] + t[c]; });
 }
 
-// Both backward passes; `batch` says that mean and rstd depend on x.
-void gradients(const Norm& g, bool batch, const float* x, const float* y, const float* gamma,
+// Both backward passes; `batch` says that mean and rstd depend on x. Whether a ReLU is fused is known to the
+// compiler: without it y is absent, and a load that may not happen would keep the loops from being vectorised.
+template <bool relu>
+void gradients_of(const Norm& g, bool batch, const float* x, const float* y, const float* gamma,
                const float* mean, const float* rstd, const float* dy, float* dx, float* dgamma, float* dbeta) {
-  const auto sums = column_sums(g, [=, relu = g.relu](int64_t i, int64_t c, double& sum, double& moment) {
-    const float d = relu && !(y[i] > 0) ? 0.f : dy[i];
+  auto grad = [=](int64_t i) {
+    if constexpr (relu) return y[i] > 0 ? dy[i] : 0.f;
+    else return dy[i];
+  };
+  const auto sums = column_sums(g, [=](int64_t i, int64_t c, double& sum, double& moment) {
+    const float d = grad(i);
     sum += double(d);
     moment += double(d) * double(x[i] - mean[c]);
   });
@@ -70,10 +78,15 @@ void gradients(const Norm& g, bool batch, const float* x, const float* y, const 
     b[size_t(c)] = batch ? float(-scale * double(rstd[c]) * m / double(g.rows)) : 0;
     k[size_t(c)] = batch ? float(-scale * s / double(g.rows)) : 0;
   }
-  for_elements(g, [=, relu = g.relu, pa = a.data(), pb = b.data(), pk = k.data()](int64_t i, int64_t c) {
-    const float d = relu && !(y[i] > 0) ? 0.f : dy[i];
+  for_elements(g, [=, pa = a.data(), pb = b.data(), pk = k.data()](int64_t i, int64_t c) {
+    const float d = grad(i);
     dx[i] = pa[c] * d + (pb[c] * (x[i] - mean[c]) + pk[c]);
   });
+}
+
+void gradients(const Norm& g, bool batch, const float* x, const float* y, const float* gamma,
+               const float* mean, const float* rstd, const float* dy, float* dx, float* dgamma, float* dbeta) {
+  (g.relu ? gradients_of<true> : gradients_of<false>)(g, batch, x, y, gamma, mean, rstd, dy, dx, dgamma, dbeta);
 }
 
 }  // namespace
