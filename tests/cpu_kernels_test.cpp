@@ -2,8 +2,8 @@
 // threads, where every bit must stay.
 #include <doctest/doctest.h>
 #include <espalier/core/cpu/kernels.h>
+#include <espalier/core/cpu/onednn.h>
 #include <espalier/core/parallel.h>
-#include <espalier/core/random.h>
 
 #include <cmath>
 #include <cstring>
@@ -120,18 +120,24 @@ Conv square(int64_t n, int64_t c, int64_t size, int64_t o, int64_t kernel, int64
 }  // namespace
 
 TEST_CASE("convolutions agree with plain sums and do not see the thread count") {
-  for (const Conv& g : {
-           square(2, 3, 32, 64, 3, 1, 1), square(3, 64, 8, 32, 3, 1, 1), square(9, 37, 5, 53, 3, 1, 1),
-           square(17, 40, 2, 17, 3, 1, 1), square(7, 17, 1, 3, 3, 1, 1), square(1, 1, 1, 1, 1),
-           square(8, 16, 1, 33, 1), square(2, 3, 9, 6, 3, 2, 1, 1, 3), square(2, 12, 9, 18, 3, 1, 2, 2, 3),
-           square(2, 37, 8, 37, 3, 1, 1, 1, 37), square(3, 40, 9, 40, 3, 2, 1, 1, 40), square(2, 4, 6, 8, 3, 1, 1, 1, 4),
-           square(10, 20, 12, 50, 5), square(2, 24, 16, 16, 1), square(2, 24, 15, 16, 1, 2), square(1, 520, 4, 20, 3, 1, 1),
-           square(12, 130, 4, 130, 3, 1, 1), square(3, 19, 11, 7, 3, 3), square(2, 18, 6, 6, 3, 1, 4),
-           square(70, 16, 4, 18, 2, 2),
-           Conv{.n = 2, .c = 17, .h = 7, .w = 12, .o = 19, .kh = 3, .kw = 2, .stride_h = 2, .stride_w = 1, .pad_h = 0,
-                .pad_w = 3, .dilation_h = 1, .dilation_w = 4},
-           Conv{.n = 3, .c = 5, .h = 1, .w = 30, .o = 4, .kh = 1, .kw = 7, .stride_w = 3, .pad_w = 3}})
-    check_convolution(g);
+  const std::vector<Conv> cases{
+      square(2, 3, 32, 64, 3, 1, 1), square(3, 64, 8, 32, 3, 1, 1), square(9, 37, 5, 53, 3, 1, 1),
+      square(17, 40, 2, 17, 3, 1, 1), square(7, 17, 1, 3, 3, 1, 1), square(1, 1, 1, 1, 1),
+      square(8, 16, 1, 33, 1), square(2, 3, 9, 6, 3, 2, 1, 1, 3), square(2, 12, 9, 18, 3, 1, 2, 2, 3),
+      square(2, 37, 8, 37, 3, 1, 1, 1, 37), square(3, 40, 9, 40, 3, 2, 1, 1, 40), square(2, 4, 6, 8, 3, 1, 1, 1, 4),
+      square(10, 20, 12, 50, 5), square(2, 24, 16, 16, 1), square(2, 24, 15, 16, 1, 2), square(1, 520, 4, 20, 3, 1, 1),
+      square(12, 130, 4, 130, 3, 1, 1), square(3, 19, 11, 7, 3, 3), square(2, 18, 6, 6, 3, 1, 4),
+      square(70, 16, 4, 18, 2, 2),
+      Conv{.n = 2, .c = 17, .h = 7, .w = 12, .o = 19, .kh = 3, .kw = 2, .stride_h = 2, .stride_w = 1, .pad_h = 0,
+           .pad_w = 3, .dilation_h = 1, .dilation_w = 4},
+      Conv{.n = 3, .c = 5, .h = 1, .w = 30, .o = 4, .kh = 1, .kw = 7, .stride_w = 3, .pad_w = 3}};
+  using cpu::onednn::Use;
+  for (const Use use : {Use::never, Use::where_faster, Use::wherever_possible}) {
+    cpu::onednn::set_use(use);
+    CAPTURE(int(use));
+    for (const Conv& g : cases) check_convolution(g);
+  }
+  cpu::onednn::set_use(Use::where_faster);
   set_num_threads(2);
 }
 

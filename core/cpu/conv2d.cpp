@@ -1,7 +1,9 @@
-// Convolution and its gradients: which of the dense products a geometry is, group by group.
+// Convolution and its gradients: depthwise, through oneDNN's door, or as our own dense products, group by group.
 #include <espalier/core/cpu/depthwise.h>
 #include <espalier/core/cpu/gather.h>
 #include <espalier/core/cpu/kernels.h>
+#include <espalier/core/cpu/onednn.h>
+#include <espalier/core/cpu/pack.h>
 #include <espalier/core/cpu/weight_gradient.h>
 #include <espalier/core/storage.h>
 
@@ -28,7 +30,7 @@ Gather backward_gather(const Conv& g) {
 // Group after group: each reads and writes its own channels.
 void multiply_groups(const Gather& gather, int64_t groups, bool columns, const float* x, In w, const float* bias,
                      float* y) {
-  const auto panels = packed(w, groups, gather.taps(), gather.in, gather.out, columns);
+  const auto panels = packed_panels(w, groups, gather.taps(), gather.in, gather.out, columns);
   const int64_t size = panel_floats(gather.taps(), gather.in, gather.out);
   for (int64_t i = 0; i < groups; ++i)
     gather_multiply(gather, x + i * gather.in, static_cast<const float*>(panels->data()) + i * size,
@@ -40,14 +42,14 @@ void multiply_groups(const Gather& gather, int64_t groups, bool columns, const f
 void conv2d(const Conv& g, In x, In w, In b, Out y) {
   if (is_depthwise(g))
     depthwise(forward_gather(g), g.c, x.f32(), w.f32(), b.f32(), y.f32());
-  else
+  else if (!onednn::conv2d(g, x, w, b, y))
     multiply_groups(forward_gather(g), g.groups, false, x.f32(), w, b.f32(), y.f32());
 }
 
 void conv2d_grad_input(const Conv& g, In dy, In w, Out dx) {
   if (is_depthwise(g))
     depthwise(backward_gather(g), g.c, dy.f32(), w.f32(), nullptr, dx.f32());
-  else
+  else if (!onednn::conv2d_grad_input(g, dy, w, dx))
     multiply_groups(backward_gather(g), g.groups, true, dy.f32(), w, nullptr, dx.f32());
 }
 

@@ -101,7 +101,8 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
   const int64_t slice_taps = std::max<int64_t>(1, depth / std::max<int64_t>(1, channels));
   const int64_t slices = (taps + slice_taps - 1) / slice_taps;
   const int64_t slice = slice_channels * std::min(taps, slice_taps);
-  const int64_t rows = std::clamp<int64_t>(block_floats / std::max<int64_t>(1, slice), tile_rows, 480) / tile_rows * tile_rows;
+  const int64_t fitting = std::clamp<int64_t>(block_floats / std::max<int64_t>(1, slice), tile_rows, 480);
+  const int64_t rows = fitting / tile_rows * tile_rows;
   const int64_t blocks = (total + rows - 1) / rows;
   // Where rows are few, threads share the panels too. No sum is cut by this, so its bits stay.
   int64_t parts = 1;

@@ -3,14 +3,8 @@
 // matrix products are all this. Taps that fall into the padding cost nothing where a whole tile of rows shares them.
 #pragma once
 #include <espalier/core/geometry.h>
-#include <espalier/core/view.h>
 
-#include <memory>
 #include <vector>
-
-namespace espalier {
-class Storage;
-}
 
 namespace espalier::cpu {
 
@@ -33,16 +27,7 @@ struct Gather {
   int64_t pixels() const { return rows.outs * cols.outs; }
 };
 
+// y and bias may be one group's part of a wider tensor. Panels as pack.h makes them.
 void gather_multiply(const Gather&, const float* x, const float* panels, const float* bias, float* y);
-
-// Panels are [ceil(out/16)][tap][in][16], 64-byte aligned, zero beyond `out`.
-int64_t panel_floats(int64_t taps, int64_t in, int64_t out);
-// From w [out][tap][in], and from w [in][tap][out].
-void pack_rows(const float* w, int64_t taps, int64_t in, int64_t out, float* panels);
-void pack_columns(const float* w, int64_t taps, int64_t in, int64_t out, float* panels);
-
-// The panels of a weight, group after group; `columns` chooses the second packing (w is [groups][in][taps][out]).
-// Kept when the same version of a weight is asked for again, so that inference packs once.
-std::shared_ptr<Storage> packed(In w, int64_t groups, int64_t taps, int64_t in, int64_t out, bool columns);
 
 }  // namespace espalier::cpu

@@ -1,7 +1,7 @@
 // Linear layers and matrix products: a gathered product whose rows are one pixel with one tap.
 #include <espalier/core/cpu/gather.h>
 #include <espalier/core/cpu/kernels.h>
-#include <espalier/core/cpu/weight_gradient.h>
+#include <espalier/core/cpu/pack.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/storage.h>
 
@@ -22,12 +22,12 @@ const float* floats(const std::shared_ptr<Storage>& s) { return static_cast<cons
 }  // namespace
 
 void linear(const Affine& g, In x, In w, In b, Out y) {
-  const auto panels = packed(w, 1, 1, g.in, g.out, false);
+  const auto panels = packed_panels(w, 1, 1, g.in, g.out, false);
   gather_multiply(product(g.n, g.in, g.out), x.f32(), floats(panels), b.f32(), y.f32());
 }
 
 void linear_grad_input(const Affine& g, In dy, In w, Out dx) {
-  const auto panels = packed(w, 1, 1, g.out, g.in, true);
+  const auto panels = packed_panels(w, 1, 1, g.out, g.in, true);
   gather_multiply(product(g.n, g.out, g.in), dy.f32(), floats(panels), nullptr, dx.f32());
 }
 

@@ -1,6 +1,5 @@
-// Packed weights. A weight that is met once per version (training changes it every step, masks make a fresh one)
-// is packed into memory of the moment; one that is met again (inference) keeps its panels until it changes.
-#include <espalier/core/cpu/gather.h>
+// The cache of packed weights, and the packing of our own panels.
+#include <espalier/core/cpu/pack.h>
 #include <espalier/core/cpu/tile.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/storage.h>
@@ -14,11 +13,11 @@ namespace espalier::cpu {
 
 namespace {
 
-using Key = std::tuple<uint64_t, const void*, int64_t, int64_t, int64_t, int64_t, bool>;
+using Key = std::tuple<uint64_t, const void*, std::vector<int64_t>>;  // storage, place in it, format
 
 struct Entry {
-  uint64_t version = 0, seen = 0;      // seen: the time of the last look
-  std::shared_ptr<Storage> panels;     // null until the same version is asked for twice
+  uint64_t version = 0, seen = 0;   // seen: the time of the last look
+  std::shared_ptr<Storage> copy;    // null until the same version is asked for twice
 };
 
 struct PackCache {
@@ -26,23 +25,23 @@ struct PackCache {
   std::map<Key, Entry> entries;
   uint64_t time = 0;
 
-  // The panels if they are kept; otherwise `keep` says whether the caller's should be.
+  // The copy if it is kept; otherwise `keep` says whether the caller's should be.
   std::shared_ptr<Storage> find(const Key& key, uint64_t version, bool& keep) {
     std::lock_guard lock(guard);
     Entry& entry = entries[key];
     keep = entry.seen > 0 && entry.version == version;
-    if (!keep) entry.panels.reset();
+    if (!keep) entry.copy.reset();
     entry.version = version;
     entry.seen = ++time;
     if (time % 256 == 0)  // models come and go: what 1024 looks passed by is forgotten
       std::erase_if(entries, [&](const auto& e) { return e.second.seen + 1024 < time; });
-    return entry.panels;
+    return entry.copy;
   }
 
-  void put(const Key& key, uint64_t version, std::shared_ptr<Storage> panels) {
+  void put(const Key& key, uint64_t version, std::shared_ptr<Storage> copy) {
     std::lock_guard lock(guard);
     const auto it = entries.find(key);
-    if (it != entries.end() && it->second.version == version) it->second.panels = std::move(panels);
+    if (it != entries.end() && it->second.version == version) it->second.copy = std::move(copy);
   }
 };
 
@@ -52,6 +51,18 @@ PackCache& cache() {
 }
 
 }  // namespace
+
+std::shared_ptr<Storage> packed_as(In w, std::vector<int64_t> format, size_t bytes,
+                                   const std::function<void(float*)>& pack) {
+  const Key key{w.storage, w.data, std::move(format)};
+  bool keep = false;
+  if (w.storage)
+    if (auto kept = cache().find(key, w.version, keep)) return kept;
+  auto copy = std::make_shared<Storage>(bytes, Device{});
+  pack(static_cast<float*>(copy->data()));
+  if (keep) cache().put(key, w.version, copy);
+  return copy;
+}
 
 int64_t panel_floats(int64_t taps, int64_t in, int64_t out) {
   return (out + tile_cols - 1) / tile_cols * tile_cols * taps * in;
@@ -88,20 +99,12 @@ void pack_columns(const float* w, int64_t taps, int64_t in, int64_t out, float* 
   });
 }
 
-std::shared_ptr<Storage> packed(In w, int64_t groups, int64_t taps, int64_t in, int64_t out, bool columns) {
-  const Key key{w.storage, w.data, groups, taps, in, out, columns};
-  bool keep = false;
-  if (w.storage)
-    if (auto kept = cache().find(key, w.version, keep)) return kept;
+std::shared_ptr<Storage> packed_panels(In w, int64_t groups, int64_t taps, int64_t in, int64_t out, bool columns) {
   const int64_t size = panel_floats(taps, in, out);
-  auto panels = std::make_shared<Storage>(size_t(groups * size) * sizeof(float), Device{});
-  for (int64_t g = 0; g < groups; ++g) {
-    const float* from = w.f32() + g * taps * in * out;
-    float* to = static_cast<float*>(panels->data()) + g * size;
-    columns ? pack_columns(from, taps, in, out, to) : pack_rows(from, taps, in, out, to);
-  }
-  if (keep) cache().put(key, w.version, panels);
-  return panels;
+  return packed_as(w, {groups, taps, in, out, columns}, size_t(groups * size) * sizeof(float), [&](float* to) {
+    for (int64_t g = 0; g < groups; ++g)
+      (columns ? pack_columns : pack_rows)(w.f32() + g * taps * in * out, taps, in, out, to + g * size);
+  });
 }
 
 }  // namespace espalier::cpu

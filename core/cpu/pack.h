@@ -1,0 +1,28 @@
+// Packed copies of weights. A weight that is met once per version (training changes it every step, masks make a fresh
+// one) is packed into memory of the moment; one that is met again (inference) keeps its copy until it changes.
+#pragma once
+#include <espalier/core/view.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace espalier {
+class Storage;
+}
+
+namespace espalier::cpu {
+
+// w in the format that those numbers name, made by pack(to) if it is not kept. `to` is 64-byte aligned.
+std::shared_ptr<Storage> packed_as(In w, std::vector<int64_t> format, size_t bytes,
+                                   const std::function<void(float*)>& pack);
+
+// Panels for our own tiles: [ceil(out/16)][tap][in][16], zero beyond `out`.
+int64_t panel_floats(int64_t taps, int64_t in, int64_t out);
+// From w [out][tap][in], and from w [in][tap][out].
+void pack_rows(const float* w, int64_t taps, int64_t in, int64_t out, float* panels);
+void pack_columns(const float* w, int64_t taps, int64_t in, int64_t out, float* panels);
+// The panels of a weight, group after group; `columns` chooses the second packing (w is [groups][in][taps][out]).
+std::shared_ptr<Storage> packed_panels(In w, int64_t groups, int64_t taps, int64_t in, int64_t out, bool columns);
+
+}  // namespace espalier::cpu
