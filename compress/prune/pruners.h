@@ -12,7 +12,8 @@ namespace espalier {
 #define ESPALIER_PRUNERS(X) \
   X(level, LevelPruner)     \
   X(slim, SlimPruner)       \
-  X(l1, L1FilterPruner)
+  X(l1, L1FilterPruner)     \
+  /* the next one's line goes here */
 
 #define X(name, Class)                                                                \
   ESPALIER_API Scorer name##_scorer();                                                \
