@@ -121,6 +121,15 @@ TEST_CASE("l1 masks the filter, its bias and the batch norm behind it, and nobod
   CHECK(pruner.report().layers[0].kept == 2);
 }
 
+TEST_CASE("l2 ranks filters by their Euclidean norm") {
+  Chain net;
+  fill(net.conv1.weight, {3, 0, 2, 2, 0, -1, 1.5, 1.5});  // norms 3, 2.83, 1, 2.12; by L1 the second would lead
+  L2FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .op_names = {"conv1"}, .sparsity = 0.75}},
+                        {.example = small_image});
+  pruner.compress();
+  CHECK(channels(net, "conv1.weight") == std::vector<float>{1, 0, 0, 0});
+}
+
 TEST_CASE("slim ranks all scales together and never empties a layer") {
   auto net = make_model("naive");
   auto& a = parameter(*net, "bn1.weight");

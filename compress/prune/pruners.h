@@ -13,6 +13,7 @@ namespace espalier {
   X(level, LevelPruner)     \
   X(slim, SlimPruner)       \
   X(l1, L1FilterPruner)     \
+  X(l2, L2FilterPruner)     \
   /* the next one's line goes here */
 
 #define X(name, Class)                                                                \
