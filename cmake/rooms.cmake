@@ -45,7 +45,7 @@ set(cxx $<COMPILE_LANGUAGE:CXX>)
 add_library(espalier_warnings INTERFACE)
 target_compile_options(espalier_warnings INTERFACE
   $<${cxx}:-Wall -Wextra -Wpedantic -Wshadow> $<$<AND:${cxx},$<BOOL:${ESPALIER_WERROR}>>:-Werror>)
-if(ESPALIER_SANITIZE)  # g++ 12 sees ghosts in instrumented code
+if(ESPALIER_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # g++ 12 sees ghosts in instrumented code
   target_compile_options(espalier_warnings INTERFACE $<${cxx}:-Wno-maybe-uninitialized>)
 endif()
 

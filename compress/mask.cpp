@@ -83,7 +83,7 @@ void save_masks(const std::string& path, const Masks& masks) {
       file.push_back({layer, pth::Dict{{"weight", pth::Value{}}, {"bias", pth::Value{}}}});
     }
     auto& entry = std::get<pth::Dict>(file.back().second);
-    const auto slot = std::find_if(entry.begin(), entry.end(), [&](const auto& e) { return e.first == key; });
+    const auto slot = std::find_if(entry.begin(), entry.end(), [&key = key](const auto& e) { return e.first == key; });
     if (slot == entry.end()) entry.push_back({key, mask.to(Device{})});
     else slot->second = mask.to(Device{});
   }

@@ -44,7 +44,7 @@ class Saver {
 
   void write(const std::string& path, const std::string& note) {
     FileWriter file(path);
-    zip::Writer archive(file);
+    zip::Writer archive([&](const void* data, size_t bytes) { file.write(data, bytes); });
     archive.add("archive/data.pkl", out_.finish());
     archive.add("archive/byteorder", "little");
     archive.add("archive/version", "3\n");

@@ -177,7 +177,7 @@ std::span<const char> Reader::read(const std::string& entry, std::vector<char>& 
 }
 
 void Writer::add(const std::string& entry, const void* data, size_t bytes, size_t align) {
-  const size_t at = file_.written();
+  const size_t at = written_;
   // The padding is an extra field of the kind that PyTorch uses ("FB"); it has a header of 4 bytes
   // of its own.
   size_t padding = 0;
@@ -211,8 +211,8 @@ void Writer::add(const std::string& entry, const void* data, size_t bytes, size_
     put<uint16_t>(local, uint16_t(padding - 4));
     local.append(padding - 4, '\0');
   }
-  file_.write(local);
-  file_.write(data, bytes);
+  write(local.data(), local.size());
+  write(data, bytes);
 
   put(directory_, central_mark);
   put<uint16_t>(directory_, 20);
@@ -225,7 +225,7 @@ void Writer::add(const std::string& entry, const void* data, size_t bytes, size_
 }
 
 void Writer::finish() {
-  const size_t at = file_.written();
+  const size_t at = written_;
   if (at + directory_.size() >= limit32 || count_ >= 0xffff)
     fail(ErrorKind::usage, "[zip] ", count_, " entries in ", at,
          " bytes: archives of 4 GB or of 65535 entries are not written");
@@ -237,8 +237,8 @@ void Writer::finish() {
   put<uint32_t>(end, uint32_t(directory_.size()));
   put<uint32_t>(end, uint32_t(at));
   put<uint16_t>(end, 0);
-  file_.write(directory_);
-  file_.write(end);
+  write(directory_.data(), directory_.size());
+  write(end.data(), end.size());
 }
 
 }  // namespace espalier::zip

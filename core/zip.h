@@ -2,9 +2,9 @@
 // Reading trusts nothing: every offset and size is checked against the bytes at hand before it is
 // used.
 #pragma once
-#include <espalier/core/file.h>
-
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -45,7 +45,8 @@ class Reader {
 // throws.
 class Writer {
  public:
-  explicit Writer(FileWriter& file) : file_(file) {}
+  using Sink = std::function<void(const void* data, size_t bytes)>;
+  explicit Writer(Sink sink) : sink_(std::move(sink)) {}
   // `align` puts the contents at a multiple of that many bytes, so that they can be mapped into
   // memory.
   void add(const std::string& entry, const void* data, size_t bytes, size_t align = 1);
@@ -55,9 +56,14 @@ class Writer {
   void finish();
 
  private:
-  FileWriter& file_;
+  void write(const void* data, size_t bytes) {
+    sink_(data, bytes);
+    written_ += bytes;
+  }
+
+  Sink sink_;
   std::string directory_;
-  size_t count_ = 0;
+  size_t count_ = 0, written_ = 0;
 };
 
 }  // namespace espalier::zip

@@ -1,0 +1,114 @@
+// Writes the inputs from which fuzzing starts, a folder per target: good files, as small as they
+// come.
+#include <espalier/compress/config.h>
+#include <espalier/compress/mask.h>
+#include <espalier/core/file.h>
+#include <espalier/core/pth.h>
+#include <espalier/core/zip.h>
+#include <espalier/nn/checkpoint.h>
+#include <espalier/nn/model_file.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "small.h"
+
+using namespace espalier;
+
+namespace {
+
+std::filesystem::path folder;
+
+std::string place(const std::string& target, const std::string& name) {
+  std::filesystem::create_directories(folder / target);
+  return (folder / target / name).string();
+}
+
+void write_pth() {
+  for (const auto& file :
+       std::filesystem::recursive_directory_iterator(ESPALIER_SOURCE_DIR "/tests/data")) {
+    if (file.path().extension() != ".pth") continue;
+    const std::string name =
+        file.path().parent_path().filename().string() + "-" + file.path().filename().string();
+    const auto bytes = read_file(file.path().string(), 1 << 20);
+    write_file(place("fuzz_pth", name), {bytes.data(), bytes.size()});
+    if (bytes[0] != 'P') continue;  // no zip archive
+    const zip::Reader archive(bytes, name);
+    for (const std::string& entry : archive.names())
+      if (entry.ends_with("/data.pkl")) {
+        std::vector<char> inflated;
+        const auto pickle = archive.read(entry, inflated);
+        write_file(place("fuzz_pickle", name), {pickle.data(), pickle.size()});
+      }
+  }
+}
+
+void write_training() {
+  fuzz::Small small;
+  SGD optimizer(small, {.lr = 0.1, .momentum = 0.9});
+  for (auto& [name, p] : named_parameters(small))
+    p->value().set_grad(Tensor::ones(p->value().shape()));
+  optimizer.step();
+  TrainState state;
+  state.rows = {{0, 1, 0.1, 2.3, 0.1, 2.2, 0.2, 1.5}};
+  save_checkpoint(place("fuzz_checkpoint", "small"), small, optimizer, state);
+
+  Masks masks;
+  for (auto& [name, p] : named_parameters(small))
+    masks.emplace_back(name, Tensor::ones(p->value().shape()));
+  save_masks(place("fuzz_masks", "small"), masks);
+}
+
+void write_model() {
+  pth::StateDict lenet;  // cut down to one channel everywhere
+  const auto add = [&](const char* name, const Shape& shape) {
+    lenet.emplace_back(name, Tensor::full(shape, 0.5f));
+  };
+  for (const char* name : {"conv1.weight", "conv2.weight"}) add(name, {1, 1, 3, 3});
+  add("fc1.weight", {1, 144});
+  add("fc2.weight", {10, 1});
+  for (const char* name : {"conv1.bias", "conv2.bias", "fc1.bias"}) add(name, {1});
+  add("fc2.bias", {10});
+  const std::string path = place("fuzz_model", "lenet");
+  pth::save(path, pth::from_state_dict(lenet), model_note("lenet", {1, 28, 28}));
+  load_model(path);  // or the seed would start from a refusal
+}
+
+void write_config() {
+  const char* lists[] = {
+      R"([{"sparsity": 0.7, "op_types": ["BatchNorm2d"]}])",
+      R"([{"sparsity": 0.5, "op_types": ["default"]}, {"exclude": true, "op_names": ["fc2"]}])",
+      R"([{"sparsity": 0.25, "op_names": ["conv1", "conv2"], "op_types": ["Conv2d"]}])"};
+  for (int i = 0; i < 3; ++i) {
+    parse_config(lists[i]);
+    write_file(place("fuzz_config", std::to_string(i)), lists[i]);
+  }
+}
+
+void write_images() {
+  std::string records(1, '\2');  // the number of records, as the target reads it
+  for (char label : {'\3', '\7'}) records += label + std::string(3072, '\x40');
+  write_file(place("fuzz_cifar10", "two"), records);
+
+  using namespace std::string_literals;
+  const std::string images = "\0\0\x08\x03\0\0\0\2\0\0\0\x1c\0\0\0\x1c"s +
+                             std::string(2 * 28 * 28, '\x40'),
+                    labels = "\0\0\x08\x01\0\0\0\2\3\7"s;
+  write_file(place("fuzz_mnist", "two"),
+             std::string{char(images.size() & 255), char(images.size() >> 8)} + images + labels);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 2) {
+    std::cerr << "usage: write_seeds FOLDER\n";
+    return 2;
+  }
+  folder = arguments[1];
+  write_pth();
+  write_training();
+  write_model();
+  write_config();
+  write_images();
+}
