@@ -5,6 +5,7 @@
 #include <espalier/core/parallel.h>
 
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <type_traits>
 
@@ -13,6 +14,7 @@ namespace espalier::cpu {
 namespace {
 
 constexpr int64_t grain = 16384;
+std::atomic<int64_t> reordered{0};
 
 // Two operands' offsets as a row-major walk over `rank` outer dimensions advances, turning like an odometer.
 struct Odometer {
@@ -66,9 +68,12 @@ void fill(Out y, float value) {
   });
 }
 
+int64_t reorders() { return reordered; }
+
 void copy_strided(const Strided& g, In x, Out y) {
   const int64_t fs = g.rank ? g.from_stride[size_t(g.rank - 1)] : 1;
   const int64_t ts = g.rank ? g.to_stride[size_t(g.rank - 1)] : 1;
+  if (fs != 1 || ts != 1) ++reordered;
   visit(y.dtype, [&]<class T>(T) {
     for_rows(g, [&](int64_t from, int64_t to, int64_t n) {
       const T* a = x.as<T>() + from;

@@ -7,4 +7,8 @@ namespace espalier::cpu {
 #define X(name, ...) void name(__VA_ARGS__);
 ESPALIER_KERNELS(X)
 #undef X
+
+// How often this process moved elements into another memory order; convolutions never do (onednn.h refuses what would
+// want it), and a training step of VGG or ResNet must not.
+int64_t reorders();
 }  // namespace espalier::cpu
