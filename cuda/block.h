@@ -59,6 +59,7 @@ struct Block {
 };
 
 // K has Threads (a power of two), Shared (uninitialised at the start of a block) and operator()(Block&, Shared&) const.
+// `grain` is how many blocks are worth a thread of the host.
 #ifdef __CUDACC__
 template <class K>
 __global__ void __launch_bounds__(K::Threads) run_block(const __grid_constant__ K kernel) {
@@ -68,7 +69,7 @@ __global__ void __launch_bounds__(K::Threads) run_block(const __grid_constant__ 
 }
 
 template <class K>
-void launch(int64_t blocks, const K& kernel) {
+void launch(int64_t blocks, const K& kernel, int64_t = 1) {
   if (blocks == 0) return;
   if (blocks > 0x7fffffff) fail(ErrorKind::other, "[cuda] ", blocks, " blocks are more than a launch can have");
   run_block<<<unsigned(blocks), K::Threads>>>(kernel);
@@ -76,8 +77,8 @@ void launch(int64_t blocks, const K& kernel) {
 }
 #else
 template <class K>
-void launch(int64_t blocks, const K& kernel) {
-  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+void launch(int64_t blocks, const K& kernel, int64_t grain = 1) {
+  parallel_for(blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       typename K::Shared shared;
 #ifndef NDEBUG
@@ -105,7 +106,7 @@ struct Each {
 
 template <class F>
 void launch_each(int64_t n, const F& f) {
-  launch((n + Each<F>::chunk - 1) / Each<F>::chunk, Each<F>{f, n});
+  launch((n + Each<F>::chunk - 1) / Each<F>::chunk, Each<F>{f, n}, 8);
 }
 
 // Copies to the host, after everything that was launched before.

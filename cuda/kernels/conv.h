@@ -27,7 +27,7 @@ struct Windows {
 #ifdef __CUDACC__
 constexpr int64_t window_floats = int64_t(1) << 26;
 #else
-constexpr int64_t window_floats = int64_t(1) << 20;  // a host's cache
+constexpr int64_t window_floats = int64_t(1) << 22;
 #endif
 
 // One block writes one row's windows of one group: [kh, kw, c/groups], zero in the padding.
