@@ -97,7 +97,7 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
   const int64_t taps = lined ? 1 : g.taps(), channels = lined ? g.taps() * g.in : g.in;
   if (total == 0 || all_panels == 0) return;
 
-  const int64_t slice_channels = std::min(channels, depth);
+  const int64_t slice_channels = std::clamp<int64_t>(channels, 1, depth);  // a sum over nothing is 0, and ends
   const int64_t slice_taps = std::max<int64_t>(1, depth / std::max<int64_t>(1, channels));
   const int64_t slices = (taps + slice_taps - 1) / slice_taps;
   const int64_t slice = slice_channels * std::min(taps, slice_taps);
