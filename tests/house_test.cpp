@@ -35,7 +35,7 @@ bool is_internal(const std::string& header) {  // not installed: a column's own 
 
 // A foreign library, the text that betrays its use, and the files that are its door.
 struct Door {
-  std::string library;
+  std::string name;
   std::regex use;
   std::regex files;
 };
@@ -84,7 +84,7 @@ Complaints complaints(const std::string& path, const std::string& text) {
     const std::string code = line.substr(0, line.find("//"));
     for (const Door& door : doors)
       if (library && !std::regex_match(path, door.files) && std::regex_search(code, door.use))
-        complain(number, "speaks to " + door.library + " beside its door");
+        complain(number, "speaks to " + door.name + " beside its door");
   }
   return found;
 }
