@@ -1,5 +1,6 @@
 // The elementwise functions as modules: ReLU, ReLU6, LeakyReLU, ... Each is generated from its line in
-// core/ops/elementwise.h; a functor with parameters is given to the constructor: LeakyReLU act{{.negative_slope = .2f}}.
+// core/ops/elementwise.h; a functor with parameters is given to the constructor:
+// LeakyReLU act{{.negative_slope = 0.2f}}.
 #pragma once
 #include <espalier/core/ops/ops.h>
 #include <espalier/nn/module.h>

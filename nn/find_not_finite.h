@@ -5,7 +5,8 @@
 namespace espalier {
 
 // Runs module on x as it stands (training or not) and tells, in a few words for an error, the first layer whose output
-// holds a NaN or an infinity, and whether its parameters did so before. Running statistics change as in any forward pass.
+// holds a NaN or an infinity, and whether its parameters did so before. Running statistics change as in any
+// forward pass.
 ESPALIER_API std::string find_not_finite(Module& module, const Tensor& x);
 
 }  // namespace espalier

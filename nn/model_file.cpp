@@ -52,7 +52,8 @@ LoadedModel load_model(const std::string& path, const std::string& model) {
   const pth::Value value = pth::load(path, &note);
   const std::string name = model.empty() ? model_in(note) : model;
   if (name.empty())
-    fail(ErrorKind::usage, "[load_model] ", path, " does not say which model it is; name one, as in load_model(path, \"vgg19\")");
+    fail(ErrorKind::usage, "[load_model] ", path,
+         " does not say which model it is; name one, as in load_model(path, \"vgg19\")");
   LoadedModel loaded{nullptr, model_info(name)};
   loaded.info.name = name;
   {

@@ -101,8 +101,8 @@ class Run {
     const double value = loss.item();
     if (!std::isfinite(value)) {
       random_state() = random;
-      fail(ErrorKind::other, "[train] the loss is ", std::isnan(value) ? "nan" : "infinite", " at step ", s_.step, " (epoch ", s_.epoch, ", batch ",
-           s_.batch, "): ", find_not_finite(module_, images));
+      fail(ErrorKind::other, "[train] the loss is ", std::isnan(value) ? "nan" : "infinite", " at step ", s_.step,
+           " (epoch ", s_.epoch, ", batch ", s_.batch, "): ", find_not_finite(module_, images));
     }
     backward(loss);
     if (options_.slim != 0) add_slim_penalty(module_, options_.slim);

@@ -250,7 +250,8 @@ TEST_CASE("a shrunk model loads from its file alone") {
   CHECK(same(y, (*model)(x)));
 
   pth::save(path, pth::from_state_dict(state_dict(*model)));  // as PyTorch would: no note
-  CHECK_THROWS_WITH(load_model(path), "[load_model] nn_test_shrunk.pth does not say which model it is; name one, as in load_model(path, \"vgg19\")");
+  CHECK_THROWS_WITH(load_model(path),
+                    "[load_model] nn_test_shrunk.pth does not say which model it is; name one, as in load_model(path, \"vgg19\")");
   CHECK(same((*load_model(path, "vgg11").module)(x), y));
   CHECK_THROWS_AS(load_model(path, "vgg13"), Error);
 

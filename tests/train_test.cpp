@@ -8,7 +8,6 @@
 
 #include <cstring>
 #include <filesystem>
-#include <limits>
 #include <sstream>
 
 #include "formula.h"
@@ -184,7 +183,7 @@ TEST_CASE("a checkpoint of another model is refused") {
 
 TEST_CASE("1, 2, 3, 4 and 8 threads train to the same bits") {
   const int before = num_threads();
-  for (const auto& [name, steps] : {std::pair{"naive", 3u}, {"vgg11", 3u}, {"resnet20", 3u}, {"mobilenetv2", 1u}}) {
+  for (const auto& [name, steps] : {std::pair{"naive", 3u}, {"vgg11", 2u}, {"resnet20", 3u}, {"mobilenetv2", 1u}}) {
     CAPTURE(name);
     std::string first;
     for (int threads : {1, 2, 3, 4, 8}) {
@@ -194,7 +193,7 @@ TEST_CASE("1, 2, 3, 4 and 8 threads train to the same bits") {
       auto model = make_model(name);
       SGD optimizer(*model, {.lr = 0.01, .momentum = 0.9, .weight_decay = 1e-4});
       for (uint32_t step = 0; step < steps; ++step) {
-        const Batch b = formula::batch(model_info(name).input, 5, step);
+        const Batch b = formula::batch(model_info(name).input, 3, step);
         optimizer.zero_grad();
         backward(loss_of(model_info(name))((*model)(b.images), b.labels));
         optimizer.step();
@@ -220,7 +219,7 @@ TEST_CASE("a loss that is not finite stops with the step and the layer") {
     Module& model;
     explicit Spoil(Module& m) : model(m) {}
     void step_begins(int64_t step) override {
-      if (step == 2) (*named_parameters(model)[3].second).value().mutable_data()[0] = std::numeric_limits<float>::infinity();
+      if (step == 2) named_parameters(model)[3].second->value().mutable_data()[0] = INFINITY;
     }
   } spoil(process.model);
   CHECK_THROWS_WITH(process.run({&spoil}),

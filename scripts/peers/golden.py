@@ -73,8 +73,7 @@ def projections(gradient, salt):
 
 def steps():
     cases = []
-    for name, n in (('lenet', 4), ('naive', 4), ('vgg19', 4), ('vgg19-smooth', 4), ('resnet20', 8), ('resnet20-smooth', 8),
-                    ('mobilenetv2', 4)):
+    for name, n in (('lenet', 4), ('naive', 4), ('vgg19', 4), ('resnet20', 8), ('resnet20-smooth', 8), ('mobilenetv2', 4)):
         def fresh():
             model = models.make(name)
             formula(model, 1000)

@@ -11,7 +11,7 @@
 
 Needs PyTorch and NumPy. Exit status 1 if a bar is missed. SGD lr 0.01, momentum 0.9, weight decay 1e-4.
 """
-import argparse, csv, json, math, os, shutil, subprocess, sys
+import argparse, csv, functools, json, math, os, shutil, subprocess, sys
 import numpy as np, torch, torch.nn.functional as F
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import models
@@ -45,11 +45,18 @@ def gradient(name, state, images, labels, layout, dtype):
     return loss.item(), {k: p.grad.double().contiguous() for k, p in model.named_parameters()}
 
 
-def train(name, state, data, layout=CONTIGUOUS):
+@functools.cache
+def first_values(name):
+    torch.manual_seed(1)
+    return copied(models.make(name).state_dict())
+
+
+@functools.cache
+def train(name, layout=CONTIGUOUS):
     """Losses, the states before the forced steps (weights, momenta), and the weights after all steps."""
-    model, losses, before = build(name, state, layout), [], {}
+    model, losses, before = build(name, first_values(name.removesuffix('-smooth')), layout), [], {}
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
-    for step, (images, labels) in enumerate(zip(*data)):
+    for step, (images, labels) in enumerate(zip(*DATA)):
         if step in FORCED:
             momenta = {k: optimizer.state[p].get('momentum_buffer') for k, p in model.named_parameters()}
             before[step] = copied(model.state_dict()), {k: v.clone().contiguous() for k, v in momenta.items() if v is not None}
@@ -104,7 +111,8 @@ class Ours:
                                   'state': {k: {'momentum_buffer': v} for k, v in momenta.items()}}}, self.folder + '/last.pth')
 
 
-def forced(arguments, name, first, data, before):
+def forced(arguments, name):
+    first, before = first_values(name), train(name)[1]
     ours, rows, good = Ours(arguments, name, f'{arguments.out}/{name}-forced', first), [], True
     for step in FORCED:
         weights, momenta = before[step]
@@ -113,7 +121,7 @@ def forced(arguments, name, first, data, before):
         else:
             ours.force(step, weights, momenta)
             ours.run(step + 1, '--resume')
-        images, labels = data[0][step], data[1][step]
+        images, labels = DATA[0][step], DATA[1][step]
         exact_loss, exact = gradient(name, weights, images, labels, CONTIGUOUS, torch.float64)
         whole = norm(exact)
         torches = [gradient(name, weights, images, labels, layout, torch.float32) for layout in (CONTIGUOUS, LAST)]
@@ -135,9 +143,10 @@ def forced(arguments, name, first, data, before):
     return good, rows
 
 
-def free(arguments, name, first, data, bar):
-    losses, _, after = train(name, first, data)
-    last_losses, _, last_after = train(name, first, data, LAST)
+def free(arguments, name, bar):
+    first = first_values(name.removesuffix('-smooth'))
+    losses, _, after = train(name)
+    last_losses, _, last_after = train(name, LAST)
     ours = Ours(arguments, name, f'{arguments.out}/{name}-free', first)
     ours.run(STEPS)
     found, parameters = ours.losses(), [k for k, _ in models.make(name).named_parameters()]
@@ -164,17 +173,15 @@ def main():
     parser.add_argument('--threads', type=int, default=2, help="PyTorch's")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    data, good, report = cifar_batches(arguments.data, STEPS), True, {'pytorch': torch.__version__}
+    global DATA
+    DATA, good, report = cifar_batches(arguments.data, STEPS), True, {'pytorch': torch.__version__}
     for name in arguments.models:
-        torch.manual_seed(1)
-        first = copied(models.make(name).state_dict())
         if 'a' in arguments.bars:
-            _, before, _ = train(name, first, data)
-            ok, report[f'{name} forced'] = forced(arguments, name, first, data, before)
+            ok, report[f'{name} forced'] = forced(arguments, name)
             good = good and ok
         for bar, twin in (('b', name + '-smooth'), ('c', name)):
             if bar in arguments.bars:
-                ok, report[f'{twin} free'] = free(arguments, twin, first, data, bar == 'b')
+                ok, report[f'{twin} free'] = free(arguments, twin, bar == 'b')
                 good = good and ok
     with open(f'{arguments.out}/report.json', 'w') as f:
         json.dump(report, f, indent=1)
