@@ -200,6 +200,8 @@ TEST_CASE("functions of one operand") {
       function("tanh", [](const Tensor& x) { return tanh(x); }, [](double x) { return std::tanh(x); }),
       function("sigmoid", [](const Tensor& x) { return sigmoid(x); }, sigmoid_of),
       function("silu", [](const Tensor& x) { return silu(x); }, [=](double x) { return x * sigmoid_of(x); }),
+      function("hardswish", [](const Tensor& x) { return hardswish(x); },
+               [](double x) { return x * std::clamp(x + 3, 0.0, 6.0) / 6; }),
       function("gelu", [](const Tensor& x) { return gelu(x); },
                [](double x) { return x * 0.5 * std::erfc(-x / std::sqrt(2.0)); }),
   };

@@ -68,6 +68,12 @@ struct Silu {
   }
 };
 
+// x·relu6(x+3)/6 (Howard et al. 2019, arXiv 1905.02244)
+struct Hardswish {
+  ESPALIER_KERNEL float operator()(float x) const { return x * Relu6()(x + 3) / 6; }
+  ESPALIER_KERNEL float slope(float x) const { return x < -3 ? 0.f : x <= 3 ? x / 3 + 0.5f : 1.f; }
+};
+
 // The exact form, x·Φ(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415)
 struct Gelu {
   ESPALIER_KERNEL float operator()(float x) const {
@@ -90,6 +96,7 @@ struct Gelu {
   X(tanh, Tanh, Tanh, "Tanh", true)                         \
   X(sigmoid, Sigmoid, Sigmoid, "Sigmoid", false)            \
   X(silu, Silu, SiLU, "", true)                             \
+  X(hardswish, Hardswish, Hardswish, "HardSwish", true)     \
   X(gelu, Gelu, GELU, "", true)
 
 // kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0.
