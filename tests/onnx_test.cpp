@@ -2,6 +2,8 @@
 // are the state dict's. The checker of the ONNX project runs inside export_onnx; what the files compute is compared
 // in ONNX Runtime by scripts/peers/check_onnx.py, which sets ESPALIER_ONNX_OUT to collect them.
 #include <espalier/compress/export/onnx_model.h>
+#include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/speedup.h>
 #include <espalier/core/file.h>
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/pth.h>
@@ -109,6 +111,16 @@ void mask_all(Module& model) {
   }
 }
 
+void unmask_all(Module& model) {
+  for (auto& [name, p] : named_parameters(model)) p->port.chain.clear();
+}
+
+int64_t parameter_count(Module& model) {
+  int64_t n = 0;
+  for (auto& [name, p] : named_parameters(model)) n += p->value().numel();
+  return n;
+}
+
 }  // namespace
 
 TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
@@ -173,18 +185,26 @@ TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
   for (const auto& [name, input, f] : cases) exported("op_" + name, graph_of(input, f));
 }
 
-TEST_CASE("the bundled models, plain and masked" * doctest::skip(!has_onnx())) {
+TEST_CASE("the bundled models, plain, masked and shrunk" * doctest::skip(!has_onnx())) {
   const bool all = std::getenv("ESPALIER_ONNX_OUT");
   for (const ModelInfo& info : model_list()) {
     // The suite takes one of each family; the peer script takes all.
-    if (!all && info.name != "lenet" && info.name != "naive" && info.name != "resnet20" && info.name != "mobilenetv2") continue;
+    if (!all && info.name != "lenet" && info.name != "naive" && info.name != "resnet20") continue;
     Shape shape{2};
     for (int64_t d : info.input) shape.push_back(d);
+    const Tensor example = wave(shape);
     const auto model = make_model(info.name);
     disturb(*model);
-    exported("model_" + info.name, trace(*model, wave(shape)));
+    exported("model_" + info.name, trace(*model, example));
     mask_all(*model);
-    exported("masked_" + info.name, trace(*model, wave(shape)));
+    exported("masked_weights_" + info.name, trace(*model, example));
+    unmask_all(*model);
+    L1FilterPruner(*model, {{.op_types = {"Conv2d"}, .sparsity = 0.5}}, {.example = example}).compress();
+    exported("masked_channels_" + info.name, trace(*model, example));
+    const int64_t before = parameter_count(*model);
+    ModelSpeedup(*model, example).speedup_model();
+    CHECK(parameter_count(*model) < before);
+    exported("shrunk_" + info.name, trace(*model, example));
   }
 }
 

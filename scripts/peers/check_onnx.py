@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks espalier's ONNX files in ONNX Runtime: the same outputs as espalier computed, at two batch sizes.
 
-    python scripts/peers/check_onnx.py BUILD/tests/onnx_test     exports every operation and every bundled model
+    python scripts/peers/check_onnx.py BUILD/tests/onnx_test     every operation; every bundled model plain, masked, shrunk
     python scripts/peers/check_onnx.py FOLDER                    compares FOLDER/*.onnx with FOLDER/*.pth
     python scripts/peers/check_onnx.py FILE.onnx LOGITS.pth      one file with what `evaluate --logits` wrote
 
