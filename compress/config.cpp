@@ -1,11 +1,11 @@
 // Reading config lists strictly: whatever is not understood is refused, with the nearest thing that is.
 #include <espalier/compress/config.h>
+#include <espalier/core/file.h>
 #include <espalier/core/nearest.h>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 namespace espalier {
@@ -135,13 +135,8 @@ ConfigList parse_config(std::string_view text, const std::string& name) {
 }
 
 ConfigList load_config(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ErrorKind::data, "[config] cannot read ", path);
-  std::string text(largest_file + 1, '\0');
-  file.read(text.data(), std::streamsize(text.size()));
-  if (file.bad() || (file.fail() && !file.eof())) fail(ErrorKind::data, "[config] cannot read ", path);
-  text.resize(size_t(file.gcount()));
-  return parse_config(text, path);
+  const auto bytes = read_file(path, largest_file);
+  return parse_config({bytes.data(), bytes.size()}, path);
 }
 
 std::string to_json(const ConfigList& list) {

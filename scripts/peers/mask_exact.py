@@ -1,7 +1,7 @@
 """Our masks against those of NNI 1.7, the program itself, element for element.
 
   mask_exact.py --model-prune BUILD/examples/model_prune [--models vgg16,vgg19,lenet,naive] [--data DIR]
-                [--weights MODEL=FILE.pth ...] [--pruners level,l1,l2,slim] [--out FILE.json]
+                [--weights MODEL=FILE.pth ...] [--pruners level,l1,l2,slim] [--limit N] [--out FILE.json]
 
 Needs a Python with NNI 1.7, PyTorch and NumPy. Every model is pruned with random weights and with trained ones: those
 given by --weights (a state dict), or what some steps of SGD make of it here, on MNIST or CIFAR-10 under --data (on
@@ -136,6 +136,7 @@ def main():
     p.add_argument('--weights', action='append', default=[], metavar='MODEL=FILE')
     p.add_argument('--data')
     p.add_argument('--steps', type=int, default=200, help='of training where no weights are given (VGG: a quarter)')
+    p.add_argument('--limit', type=int, help='at most so many config lists per pruner, for a quick look')
     p.add_argument('--out')
     a = p.parse_args()
     given = dict(w.split('=', 1) for w in a.weights)
@@ -159,7 +160,7 @@ def main():
                     for layer, m in model.named_modules():
                         if isinstance(m, torch.nn.BatchNorm2d):
                             weights[layer + '.weight'] = torch.rand(m.num_features)
-                for config in configs(model, pruner):
+                for config in configs(model, pruner)[:a.limit]:
                     with tempfile.TemporaryDirectory() as folder:
                         nni_masks = theirs(name, weights, pruner, config, folder)
                         our_masks = ours(a.model_prune, name, weights, pruner, config, folder)
