@@ -177,7 +177,8 @@ def main():
                     if pruner == 'level' and set(our_masks) != set(nni_masks):
                         wrong.append(f'{where}: we mask {sorted(set(our_masks) ^ set(nni_masks))} otherwise')
                     rows.append({'case': where, 'layers': len(nni_masks)})
-        print(f'{name}: {cases} cases, {layers} layers so far, {len(wrong)} wrong, {len(excused)} excused', flush=True)
+                print(f'{name} {kind} {pruner}: {cases} cases, {layers} layers so far, {len(wrong)} wrong, '
+                      f'{len(excused)} excused', flush=True)
     for line in excused:
         print('excused:', line)
     for line in wrong:
