@@ -160,14 +160,14 @@ void Context::check_out() const {
     }
 }
 
-void Context::make_out(const std::vector<std::string>& products) const {
+void Context::make_out(const std::vector<std::string>& state) const {
   if (text("out").empty()) return;
   std::error_code code;
   fs::create_directories(text("out"), code);
   if (code) fail(ErrorKind::data, "[--out] ", text("out"), ": ", code.message());
   if (flag("force")) {
     fs::remove(out("summary.json"), code);
-    for (const std::string& name : products) fs::remove_all(out(name), code);
+    for (const std::string& name : state) fs::remove_all(out(name), code);
   }
   write_file(out("settings.json"), settings().dump(2) + "\n");
 }
@@ -203,7 +203,10 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
         ("json", "print summary.json on stdout, everything else on stderr")
         ("version", "print the version")
         ("h,help", "print this");
-    Context context(about, options.parse(argc, argv));
+    auto parsed = options.parse(argc, argv);
+    if (!parsed.unmatched().empty())
+      fail(ErrorKind::usage, "[", about.name, "] does not know what to do with \"", parsed.unmatched().front(), "\" (see --help)");
+    Context context(about, std::move(parsed));
     if (context.flag("help")) {
       std::cout << options.help() << "\nExamples:\n" << about.examples
                 << "\n\nExit codes: 0 done, 2 usage, 3 data, 4 missing device, 1 anything else, 130 and 143 stopped by a signal.\n";

@@ -43,9 +43,10 @@ class Context {
 
   // The output folder, "" where none is wanted. check_out() refuses a folder with something in it unless --resume or
   // --force was given, and a --resume whose other options differ from the first run's; it writes nothing, so that
-  // wrong input found later leaves no trace. make_out() creates it; with --force it removes this tool's old `products`.
+  // wrong input found later leaves no trace. make_out() creates it; with --force it removes `state`, what a later --resume would
+  // go on from; results are replaced one by one, each when its successor is whole.
   void check_out() const;
-  void make_out(const std::vector<std::string>& products) const;
+  void make_out(const std::vector<std::string>& state) const;
   std::string out(const std::string& name) const { return text("out") + "/" + name; }
   std::string out_folder(const std::string& name) const;  // the same, made if it is not there
 

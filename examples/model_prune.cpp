@@ -65,7 +65,7 @@ void prune(tool::Context& c) {
   to(module, device);
   const auto pruner = make_pruner(name, module, config, {.example = Tensor::zeros(one, DType::f32, device), .round_to = c.integer("round-to", 1)});
   for (const Stage& s : stages) parse_schedule(s.schedule, s.epochs, learns ? train_set->batches() : 1);
-  c.make_out({"train", "finetune", "model.pth", "mask.pth", "model.onnx"});
+  c.make_out({"train", "finetune"});
 
   c.say() << info.name << ", " << name << " pruner, " << to_json(config) << std::endl;
   for (const std::string& warning : pruner->selection().warnings) c.say() << "warning: " << warning << std::endl;

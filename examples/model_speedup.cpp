@@ -26,7 +26,7 @@ void shrink(tool::Context& c) {
   set_masks(*masked.module, masks);
   ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks);
   const SpeedupReport report = speedup.speedup_model();
-  c.make_out({"masked.pth", "shrunk.pth", "shrunk.onnx"});
+  c.make_out({});
 
   const std::string note = model_note(info.name, info.input);
   export_masked(*masked.module, {.model_path = c.out("masked.pth"), .note = note});

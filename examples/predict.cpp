@@ -9,8 +9,10 @@ using namespace espalier;
 
 void predict(tool::Context& c) {
   LoadedModel model = load_model(c.text("weights"));
+  to(*model.module, c.device());
   ImageSet images = load_images(c.text("dataset"), c.text("data"), Split::test, {.image = model.info.input, .count = 10});
-  Tensor logits = (*model.module)(normalize(take(images.images, std::vector<int64_t>{0, 1, 2, 3, 4}), images.normalize));
+  Tensor batch = normalize(take(images.images, std::vector<int64_t>{0, 1, 2, 3, 4}), images.normalize).to(c.device());
+  Tensor logits = (*model.module)(batch).to(Device{});
   for (int64_t i = 0; i < 5; ++i) {
     const float* row = logits.data() + i * logits.dim(1);
     c.say() << "image " << i << ": class " << std::max_element(row, row + logits.dim(1)) - row << ", label "

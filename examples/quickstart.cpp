@@ -16,7 +16,9 @@ void quickstart(tool::Context& c) {
   Loader train_set(images, {.batch_size = 64, .augment = standard_augment(images)});
   Loader test_set(load_images(dataset, c.text("data"), Split::test, {.count = 500}), {.shuffle = false});
   auto model = make_model("vgg19");
-  c.make_out({"train", "finetune", "model.pth", "mask.pth", "model.onnx", "shrunk.pth"});
+  const Device device = c.device();
+  to(*model, device);
+  c.make_out({"train", "finetune"});
 
   // Train; the penalty on the batch norms' gammas pulls channels that matter little towards zero.
   auto learn = [&](const char* stage, int64_t epochs, double max_lr, double slim) {
@@ -24,21 +26,22 @@ void quickstart(tool::Context& c) {
     Progress progress(c.say(), c.terminal(), stage);
     train(*model, optimizer, train_set, &test_set,
           {.epochs = epochs, .schedule = one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()}),
-           .loss = loss_of(info), .slim = slim, .out = c.out_folder(stage), .note = model_note("vgg19", info.input),
-           .resume = c.resume(), .stop = &tool::stop()}, {&progress});
+           .loss = loss_of(info), .slim = slim, .device = device, .out = c.out_folder(stage),
+           .note = model_note("vgg19", info.input), .resume = c.resume(), .stop = &tool::stop()}, {&progress});
     tool::leave_if_stopped("repeat the command with --resume to go on");
-    return evaluate(*model, test_set, loss_of(info)).accuracy;
+    return evaluate(*model, test_set, loss_of(info), device).accuracy;
   };
   const double dense = learn("train", c.integer("epochs", 1), 0.05, 1e-3);
 
   // Prune: rank all gammas of the network together, mask the smallest 70 % and whatever hangs on them.
-  SlimPruner pruner(*model, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.7}}, {.example = Tensor::zeros({1, 3, 32, 32})});
+  SlimPruner pruner(*model, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.7}}, {.example = tool::random_images(info, 1).to(device)});
   pruner.compress();
-  const double pruned = evaluate(*model, test_set, loss_of(info)).accuracy;
+  const double pruned = evaluate(*model, test_set, loss_of(info), device).accuracy;
   c.say() << pruner.report();
 
   // Fine-tune what is left, then export: masked weights, masks, ONNX.
-  const double tuned = learn("finetune", c.integer("finetune-epochs", 1), 0.02, 0);
+  const double tuned = learn("finetune", c.integer("finetune-epochs", 1), 0.05, 0);
+  to(*model, Device{});
   pruner.export_model({.model_path = c.out("model.pth"), .mask_path = c.out("mask.pth"),
                        .onnx_path = has_onnx() ? c.out("model.onnx") : "", .input_shape = {1, 3, 32, 32},
                        .note = model_note("vgg19", info.input)});
@@ -68,7 +71,7 @@ int main(int argc, char** argv) {
       add("data", "folder of CIFAR-10's binary files, in the place of built-in images", cxxopts::value<Text>(), "DIR")
          ("images", "built-in training images to draw", cxxopts::value<Text>()->default_value("1600"), "N")
          ("epochs", "of training", cxxopts::value<Text>()->default_value("4"), "N")
-         ("finetune-epochs", "after pruning", cxxopts::value<Text>()->default_value("1"), "N");
+         ("finetune-epochs", "after pruning", cxxopts::value<Text>()->default_value("3"), "N");
     },
     quickstart);
 }

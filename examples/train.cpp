@@ -98,7 +98,7 @@ void train_model(tool::Context& c) {
                        .note = model_note(info.name, info.input), .resume = c.resume(), .stop = &tool::stop()};
   to(*module, device);
   SGD optimizer(*module, recipe.sgd);
-  c.make_out({"last.pth", "best.pth", "model.pth", "metrics.csv", "steps"});
+  c.make_out({"last.pth"});
 
   Progress progress(c.say(), c.terminal());
   StepSaver saver(*module, saved_steps, c.out("steps"), options.note);
