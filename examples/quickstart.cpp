@@ -40,7 +40,7 @@ void quickstart(tool::Context& c) {
   c.say() << pruner.report();
 
   // Fine-tune what is left, then export: masked weights, masks, ONNX.
-  const double tuned = learn("finetune", c.integer("finetune-epochs", 1), 0.05, 0);
+  const double tuned = learn("finetune", c.integer("finetune-epochs", 1), 0.02, 0);
   to(*model, Device{});
   pruner.export_model({.model_path = c.out("model.pth"), .mask_path = c.out("mask.pth"),
                        .onnx_path = has_onnx() ? c.out("model.onnx") : "", .input_shape = {1, 3, 32, 32},
@@ -71,7 +71,7 @@ int main(int argc, char** argv) {
       add("data", "folder of CIFAR-10's binary files, in the place of built-in images", cxxopts::value<Text>(), "DIR")
          ("images", "built-in training images to draw", cxxopts::value<Text>()->default_value("1600"), "N")
          ("epochs", "of training", cxxopts::value<Text>()->default_value("4"), "N")
-         ("finetune-epochs", "after pruning", cxxopts::value<Text>()->default_value("3"), "N");
+         ("finetune-epochs", "after pruning", cxxopts::value<Text>()->default_value("4"), "N");
     },
     quickstart);
 }
