@@ -40,7 +40,22 @@ struct MoveOp : Op {
   bool keeps_zero() const override { return true; }
 };
 
-struct ReshapeOp : MoveOp {
+// The same elements in the same logical order under the shape that infer() gives.
+struct SameOrderOp : MoveOp {
+  Tensor forward(Inputs in, Saved&) const override {
+    const Shape shape[] = {in[0].shape()};
+    return ops::run_reshape(in[0], infer(shape));
+  }
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
+    return {ops::run_reshape(dy, saved.shapes[0])};
+  }
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
+              const Shape& out) const override {
+    return couple_reshape(c, in[0], shapes[0], out, name());
+  }
+};
+
+struct ReshapeOp : SameOrderOp {
   std::vector<int64_t> target;  // 0: as the input has it there, as in ONNX
   explicit ReshapeOp(std::vector<int64_t> t) : target(std::move(t)) {}
 
@@ -55,20 +70,9 @@ struct ReshapeOp : MoveOp {
       fail(ErrorKind::other, "[reshape] of ", in[0], " to ", shape, ": the sizes differ");
     return shape;
   }
-  Tensor forward(Inputs in, Saved&) const override {
-    const Shape shape[] = {in[0].shape()};
-    return ops::run_reshape(in[0], infer(shape));
-  }
-  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
-    return {ops::run_reshape(dy, saved.shapes[0])};
-  }
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape& out) const override {
-    return couple_reshape(c, in[0], shapes[0], out, name());
-  }
 };
 
-struct FlattenOp : MoveOp {
+struct FlattenOp : SameOrderOp {
   int start;
   explicit FlattenOp(int s) : start(s) {}
 
@@ -84,17 +88,6 @@ struct FlattenOp : MoveOp {
     }
     shape.push_back(rest);
     return shape;
-  }
-  Tensor forward(Inputs in, Saved&) const override {
-    const Shape shape[] = {in[0].shape()};
-    return ops::run_reshape(in[0], infer(shape));
-  }
-  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
-    return {ops::run_reshape(dy, saved.shapes[0])};
-  }
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape& out) const override {
-    return couple_reshape(c, in[0], shapes[0], out, name());
   }
 };
 
