@@ -67,6 +67,14 @@ void set_num_threads(int n) {
 #endif
 }
 
+#ifdef ESPALIER_OPENMP
+OneThread::OneThread() : before(omp_get_max_threads()) { omp_set_num_threads(1); }
+OneThread::~OneThread() { omp_set_num_threads(before); }
+#else  // the thread sanitizer's tests set OMP_NUM_THREADS=1
+OneThread::OneThread() = default;
+OneThread::~OneThread() = default;
+#endif
+
 void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context) {
   if (n <= 0) return;
   const int64_t most = (n + std::max<int64_t>(grain, 1) - 1) / std::max<int64_t>(grain, 1);

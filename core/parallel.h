@@ -13,6 +13,16 @@ namespace espalier {
 ESPALIER_API int num_threads();           // default: the CPUs that affinity and cgroup leave to us
 ESPALIER_API void set_num_threads(int n); // n >= 1; throws usage
 
+// While one lives, a library that brings its own OpenMP threads (oneDNN) sees one on this thread.
+struct ESPALIER_API OneThread {
+  OneThread();
+  ~OneThread();
+  OneThread(const OneThread&) = delete;
+
+ private:
+  int before = 1;
+};
+
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
 ESPALIER_API void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context);
 

@@ -1,16 +1,20 @@
 // Convolutions through oneDNN 2.6 to 3.x: images as they are (nhwc), weights in whatever format the primitive asks
-// for, packed once per version. Primitives are kept by geometry.
+// for, packed once per version. oneDNN cuts a primitive's work, and with it the order of its sums, for a number of
+// threads; so every primitive here is made for one thread and a few images, and the threads are ours, over the images:
+// how many images go together follows from the geometry alone, and so do the bits. Primitives are kept by geometry.
 #include <espalier/core/cpu/onednn.h>
 #include <espalier/core/cpu/pack.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/storage.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string_view>
 #include <tuple>
+#include <vector>
 
 #include <dnnl.hpp>
 
@@ -54,10 +58,17 @@ Descriptions describe(const Conv& g, bool bias) {
           .after = {after_h, after_w}};
 }
 
+// A primitive's working memory is the caller's, because several threads run it at once.
+dnnl::primitive_attr own_scratchpad() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
 #if DNNL_VERSION_MAJOR >= 3
 template <class Primitive, class... Parts>
 typename Primitive::primitive_desc description(Parts&&... parts) {
-  return typename Primitive::primitive_desc(engine(), std::forward<Parts>(parts)...);
+  return typename Primitive::primitive_desc(engine(), std::forward<Parts>(parts)..., own_scratchpad());
 }
 #endif
 
@@ -68,7 +79,7 @@ dnnl::convolution_forward::primitive_desc forward_description(const Descriptions
   return description<dnnl::convolution_forward>(kind, direct, d.x, d.any_weight, d.bias, d.y, d.stride, d.dilation,
                                                 d.before, d.after);
 #else
-  return {{kind, direct, d.x, d.any_weight, d.bias, d.y, d.stride, d.dilation, d.before, d.after}, engine()};
+  return {{kind, direct, d.x, d.any_weight, d.bias, d.y, d.stride, d.dilation, d.before, d.after}, own_scratchpad(), engine()};
 #endif
 }
 
@@ -79,14 +90,14 @@ dnnl::convolution_backward_data::primitive_desc backward_description(const Descr
   return description<dnnl::convolution_backward_data>(direct, d.x, d.any_weight, d.y, d.stride, d.dilation, d.before,
                                                       d.after, forward);
 #else
-  return {{direct, d.x, d.any_weight, d.y, d.stride, d.dilation, d.before, d.after}, engine(), forward};
+  return {{direct, d.x, d.any_weight, d.y, d.stride, d.dilation, d.before, d.after}, own_scratchpad(), engine(), forward};
 #endif
 }
 
 struct Made {
   dnnl::primitive primitive;  // empty: ours to compute
-  memory::desc x, plain_weight, weight, bias, y;
-  int64_t id = 0;
+  memory::desc x, plain_weight, weight, bias, y, scratchpad;
+  int64_t format = 0;  // the number of `weight`
 };
 
 bool wanted(std::string_view implementation) {
@@ -94,23 +105,37 @@ bool wanted(std::string_view implementation) {
   return implementation.find("avx512") != implementation.npos;
 }
 
+// The same number for the same format, so that primitives for other batches share one packed copy.
+int64_t number_of(const memory::desc& format) {
+  static auto& seen = *new std::vector<memory::desc>;
+  const auto it = std::find(seen.begin(), seen.end(), format);
+  if (it != seen.end()) return it - seen.begin();
+  seen.push_back(format);
+  return int64_t(seen.size()) - 1;
+}
+
+template <class Primitive, class Description>
+void fill(Made& made, const Description& p) {
+  made.weight = p.weights_desc();
+  made.scratchpad = p.scratchpad_desc();
+  made.format = number_of(made.weight);
+  made.primitive = Primitive(p);
+}
+
 std::shared_ptr<const Made> make(const Conv& g, bool backward, bool bias) {
-  static std::atomic<int64_t> last_id{0};
+  const OneThread alone;
   auto made = std::make_shared<Made>();
   const Descriptions d = describe(g, bias);
   made->x = d.x, made->y = d.y, made->bias = d.bias, made->plain_weight = d.plain_weight;
-  made->id = ++last_id;
   try {
     if (backward) {
       const auto p = backward_description(d);
-      if (!wanted(p.impl_info_str()) || p.diff_src_desc() != d.x || p.diff_dst_desc() != d.y) return made;
-      made->weight = p.weights_desc();
-      made->primitive = dnnl::convolution_backward_data(p);
+      if (wanted(p.impl_info_str()) && p.diff_src_desc() == d.x && p.diff_dst_desc() == d.y)
+        fill<dnnl::convolution_backward_data>(*made, p);
     } else {
       const auto p = forward_description(d);
-      if (!wanted(p.impl_info_str()) || p.src_desc() != d.x || p.dst_desc() != d.y) return made;
-      made->weight = p.weights_desc();
-      made->primitive = dnnl::convolution_forward(p);
+      if (wanted(p.impl_info_str()) && p.src_desc() == d.x && p.dst_desc() == d.y)
+        fill<dnnl::convolution_forward>(*made, p);
     }
   } catch (const dnnl::error& e) {
     if (e.status != dnnl_unimplemented && e.status != dnnl_invalid_arguments) throw;
@@ -119,10 +144,10 @@ std::shared_ptr<const Made> make(const Conv& g, bool backward, bool bias) {
 }
 
 std::shared_ptr<const Made> find(const Conv& g, bool backward, bool bias) {
-  using Key = std::tuple<Conv, bool, bool, int, Use>;  // a primitive's work is cut for a number of threads
+  using Key = std::tuple<Conv, bool, bool, Use>;
   static auto& made = *new std::map<Key, std::shared_ptr<const Made>>;
   static std::mutex guard;
-  const Key key{g, backward, bias, num_threads(), use.load()};
+  const Key key{g, backward, bias, use.load()};
   std::lock_guard lock(guard);
   if (const auto it = made.find(key); it != made.end()) return it->second;
   if (made.size() >= 1024) made.clear();
@@ -136,50 +161,67 @@ bool ours(const Conv& g) {
   if (use == Use::never || g.n == 0) return true;
   if (use == Use::wherever_possible) return false;
   static const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-  return !wide || tiny(g);
+  return !wide || tiny(g) || g.n == 1;  // one image is one call: only our tiles cut it for many threads
+}
+
+// Images that one call of a primitive takes: enough pixels to make use of the weights once they are near, and an
+// eighth of the batch at most, so that threads find work. A step of VGG-19 takes the same time with 32 to 256 pixels.
+int64_t images_together(const Conv& g) {
+  const int64_t pixels = std::max<int64_t>(1, g.out_h() * g.out_w());
+  return std::clamp<int64_t>(256 / pixels, 1, std::max<int64_t>(1, g.n / 8));
 }
 
 void* writable(const void* data) { return const_cast<void*>(data); }  // oneDNN's memory knows no const
 
 std::shared_ptr<Storage> weight_for(const Made& made, In w, dnnl::stream& stream) {
-  return packed_as(w, {-1, made.id}, made.weight.get_size(), [&](float* to) {
+  return packed_as(w, {-1, made.format}, made.weight.get_size(), [&](float* to) {
     memory from(made.plain_weight, engine(), writable(w.data)), into(made.weight, engine(), to);
     dnnl::reorder(from, into).execute(stream, from, into);
     stream.wait();
   });
 }
 
+// from -> to: x -> y forward, dy -> dx backward. False if any part of the batch has no primitive.
+bool run(Conv g, bool backward, const float* from, In w, In b, float* to) {
+  if (ours(g)) return false;
+  const int64_t images = g.n, together = images_together(g), rest = images % together;
+  const int64_t x_image = g.c * g.h * g.w, y_image = g.o * g.out_h() * g.out_w();
+  g.n = together;
+  const auto whole = find(g, backward, bool(b));
+  g.n = rest;
+  const auto last = rest ? find(g, backward, bool(b)) : whole;
+  if (!whole->primitive || !last->primitive) return false;
+  dnnl::stream packing(engine());
+  const auto weight = weight_for(*whole, w, packing);
+  const auto weight_of_last = last->format == whole->format ? weight : weight_for(*last, w, packing);
+  parallel_for((images + together - 1) / together, 1, [&](int64_t begin, int64_t end) {
+    dnnl::stream stream(engine());
+    Storage scratch(std::max(whole->scratchpad.get_size(), last->scratchpad.get_size()), Device{});
+    for (int64_t i = begin; i < end; ++i) {
+      const bool ragged = (i + 1) * together > images;
+      const Made& made = ragged ? *last : *whole;
+      const int64_t x_at = i * together * x_image, y_at = i * together * y_image;
+      std::unordered_map<int, memory> arguments{
+          {DNNL_ARG_WEIGHTS, memory(made.weight, engine(), (ragged ? weight_of_last : weight)->data())},
+          {DNNL_ARG_SCRATCHPAD, memory(made.scratchpad, engine(), scratch.data())},
+          {backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_SRC,
+           memory(backward ? made.y : made.x, engine(), writable(from + (backward ? y_at : x_at)))},
+          {backward ? DNNL_ARG_DIFF_SRC : DNNL_ARG_DST,
+           memory(backward ? made.x : made.y, engine(), to + (backward ? x_at : y_at))}};
+      if (b) arguments.emplace(DNNL_ARG_BIAS, memory(made.bias, engine(), writable(b.data)));
+      made.primitive.execute(stream, arguments);
+    }
+    stream.wait();
+  });
+  return true;
+}
+
 }  // namespace
 
 void set_use(Use u) { use = u; }
 
-bool conv2d(const Conv& g, In x, In w, In b, Out y) {
-  if (ours(g)) return false;
-  const auto made = find(g, false, bool(b));
-  if (!made->primitive) return false;
-  dnnl::stream stream(engine());
-  const auto weight = weight_for(*made, w, stream);
-  std::unordered_map<int, memory> arguments{
-      {DNNL_ARG_SRC, memory(made->x, engine(), writable(x.data))},
-      {DNNL_ARG_WEIGHTS, memory(made->weight, engine(), weight->data())},
-      {DNNL_ARG_DST, memory(made->y, engine(), y.data)}};
-  if (b) arguments.emplace(DNNL_ARG_BIAS, memory(made->bias, engine(), writable(b.data)));
-  made->primitive.execute(stream, arguments);
-  stream.wait();
-  return true;
-}
+bool conv2d(const Conv& g, In x, In w, In b, Out y) { return run(g, false, x.f32(), w, b, y.f32()); }
 
-bool conv2d_grad_input(const Conv& g, In dy, In w, Out dx) {
-  if (ours(g)) return false;
-  const auto made = find(g, true, false);
-  if (!made->primitive) return false;
-  dnnl::stream stream(engine());
-  const auto weight = weight_for(*made, w, stream);
-  made->primitive.execute(stream, {{DNNL_ARG_DIFF_DST, memory(made->y, engine(), writable(dy.data))},
-                                   {DNNL_ARG_WEIGHTS, memory(made->weight, engine(), weight->data())},
-                                   {DNNL_ARG_DIFF_SRC, memory(made->x, engine(), dx.data)}});
-  stream.wait();
-  return true;
-}
+bool conv2d_grad_input(const Conv& g, In dy, In w, Out dx) { return run(g, true, dy.f32(), w, {}, dx.f32()); }
 
 }  // namespace espalier::cpu::onednn

@@ -1,6 +1,7 @@
 // The one door to oneDNN; no other file says dnnl::. It serves forward convolution and its input gradient where the
 // machine has AVX-512, for which oneDNN has the faster kernels; on other machines our own tiles are faster (gather.h).
-// Weight gradients never pass here: oneDNN's bits depend on the number of threads, ours do not.
+// Left to itself, oneDNN's bits depend on the number of threads: here it computes a few images per call, on one thread,
+// and the threads are ours. Weight gradients, which sum over the batch, never pass here.
 #pragma once
 #include <espalier/core/geometry.h>
 #include <espalier/core/view.h>
