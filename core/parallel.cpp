@@ -1,5 +1,5 @@
-// The thread team: OpenMP in release builds (oneDNN shares it), plain std::thread where OpenMP would blind
-// the thread sanitizer. Both cut a loop into one contiguous range per thread.
+// The thread team: OpenMP's in release builds, our own of std::thread where OpenMP would blind the thread sanitizer.
+// Both cut a loop into one contiguous range per thread.
 #include <espalier/core/error.h>
 #include <espalier/core/parallel.h>
 
@@ -7,12 +7,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <exception>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 
 #ifdef ESPALIER_OPENMP
 #include <omp.h>
@@ -46,6 +47,55 @@ struct Inside {
   Inside() { inside = true; }
   ~Inside() { inside = false; }
 };
+
+#ifndef ESPALIER_OPENMP
+// Threads that wait for loops; one loop at a time. They live as long as the process.
+class Team {
+ public:
+  // part(0..size-1), each once; part(0) on the calling thread. False if another thread's loop has the team.
+  bool run(int size, const std::function<void(int)>& part) {
+    std::unique_lock mine(busy, std::try_to_lock);
+    if (!mine) return false;
+    {
+      std::lock_guard lock(guard);
+      for (; members < size - 1; ++members) std::thread(&Team::member, this, members + 1, round).detach();
+      job = &part, parts = size, left = members, ++round;
+    }
+    start.notify_all();
+    part(0);
+    std::unique_lock lock(guard);
+    finished.wait(lock, [&] { return left == 0; });
+    return true;
+  }
+
+ private:
+  void member(int i, uint64_t last) {
+    std::unique_lock lock(guard);
+    for (;;) {
+      start.wait(lock, [&] { return round != last; });
+      last = round;
+      if (i < parts) {
+        const auto& part = *job;
+        lock.unlock();
+        part(i);
+        lock.lock();
+      }
+      if (--left == 0) finished.notify_one();
+    }
+  }
+
+  std::mutex busy, guard;
+  std::condition_variable start, finished;
+  const std::function<void(int)>* job = nullptr;
+  int members = 0, parts = 0, left = 0;
+  uint64_t round = 0;
+};
+
+Team& everyone() {
+  static auto& team = *new Team;
+  return team;
+}
+#endif
 
 }  // namespace
 
@@ -98,10 +148,8 @@ void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context) 
 #pragma omp parallel for num_threads(team) schedule(static, 1)
   for (int i = 0; i < team; ++i) part(i);
 #else
-  std::vector<std::thread> others;
-  for (int i = 1; i < team; ++i) others.emplace_back(part, i);
-  part(0);
-  for (auto& t : others) t.join();
+  if (!everyone().run(team, part))
+    for (int i = 0; i < team; ++i) part(i);
 #endif
   if (error) std::rethrow_exception(error);
 }

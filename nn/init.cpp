@@ -4,6 +4,9 @@
 #include <espalier/core/random.h>
 #include <espalier/nn/init.h>
 
+#define EIGEN_DONT_PARALLELIZE  // one thread, the same bits
+#include <Eigen/QR>
+
 namespace espalier {
 
 namespace {
@@ -58,6 +61,34 @@ int64_t fan_in(const Tensor& weight) {
 void kaiming_uniform_(Tensor& t, double a) {
   const double bound = std::sqrt(6 / ((1 + a * a) * double(fan_in(t))));
   uniform_(t, -bound, bound);
+}
+
+void kaiming_normal_(Tensor& t, double a) { normal_(t, 0, std::sqrt(2 / ((1 + a * a) * double(fan_in(t))))); }
+
+void xavier_uniform_(Tensor& t, double gain) {
+  const int64_t in = fan_in(t), out = t.numel() / std::max<int64_t>(1, t.dim(1));
+  const double bound = gain * std::sqrt(6 / double(in + out));
+  uniform_(t, -bound, bound);
+}
+
+// Q of the QR decomposition of a normal matrix; each column times the sign of R's diagonal, so that every orthogonal
+// matrix is equally likely.
+void orthogonal_(Tensor& t, double gain) {
+  if (t.numel() == 0) return;
+  const Eigen::Index cols = fan_in(t), rows = t.numel() / cols, small = std::min(rows, cols);
+  Tensor host = Tensor::empty(t.shape());
+  normal_(host, 0, 1);
+  if (skip) return constant_(t, 0);
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Eigen::Map<Matrix> values(host.mutable_data(), rows, cols);
+  Eigen::MatrixXd tall = values.cast<double>();
+  if (rows < cols) tall.transposeInPlace();
+  const Eigen::HouseholderQR<Eigen::MatrixXd> qr(tall);
+  Eigen::MatrixXd q = qr.householderQ() * Eigen::MatrixXd::Identity(tall.rows(), small);
+  for (Eigen::Index i = 0; i < small; ++i) q.col(i) *= qr.matrixQR()(i, i) < 0 ? -gain : gain;
+  if (rows < cols) q.transposeInPlace();
+  values = q.cast<float>();
+  t.copy_from(host);
 }
 
 }  // namespace espalier

@@ -20,7 +20,13 @@ ESPALIER_API void normal_(Tensor& t, double mean, double deviation);
 // U(-b, b), b = sqrt(6 / ((1 + a²) · fan_in)); fan_in is the product of all sizes but the first. He et al. 2015,
 // arXiv 1502.01852; PyTorch's layers use a = sqrt(5).
 ESPALIER_API void kaiming_uniform_(Tensor& t, double a);
-ESPALIER_API int64_t fan_in(const Tensor& weight);
+ESPALIER_API void kaiming_normal_(Tensor& t, double a);   // N(0, s²), s = sqrt(2 / ((1 + a²) · fan_in))
+ESPALIER_API int64_t fan_in(const Tensor& weight);         // rank 2 or more, or throws
+// U(-b, b), b = gain · sqrt(6 / (fan_in + fan_out)). Glorot and Bengio 2010.
+ESPALIER_API void xavier_uniform_(Tensor& t, double gain = 1);
+// gain times a matrix [size of dim 0][all others] with orthonormal rows or columns, whichever are fewer. Saxe et al.
+// 2013, arXiv 1312.6120.
+ESPALIER_API void orthogonal_(Tensor& t, double gain = 1);
 
 // While it lives, this thread's random initialisers write zeros and draw nothing: for models about to be loaded.
 class ESPALIER_API SkipInit {

@@ -98,6 +98,35 @@ TEST_CASE("first values follow PyTorch's distributions and the seed alone") {
   CHECK_FALSE(same(a.weight.value(), b.weight.value()));
 }
 
+TEST_CASE("Xavier's bound and orthonormal rows or columns") {
+  manual_seed(2);
+  Tensor w = Tensor::zeros({40, 24, 3, 3});
+  xavier_uniform_(w, 2);
+  const double bound = 2 * std::sqrt(6. / (9 * (40 + 24)));
+  float most = 0;
+  for (float v : w.to_vector()) most = std::max(most, std::abs(v));
+  CHECK(most <= float(bound));
+  CHECK(most > 0.99 * bound);
+  kaiming_normal_(w, 0);
+  CHECK(mean_and_deviation(w).second == doctest::Approx(std::sqrt(2. / (9 * 24))).epsilon(0.03));
+
+  for (const Shape& shape : {Shape{5, 3, 2, 2}, Shape{12, 5}, Shape{7, 7}, Shape{1, 3}}) {
+    Tensor t = Tensor::zeros(shape);
+    orthogonal_(t, 3);
+    const std::vector<float> v = t.to_vector();
+    const int64_t rows = shape[0], cols = shape.numel() / rows, small = std::min(rows, cols);
+    auto at = [&](int64_t i, int64_t k) { return double(rows <= cols ? v[size_t(i * cols + k)] : v[size_t(k * cols + i)]); };
+    for (int64_t i = 0; i < small; ++i)
+      for (int64_t j = 0; j < small; ++j) {
+        double dot = 0;
+        for (int64_t k = 0; k < std::max(rows, cols); ++k) dot += at(i, k) * at(j, k);
+        CHECK(dot == doctest::Approx(i == j ? 9 : 0).scale(9).epsilon(1e-6));
+      }
+  }
+  Tensor flat = Tensor::zeros({4});
+  CHECK_THROWS_WITH_AS(orthogonal_(flat), doctest::Contains("expected rank 2 or more"), Error);
+}
+
 TEST_CASE("BatchNorm and ReLU run as one pass, unless a transform wants to look") {
   Sequential s;
   auto& bn = s.add<BatchNorm2d>(3);

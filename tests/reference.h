@@ -1,8 +1,10 @@
-// What each operation means, as the plainest loops in double over logical N,C,H,W order: the meaning that every
-// column of kernels is compared with. Nothing here is fast, shared with the library, or clever.
+// What each operation means, in double over logical N,C,H,W order: the meaning that every column of kernels is compared
+// with. Products are Eigen's, the rest are the plainest loops; nothing here is fast, shared with the library, or clever.
 #pragma once
 #include <espalier/core/geometry.h>
 #include <espalier/core/ops/ops.h>
+
+#include <Eigen/Core>
 
 #include <algorithm>
 #include <cmath>
@@ -71,30 +73,26 @@ inline Array conv2d(const Array& x, const Array& w, const Array* b, Pair stride,
   return y;
 }
 
-inline Array linear(const Array& x, const Array& w, const Array* b) {
-  Array y({x.shape[0], w.shape[0]});
-  for (int64_t i = 0; i < x.shape[0]; ++i)
-    for (int64_t o = 0; o < w.shape[0]; ++o) {
-      double sum = b ? b->v[size_t(o)] : 0;
-      for (int64_t k = 0; k < w.shape[1]; ++k) sum += x({i, k}) * w({o, k});
-      y({i, o}) = sum;
-    }
-  return y;
-}
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 inline Array matmul(const Array& a, const Array& b, bool ta, bool tb) {
   const int64_t batch = a.shape.rank() == 3 ? a.shape[0] : 1;
   const int64_t m = a.shape[ta ? -1 : -2], k = a.shape[ta ? -2 : -1], n = b.shape[tb ? -2 : -1];
   Array y(a.shape.rank() == 3 ? Shape{batch, m, n} : Shape{m, n});
-  for (int64_t q = 0; q < batch; ++q)
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = 0; j < n; ++j) {
-        double sum = 0;
-        for (int64_t l = 0; l < k; ++l)
-          sum += a.v[size_t(q * m * k + (ta ? l * m + i : i * k + l))] *
-                 b.v[size_t(q * k * n + (tb ? j * k + l : l * n + j))];
-        y.v[size_t((q * m + i) * n + j)] = sum;
-      }
+  for (int64_t q = 0; q < batch; ++q) {
+    const Eigen::Map<const Matrix> p(a.v.data() + q * m * k, ta ? k : m, ta ? m : k);
+    const Eigen::Map<const Matrix> r(b.v.data() + q * k * n, tb ? n : k, tb ? k : n);
+    const Matrix left = ta ? Matrix(p.transpose()) : Matrix(p), right = tb ? Matrix(r.transpose()) : Matrix(r);
+    Eigen::Map<Matrix>(y.v.data() + q * m * n, m, n) = left * right;
+  }
+  return y;
+}
+
+inline Array linear(const Array& x, const Array& w, const Array* b) {
+  Array y = matmul(x, w, false, true);
+  const int64_t n = w.shape[0];
+  if (b)
+    Eigen::Map<Matrix>(y.v.data(), x.shape[0], n).rowwise() += Eigen::Map<const Eigen::RowVectorXd>(b->v.data(), n);
   return y;
 }
 
