@@ -146,11 +146,12 @@ TEST_CASE("scripts and build files open with a paragraph too") {
   CHECK(files.size() > 5);
 }
 
-TEST_CASE("the README's programs are parts of examples that compile") {
+TEST_CASE("the README's programs are parts of programs that compile") {
   const fs::path root = ESPALIER_SOURCE_DIR;
   std::string examples;
-  for (const fs::path& file : files_under(root / "examples"))
-    if (file.extension() == ".cpp") examples += read(file);
+  for (const char* folder : {"examples", "tests/consumer"})
+    for (const fs::path& file : files_under(root / folder))
+      if (file.extension() == ".cpp") examples += read(file);
   const std::string readme = read(root / "README.md");
   const std::string fence = "```cpp\n";
   int programs = 0;
