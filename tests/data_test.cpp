@@ -16,6 +16,8 @@
 
 #include <unistd.h>
 
+#include "refusal.h"
+
 using namespace espalier;
 namespace fs = std::filesystem;
 
@@ -48,19 +50,6 @@ Bytes idx_labels(uint32_t n, uint32_t magic = 2049) {
   for (uint32_t v : {magic, n}) push_u32(b, v);
   for (uint32_t i = 0; i < n; ++i) b.push_back(uint8_t(i % 10));
   return b;
-}
-
-// The text of the data error that f throws.
-template <class F>
-std::string refusal(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.kind() == ErrorKind::data);
-    CHECK(std::string(e.what()).find('\n') == std::string::npos);
-    return e.what();
-  }
-  return "accepted";
 }
 
 std::string mnist_refusal(const Bytes& images, const Bytes& labels) {

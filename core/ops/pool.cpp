@@ -5,13 +5,13 @@ namespace espalier {
 
 namespace {
 
-Tensors spread(const Saved& saved, const Pool& g, const Tensor& dy) {
-  Tensor dx = Tensor::empty(saved.shapes[0], DType::f32, dy.device());
-  run::avg_pool_grad(dy.device(), g, dy, dx.out());
-  return {dx};
-}
-
 struct PoolOp : Op {
+  virtual Pool geometry(const Shape& x) const = 0;
+
+  Shape infer(std::span<const Shape> in) const override {
+    const Pool g = geometry(in[0]);
+    return {g.n, g.c, g.out_h, g.out_w};
+  }
   Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override {
     return in[0];
   }
@@ -28,7 +28,7 @@ struct WindowPool : PoolOp {
             {"padding", std::vector{options.padding.h, options.padding.w}}};
   }
 
-  Pool geometry(const Shape& x) const {
+  Pool geometry(const Shape& x) const override {
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     const auto& o = options;
     if (x[2] + 2 * o.padding.h < o.kernel.h || x[3] + 2 * o.padding.w < o.kernel.w)
@@ -39,11 +39,6 @@ struct WindowPool : PoolOp {
             .out_w = window_count(x[3], o.kernel.w, o.stride.w, o.padding.w),
             .kh = o.kernel.h, .kw = o.kernel.w, .stride_h = o.stride.h, .stride_w = o.stride.w,
             .pad_h = o.padding.h, .pad_w = o.padding.w, .count_include_pad = o.count_include_pad};
-  }
-
-  Shape infer(std::span<const Shape> in) const override {
-    const Pool g = geometry(in[0]);
-    return {g.n, g.c, g.out_h, g.out_w};
   }
 };
 
@@ -69,8 +64,28 @@ struct MaxPool2dOp : WindowPool {
   }
 };
 
-struct AvgPool2dOp : WindowPool {
-  using WindowPool::WindowPool;
+// The mean over each window, however the windows lie.
+template <class Windows>
+struct Average : Windows {
+  using Windows::Windows;
+
+  Tensor forward(Inputs in, Saved&) const override {
+    ops::expect_f32(this->name(), in);
+    const Pool g = this->geometry(in[0].shape());
+    Tensor y = Tensor::empty({g.n, g.c, g.out_h, g.out_w}, DType::f32, in[0].device());
+    run::avg_pool(in[0].device(), g, in[0], y.out());
+    return y;
+  }
+
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
+    Tensor dx = Tensor::empty(saved.shapes[0], DType::f32, dy.device());
+    run::avg_pool_grad(dy.device(), this->geometry(saved.shapes[0]), dy, dx.out());
+    return {dx};
+  }
+};
+
+struct AvgPool2dOp : Average<WindowPool> {
+  using Average::Average;
   std::string_view name() const override { return "avg_pool2d"; }
 
   Attributes attributes() const override {
@@ -79,51 +94,25 @@ struct AvgPool2dOp : WindowPool {
     return a;
   }
 
-  Tensor forward(Inputs in, Saved&) const override {
-    ops::expect_f32(name(), in);
-    const Pool g = geometry(in[0].shape());
-    Tensor y = Tensor::empty({g.n, g.c, g.out_h, g.out_w}, DType::f32, in[0].device());
-    run::avg_pool(in[0].device(), g, in[0], y.out());
-    return y;
-  }
-
-  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
-    return spread(saved, geometry(saved.shapes[0]), dy);
-  }
-
   int64_t flops(std::span<const Shape>, const Shape& out) const override { return out.numel(); }
 };
 
-struct AdaptiveAvgPool2dOp : PoolOp {
+struct AdaptiveWindows : PoolOp {
   Pair output;
-  explicit AdaptiveAvgPool2dOp(Pair o) : output(o) {}
+  explicit AdaptiveWindows(Pair o) : output(o) {}
 
-  std::string_view name() const override { return "adaptive_avg_pool2d"; }
-  Attributes attributes() const override { return {{"output_size", std::vector{output.h, output.w}}}; }
-
-  Pool geometry(const Shape& x) const {
+  Pool geometry(const Shape& x) const override {
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     if (x[2] == 0 || x[3] == 0) fail(ErrorKind::other, "[", name(), "] the input is empty: ", x);
     return {.n = x[0], .c = x[1], .h = x[2], .w = x[3], .out_h = output.h, .out_w = output.w,
             .adaptive = true};
   }
+};
 
-  Shape infer(std::span<const Shape> in) const override {
-    const Pool g = geometry(in[0]);
-    return {g.n, g.c, g.out_h, g.out_w};
-  }
-
-  Tensor forward(Inputs in, Saved&) const override {
-    ops::expect_f32(name(), in);
-    const Pool g = geometry(in[0].shape());
-    Tensor y = Tensor::empty({g.n, g.c, g.out_h, g.out_w}, DType::f32, in[0].device());
-    run::avg_pool(in[0].device(), g, in[0], y.out());
-    return y;
-  }
-
-  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
-    return spread(saved, geometry(saved.shapes[0]), dy);
-  }
+struct AdaptiveAvgPool2dOp : Average<AdaptiveWindows> {
+  using Average::Average;
+  std::string_view name() const override { return "adaptive_avg_pool2d"; }
+  Attributes attributes() const override { return {{"output_size", std::vector{output.h, output.w}}}; }
 
   int64_t flops(std::span<const Shape> in, const Shape& out) const override {
     return out.numel() * ((in[0][2] / output.h) * (in[0][3] / output.w) + 1);
