@@ -277,7 +277,7 @@ TEST_CASE("no truncation and no flipped bit goes unnoticed where it matters") {
         Value changed;
         const std::string what =
             refusal([&] { changed = pth::parse(file.data(), file.size(), "FILE"); });
-        if (what.empty()) CHECK_MESSAGE(same(changed, whole), "byte ", at, " bit ", bit);
+        if (what == "accepted") CHECK_MESSAGE(same(changed, whole), "byte ", at, " bit ", bit);
         file[at] = char(file[at] ^ (1 << bit));
       }
   }
@@ -368,8 +368,8 @@ TEST_CASE("tensors that do not fit their storage are refused") {
     return text.find(part) != std::string::npos;
   };
   CHECK(what(tensor_pickle({4, 4}, {4, 1})) == "accepted");
-  CHECK(what(tensor_pickle({15}, {1}, 1)).empty());
-  CHECK(what(tensor_pickle({0, INT64_MAX}, {1, 1})).empty());
+  CHECK(what(tensor_pickle({15}, {1}, 1)) == "accepted");
+  CHECK(what(tensor_pickle({0, INT64_MAX}, {1, 1})) == "accepted");
   CHECK(has(what(tensor_pickle({16}, {1}, 1)), "reaches beyond"));
   CHECK(has(what(tensor_pickle({17}, {1})), "reaches beyond"));
   CHECK(has(what(tensor_pickle({2}, {16})), "reaches beyond"));
