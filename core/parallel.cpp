@@ -49,7 +49,8 @@ struct Inside {
 };
 
 #ifndef ESPALIER_OPENMP
-// Threads that wait for loops; one loop at a time. They live as long as the process.
+// Threads that wait for loops; one loop at a time. They live as long as the process. Starting and finishing have a lock
+// each: were it one, a thread that starts late would be ordered after part(0), and a race between them go unseen.
 class Team {
  public:
   // part(0..size-1), each once; part(0) on the calling thread. False if another thread's loop has the team.
@@ -57,34 +58,35 @@ class Team {
     std::unique_lock mine(busy, std::try_to_lock);
     if (!mine) return false;
     {
-      std::lock_guard lock(guard);
+      std::lock_guard lock(starting);
       for (; members < size - 1; ++members) std::thread(&Team::member, this, members + 1, round).detach();
-      job = &part, parts = size, left = members, ++round;
+      left = members;  // nobody is at work who could read it
+      job = &part, parts = size, ++round;
     }
     start.notify_all();
     part(0);
-    std::unique_lock lock(guard);
+    std::unique_lock lock(finishing);
     finished.wait(lock, [&] { return left == 0; });
     return true;
   }
 
  private:
   void member(int i, uint64_t last) {
-    std::unique_lock lock(guard);
     for (;;) {
-      start.wait(lock, [&] { return round != last; });
-      last = round;
-      if (i < parts) {
-        const auto& part = *job;
-        lock.unlock();
-        part(i);
-        lock.lock();
+      const std::function<void(int)>* part = nullptr;
+      {
+        std::unique_lock lock(starting);
+        start.wait(lock, [&] { return round != last; });
+        last = round;
+        if (i < parts) part = job;
       }
+      if (part) (*part)(i);
+      std::lock_guard lock(finishing);
       if (--left == 0) finished.notify_one();
     }
   }
 
-  std::mutex busy, guard;
+  std::mutex busy, starting, finishing;
   std::condition_variable start, finished;
   const std::function<void(int)>* job = nullptr;
   int members = 0, parts = 0, left = 0;
