@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <numeric>
 
 namespace espalier::tool {
 
@@ -17,12 +18,13 @@ namespace {
 
 using Text = std::string;
 
-// The first n examples; bytes are shared.
 ImageSet first(ImageSet set, int64_t n) {
   if (n >= set.size()) return set;
-  const Shape s = set.images.shape();
-  set.images = set.images.view_as({n, s[1], s[2], s[3]});
-  set.labels = set.labels.view_as({n});
+  std::vector<int64_t> which(static_cast<size_t>(n));
+  std::iota(which.begin(), which.end(), 0);
+  set.images = take(set.images, which);
+  const int64_t* labels = set.labels.data<int64_t>();
+  set.labels = Tensor::from(std::vector<int64_t>(labels, labels + n), {n});
   return set;
 }
 

@@ -164,6 +164,12 @@ TEST_CASE("damaged data files") {
     write("mnist/train-images-idx3-ubyte", images);
     refused(mnist, 3, "idx");
   }
+  // A good set is taken, and so are the first images of it.
+  for (const std::string split : {"train", "t10k"}) {
+    write("mnist/" + split + "-images-idx3-ubyte", idx(2051, 4, 4 * 784));
+    write("mnist/" + split + "-labels-idx1-ubyte", idx(2049, 4, 4));
+  }
+  CHECK(House::run("train --model naive --dataset mnist --epochs 1 --data mnist --images 3 --test-images 2 --out first3 --json", "") == 0);
 }
 
 TEST_CASE("unknown names, numbers out of range, missing devices") {
