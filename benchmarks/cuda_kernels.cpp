@@ -1,6 +1,6 @@
-// The masked matmul y = x · (w ∘ mask)ᵀ against the dense matmul of the same device (cuBLAS on a GPU) and against itself
-// at other densities. Each size is measured in rounds that go through all kernels in turn, so that a clock that drifts
-// drifts for all of them; printed are the median round and the quartiles.
+// The masked matmul y = x · (w ∘ mask)ᵀ against the dense matmul of the same device (cuBLAS on a GPU) and against
+// itself at other densities. Each size is measured in rounds that go through all kernels in turn, so that a clock that
+// drifts drifts for all of them; printed are the median round and the quartiles.
 //
 //   bench_cuda_kernels [--device emulated|cuda] [--sizes 256,512] [--rounds 11] [--peak GFLOPS]
 #include <espalier/core/kernels.h>
@@ -66,9 +66,9 @@ Tensor random_mask(int64_t rows, int64_t columns, float density) {
 
 struct Contender {
   std::string name;
-  double density;             // the share of the dense work that has to be done
+  double density;  // the share of the dense work that has to be done
   std::function<void()> run;
-  int repeat = 1;             // calls per round, for at least 5 ms
+  int repeat = 1;  // calls per round, for at least 5 ms
   std::vector<double> seconds{};
 };
 
@@ -86,9 +86,7 @@ void measure(int64_t n, const Settings& s) {
   const Tensor x = noise({n, n}, 1).to(d), w = noise({n, n}, 2).to(d);
   Tensor y = Tensor::empty({n, n}, DType::f32, d);
   std::vector<Contender> all;
-  all.push_back({"dense matmul", 1, [&] {
-                   run::matmul(d, Matmul{1, n, n, n, false, true}, x.in(), w.in(), y.out());
-                 }});
+  all.push_back({"dense matmul", 1, [&] { run::matmul(d, Matmul{1, n, n, n, false, true}, x.in(), w.in(), y.out()); }});
   for (const int tile : {0, 16, 64})
     for (const float density : {1.f, 0.5f, 0.3f, 0.1f}) {
       const int64_t blocks = tile ? (n + tile - 1) / tile : n;

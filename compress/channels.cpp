@@ -97,8 +97,7 @@ void Channels::trace_roles() {
     const GraphValue& v = graph_.values[i];
     if (v.kind != GraphValue::result) continue;
     bool weights_only = true;
-    for (int place : v.inputs)
-      weights_only = weights_only && (place < 0 || !origins_[size_t(place)].empty());
+    for (int place : v.inputs) weights_only = weights_only && (place < 0 || !origins_[size_t(place)].empty());
     if (weights_only) {  // a mask or another transform on a parameter's port
       for (int place : v.inputs)
         if (place >= 0)
@@ -150,11 +149,15 @@ std::vector<Marks> Channels::zeros(const std::vector<Marks>& masked) {
         const int root = l.out[d][k];
         const std::string_view op = v.op->name();
         bool is_zero;
-        if (op == "mul") is_zero = at(root, 0) || at(root, 1);
-        else if (op == "div") is_zero = at(root, 0);
-        else if (is_product(op)) is_zero = (at(root, 0) || at(root, 1)) && (absent(2) || at(root, 2));
-        else if (op == "batch_norm") is_zero = at(root, 1) && at(root, 2);  // scale and shift
-        else if (op == "cat") {  // each output slice comes from one operand
+        if (op == "mul")
+          is_zero = at(root, 0) || at(root, 1);
+        else if (op == "div")
+          is_zero = at(root, 0);
+        else if (is_product(op))
+          is_zero = (at(root, 0) || at(root, 1)) && (absent(2) || at(root, 2));
+        else if (op == "batch_norm")
+          is_zero = at(root, 1) && at(root, 2);  // scale and shift
+        else if (op == "cat") {                  // each output slice comes from one operand
           is_zero = false;
           const auto found = l.operands.find(root);
           if (found != l.operands.end())

@@ -35,8 +35,8 @@ class ESPALIER_API Channels {
   std::vector<Marks> zeros(const std::vector<Marks>& masked);
   // One op that sums over channels: the slices of its operands that meet in one product.
   struct Read {
-    int result;                                         // the reading op's place
-    int root;                                           // of the channel's group
+    int result;                                              // the reading op's place
+    int root;                                                // of the channel's group
     std::vector<std::pair<int, std::pair<int, int>>> slots;  // (operand's place, (dimension, index))
   };
   std::vector<Read> all_reads();
@@ -52,8 +52,8 @@ class ESPALIER_API Channels {
 
   Graph graph_;
   Coupling coupling_;
-  std::vector<Dims> dims_;                  // by value
-  std::vector<std::vector<int>> origins_;   // by value: the leaves it is computed from, where no input is among them
+  std::vector<Dims> dims_;                 // by value
+  std::vector<std::vector<int>> origins_;  // by value: the leaves it is computed from, where no input is among them
   std::set<std::pair<int, int>> makes_, reads_;
 };
 

@@ -3,9 +3,8 @@
 #include <espalier/core/file.h>
 #include <espalier/core/nearest.h>
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 namespace espalier {
@@ -23,9 +22,7 @@ bool contains(const std::vector<T>& all, const T& one) {
   return std::find(all.begin(), all.end(), one) != all.end();
 }
 
-std::string entry_name(const std::string& name, size_t i) {
-  return "[" + name + "] entry " + std::to_string(i + 1);
-}
+std::string entry_name(const std::string& name, size_t i) { return "[" + name + "] entry " + std::to_string(i + 1); }
 
 // What a user wrote, short enough for one line.
 std::string shown(const json& value) {
@@ -56,8 +53,7 @@ ConfigEntry parse_entry(const json& object, const std::string& where) {
     } else if (key == "op_names") {
       entry.op_names = words(value, where, key);
     } else if (key == "exclude") {
-      if (!value.is_boolean())
-        fail(ErrorKind::usage, where, ": exclude is ", shown(value), ", expected true or false");
+      if (!value.is_boolean()) fail(ErrorKind::usage, where, ": exclude is ", shown(value), ", expected true or false");
       entry.exclude = value.get<bool>();
     } else if (key == "sparsity") {
       if (!value.is_number())
@@ -76,8 +72,7 @@ ConfigEntry parse_entry(const json& object, const std::string& where) {
 void check(const ConfigEntry& entry, const std::string& where) {
   if (entry.op_types.empty() && entry.op_names.empty())
     fail(ErrorKind::usage, where, " has neither op_types nor op_names");
-  if (!entry.sparsity && !entry.exclude)
-    fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
+  if (!entry.sparsity && !entry.exclude) fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
   if (entry.sparsity && !(*entry.sparsity > 0 && *entry.sparsity < 1))
     fail(ErrorKind::usage, where, ": sparsity is ", *entry.sparsity,
          ", expected more than 0 and less than 1 (0.7 prunes 70 %)");
@@ -97,16 +92,16 @@ std::string listed(const std::vector<std::string>& all) {
 }  // namespace
 
 const std::vector<std::string>& default_op_types() {
-  static const std::vector<std::string> types{
-      "Conv1d",          "Conv2d", "Conv3d",   "ConvTranspose1d", "ConvTranspose2d",
-      "ConvTranspose3d", "Linear", "Bilinear", "PReLU",           "Embedding", "EmbeddingBag"};
+  static const std::vector<std::string> types{"Conv1d",          "Conv2d",          "Conv3d",      "ConvTranspose1d",
+                                              "ConvTranspose2d", "ConvTranspose3d", "Linear",      "Bilinear",
+                                              "PReLU",           "Embedding",       "EmbeddingBag"};
   return types;
 }
 
 ConfigList parse_config(std::string_view text, const std::string& name) {
   if (text.size() > largest_file)
-    fail(ErrorKind::data, "[", name, "] ", text.size(), " bytes are too many for a config list (limit ",
-         largest_file, ")");
+    fail(ErrorKind::data, "[", name, "] ", text.size(), " bytes are too many for a config list (limit ", largest_file,
+         ")");
   // The parser calls back per token, so that a hostile depth or a key given twice is stopped before a tree exists.
   std::vector<std::set<std::string>> seen(size_t(deepest) + 2);
   const auto guard = [&](int depth, json::parse_event_t event, json& parsed) {
@@ -123,11 +118,11 @@ ConfigList parse_config(std::string_view text, const std::string& name) {
   } catch (const json::exception& e) {
     std::string why = e.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
     why = why.substr(std::min(why.find("] ") + 2, why.size()));
-    std::replace_if(why.begin(), why.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    std::replace_if(
+        why.begin(), why.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
     fail(ErrorKind::data, "[", name, "] not JSON: ", why.substr(0, 200));
   }
-  if (!tree.is_array())
-    fail(ErrorKind::usage, "[", name, "] is ", shown(tree), ", expected a list of objects");
+  if (!tree.is_array()) fail(ErrorKind::usage, "[", name, "] is ", shown(tree), ", expected a list of objects");
   ConfigList list;
   for (size_t i = 0; i < tree.size(); ++i) list.push_back(parse_entry(tree[i], entry_name(name, i)));
   check(list, name);
@@ -185,8 +180,10 @@ Selection select(Module& model, const ConfigList& list, const std::vector<std::s
     if (winner < 0) continue;
     ++won[size_t(winner)];
     const ConfigEntry& entry = list[size_t(winner)];
-    if (entry.exclude) selection.excluded.push_back(names[layer]);
-    else selection.layers.push_back({names[layer], modules[layer].second, *entry.sparsity, winner});
+    if (entry.exclude)
+      selection.excluded.push_back(names[layer]);
+    else
+      selection.layers.push_back({names[layer], modules[layer].second, *entry.sparsity, winner});
   }
 
   for (size_t i = 0; i < list.size(); ++i) {
@@ -195,8 +192,9 @@ Selection select(Module& model, const ConfigList& list, const std::vector<std::s
       if (type != "default" && !contains(types, type))
         selection.warnings.push_back(where + ": the model has no layer of type " + type + did_you_mean(type, types));
     if (!matched[i]) {
-      selection.warnings.push_back(where + " matches no layer" +
-                                   (list[i].op_names.empty() ? "" : ": " + listed(list[i].op_names) + " is of another type"));
+      selection.warnings.push_back(
+          where + " matches no layer" +
+          (list[i].op_names.empty() ? "" : ": " + listed(list[i].op_names) + " is of another type"));
     } else if (!won[i]) {
       selection.warnings.push_back(where + " has no effect: later entries override it for every layer");
     }

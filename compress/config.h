@@ -14,7 +14,8 @@ namespace espalier {
 // An entry matches a layer whose type is in op_types (any, if there are none) and whose dotted name is in op_names
 // (any, if there are none); at least one of the two is given.
 struct ConfigEntry {
-  std::vector<std::string> op_types = {};  // "Conv2d", "BatchNorm2d", ...; "default": the weighted layers that NNI lists
+  std::vector<std::string> op_types =
+      {};  // "Conv2d", "BatchNorm2d", ...; "default": the weighted layers that NNI lists
   std::vector<std::string> op_names = {};  // "feature.0"; exact names
   std::optional<double> sparsity = {};     // the part that is pruned away, 0 < sparsity < 1; needed unless exclude
   bool exclude = false;                    // the layers that this entry wins are left alone

@@ -48,7 +48,8 @@ std::ostream& operator<<(std::ostream& out, const Counts& counts) {
     out << std::left << std::setw(int(width)) << name << "  " << std::setw(12) << type << "  " << std::setw(16)
         << weight << std::right << std::setw(14) << flops << std::setw(12) << params << '\n';
   };
-  out << std::left << std::setw(int(width)) << "layer" << "  type          weight                   FLOPs  parameters\n";
+  out << std::left << std::setw(int(width)) << "layer"
+      << "  type          weight                   FLOPs  parameters\n";
   for (const auto& layer : counts.layers) {
     std::ostringstream shape;
     if (layer.weight.rank()) shape << layer.weight;

@@ -62,8 +62,8 @@ void set_masks(Module& model, const Masks& masks) {
       fail(ErrorKind::data, "[mask] these masks are of another model: it has no parameter ", name);
     const Tensor& value = found->second->value();
     if (mask.shape() != value.shape())
-      fail(ErrorKind::data, "[mask] these masks are of another model: ", name, " is ", value.shape(),
-           ", its mask ", mask.shape());
+      fail(ErrorKind::data, "[mask] these masks are of another model: ", name, " is ", value.shape(), ", its mask ",
+           mask.shape());
     if (mask.dtype() != DType::f32) fail(ErrorKind::data, "[mask] ", name, ": ", mask.dtype(), ", expected f32");
     for (const float m : mask.to_vector())
       if (m != 0 && m != 1) fail(ErrorKind::data, "[mask] ", name, " holds ", m, ", expected 0 or 1");
@@ -84,8 +84,10 @@ void save_masks(const std::string& path, const Masks& masks) {
     }
     auto& entry = std::get<pth::Dict>(file.back().second);
     const auto slot = std::find_if(entry.begin(), entry.end(), [&key = key](const auto& e) { return e.first == key; });
-    if (slot == entry.end()) entry.push_back({key, mask.to(Device{})});
-    else slot->second = mask.to(Device{});
+    if (slot == entry.end())
+      entry.push_back({key, mask.to(Device{})});
+    else
+      slot->second = mask.to(Device{});
   }
   pth::save(path, file);
 }

@@ -27,7 +27,7 @@ using Masks = std::vector<std::pair<std::string, Tensor>>;
 
 ESPALIER_API Device device_of(Module& model);  // where its parameters are; the CPU if it has none
 
-ESPALIER_API const Mask* mask_of(const Parameter& p);  // null: none
+ESPALIER_API const Mask* mask_of(const Parameter& p);          // null: none
 ESPALIER_API void set_mask(Parameter& p, const Tensor& mask);  // first on the port, in the place of an older one
 ESPALIER_API void remove_mask(Parameter& p);
 ESPALIER_API double masked_part(const Tensor& mask);  // the part of its elements that are 0

@@ -26,9 +26,7 @@ Tensor take(const Tensor& t, const Keep& keep) {
   if (shape == t.shape()) return t;
   const int64_t rows = shape[0], columns = shape.rank() > 1 ? shape[1] : 1;
   const int64_t old_columns = t.rank() > 1 ? t.dim(1) : 1, inner = t.numel() / (t.dim(0) * old_columns);
-  const auto source = [&](size_t d, int64_t i) {
-    return d < keep.size() && !keep[d].empty() ? keep[d][size_t(i)] : i;
-  };
+  const auto source = [&](size_t d, int64_t i) { return d < keep.size() && !keep[d].empty() ? keep[d][size_t(i)] : i; };
   return visit(t.dtype(), [&]<class T>(T) {
     const auto from = t.to_vector<T>();
     std::vector<T> to;
@@ -48,8 +46,7 @@ class Snapshot {
   explicit Snapshot(Module& model) {
     for (auto& [name, p] : named_parameters(model)) {
       parameters_.push_back({p, p->value(), p->state, p->port});
-      for (auto& t : p->port.chain)
-        t->tensors([&](const std::string&, Tensor& x) { tensors_.push_back({&x, x}); });
+      for (auto& t : p->port.chain) t->tensors([&](const std::string&, Tensor& x) { tensors_.push_back({&x, x}); });
     }
     for (auto& [name, t] : named_buffers(model)) tensors_.push_back({t, *t});
   }
@@ -126,7 +123,8 @@ class Cutter {
       for (const Tags& tags : channels_.tags(int(i))) {
         if (tags.empty() || !std::all_of(tags.begin(), tags.end(), [&](int t) { return dead(t); })) continue;
         dead_[channels_.coupling().root(tags[0])] = false;
-        emptied_.push_back(graph().values[i].name + ": all channels are masked; one stays, since a layer cannot be empty");
+        emptied_.push_back(graph().values[i].name +
+                           ": all channels are masked; one stays, since a layer cannot be empty");
       }
     }
   }
@@ -155,10 +153,12 @@ class Cutter {
           if (slices[d][i] && !dead(tags[d][i])) ++holders[holder(tags[d][i])];
       for (const auto& [who, n] : holders)
         notes.push_back(name + ": " + std::to_string(n) + " masked channels stay: " + who);
-      const auto single = std::lround(masked_part(mask->value()) * double(mask->value().numel())) -
-                          std::lround(masked_part(slice_mask(mask->value().shape(), slices)) * double(mask->value().numel()));
+      const auto single =
+          std::lround(masked_part(mask->value()) * double(mask->value().numel())) -
+          std::lround(masked_part(slice_mask(mask->value().shape(), slices)) * double(mask->value().numel()));
       if (single > 0)
-        notes.push_back(name + ": " + std::to_string(single) + " single weights are masked; only whole channels are cut");
+        notes.push_back(name + ": " + std::to_string(single) +
+                        " single weights are masked; only whole channels are cut");
     }
   }
 
@@ -171,8 +171,8 @@ class Cutter {
 
   Module& model_;
   Channels channels_;
-  std::map<int, bool> dead_;            // by root, of all that are read
-  std::map<int, std::string> reader_;   // by root: one who reads it when it is not zero
+  std::map<int, bool> dead_;           // by root, of all that are read
+  std::map<int, std::string> reader_;  // by root: one who reads it when it is not zero
   std::vector<std::string> emptied_;
 };
 
@@ -215,8 +215,8 @@ const SpeedupReport& ModelSpeedup::speedup_model() {
     const Counts after = count_flops_params(model_, one);
     for (size_t i = 0; i < before.layers.size(); ++i)
       if (before.layers[i].weight.rank())
-        report_.layers.push_back({before.layers[i].name, before.layers[i].type, before.layers[i].weight,
-                                  after.layers.at(i).weight});
+        report_.layers.push_back(
+            {before.layers[i].name, before.layers[i].type, before.layers[i].weight, after.layers.at(i).weight});
     report_.params_before = before.params;
     report_.params_after = after.params;
     report_.flops_before = before.flops;

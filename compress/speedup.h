@@ -15,10 +15,10 @@ struct SpeedupReport {
     std::string name, type;
     Shape before, after;  // of its weight
   };
-  std::vector<Layer> layers;  // all that have a weight
+  std::vector<Layer> layers;                                                       // all that have a weight
   int64_t params_before = 0, params_after = 0, flops_before = 0, flops_after = 0;  // flops for one example
-  double difference = 0;      // the largest between the outputs of the masked and the shrunk model
-  double tolerance = 0;       // what rounding alone may do to this output
+  double difference = 0;           // the largest between the outputs of the masked and the shrunk model
+  double tolerance = 0;            // what rounding alone may do to this output
   std::vector<std::string> notes;  // masked channels that stay, and who holds them; single masked weights
 };
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const SpeedupReport& report);  // a table

@@ -15,10 +15,10 @@ struct Batch {
 class ESPALIER_API BatchSource {
  public:
   virtual ~BatchSource() = default;
-  virtual int64_t batches() const = 0;     // in an epoch, the last, shorter one included
-  virtual int64_t examples() const = 0;    // in an epoch
-  virtual void start(int64_t epoch) = 0;   // begins epoch `epoch` (0, 1, ...); may be called at any time
-  virtual bool next(Batch& batch) = 0;     // false at the end of the epoch
+  virtual int64_t batches() const = 0;    // in an epoch, the last, shorter one included
+  virtual int64_t examples() const = 0;   // in an epoch
+  virtual void start(int64_t epoch) = 0;  // begins epoch `epoch` (0, 1, ...); may be called at any time
+  virtual bool next(Batch& batch) = 0;    // false at the end of the epoch
 };
 
 }  // namespace espalier

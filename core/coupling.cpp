@@ -14,16 +14,14 @@ Tags Coupling::fresh(int64_t n) {
 }
 
 int Coupling::root(int tag) {
-  while (parent_[size_t(tag)] != tag)
-    tag = parent_[size_t(tag)] = parent_[size_t(parent_[size_t(tag)])];
+  while (parent_[size_t(tag)] != tag) tag = parent_[size_t(tag)] = parent_[size_t(parent_[size_t(tag)])];
   return tag;
 }
 
 const Tags& Coupling::join(const Tags& a, const Tags& b) {
   if (a.empty() || b.empty()) return a.empty() ? b : a;
   if (a.size() != b.size())
-    fail(ErrorKind::other, "[coupling] dimensions of ", a.size(), " and ", b.size(),
-         " channels cannot share a fate");
+    fail(ErrorKind::other, "[coupling] dimensions of ", a.size(), " and ", b.size(), " channels cannot share a fate");
   for (size_t i = 0; i < a.size(); ++i) {
     const int from = root(a[i]), to = root(b[i]);
     if (from == to) continue;

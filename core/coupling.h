@@ -19,10 +19,10 @@ class ESPALIER_API Coupling {
  public:
   Tags fresh(int64_t n);  // n new tags, each its own group
   int root(int tag);
-  const Tags& join(const Tags& a, const Tags& b);  // index by index; empty joins nothing; sizes must agree
+  const Tags& join(const Tags& a, const Tags& b);    // index by index; empty joins nothing; sizes must agree
   void pin(const Tags& tags, std::string_view why);  // these live; `why` names who insists
   bool pinned(int tag);
-  std::string pinned_by(int tag);            // the first reason given in the tag's group, or ""
+  std::string pinned_by(int tag);                 // the first reason given in the tag's group, or ""
   void balance(const Tags& tags, int64_t parts);  // equal parts stay equal: index i of each part joins
   int size() const { return int(parent_.size()); }
 

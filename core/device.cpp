@@ -31,8 +31,7 @@ namespace {
 const Column& built_column(Device d) {
   if (d.kind == Device::cpu) return cpu_column();
   const Column* c = d.kind == Device::cuda ? cuda_column() : emulated_column();
-  if (!c)
-    fail(ErrorKind::device, "[device] ", d, " is not in this build: it was configured without a CUDA toolkit");
+  if (!c) fail(ErrorKind::device, "[device] ", d, " is not in this build: it was configured without a CUDA toolkit");
   return *c;
 }
 
@@ -56,8 +55,6 @@ std::vector<std::string> missing_kernels(Device d) {
   return names;
 }
 
-void missing_kernel(const char* name, Device d) {
-  fail(ErrorKind::device, "[", name, "] has no ", d, " kernel yet");
-}
+void missing_kernel(const char* name, Device d) { fail(ErrorKind::device, "[", name, "] has no ", d, " kernel yet"); }
 
 }  // namespace espalier

@@ -19,18 +19,24 @@ struct bfloat16 {
   bfloat16() = default;
   ESPALIER_KERNEL explicit bfloat16(float x) {
     const auto u = std::bit_cast<uint32_t>(x);
-    bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40)
-                                           : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+    bits =
+        (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40) : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
   ESPALIER_KERNEL explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
 constexpr size_t size_of(DType t) {
   switch (t) {
-    case DType::f32: case DType::s32: return 4;
-    case DType::bf16: return 2;
-    case DType::s64: return 8;
-    case DType::s8: case DType::u8: break;
+    case DType::f32:
+    case DType::s32:
+      return 4;
+    case DType::bf16:
+      return 2;
+    case DType::s64:
+      return 8;
+    case DType::s8:
+    case DType::u8:
+      break;
   }
   return 1;
 }
@@ -42,23 +48,35 @@ constexpr std::string_view name_of(DType t) {
 
 inline std::ostream& operator<<(std::ostream& out, DType t) { return out << name_of(t); }
 
-template <class T> inline constexpr DType dtype_of = DType::f32;
-template <> inline constexpr DType dtype_of<bfloat16> = DType::bf16;
-template <> inline constexpr DType dtype_of<int64_t> = DType::s64;
-template <> inline constexpr DType dtype_of<int32_t> = DType::s32;
-template <> inline constexpr DType dtype_of<int8_t> = DType::s8;
-template <> inline constexpr DType dtype_of<uint8_t> = DType::u8;
+template <class T>
+inline constexpr DType dtype_of = DType::f32;
+template <>
+inline constexpr DType dtype_of<bfloat16> = DType::bf16;
+template <>
+inline constexpr DType dtype_of<int64_t> = DType::s64;
+template <>
+inline constexpr DType dtype_of<int32_t> = DType::s32;
+template <>
+inline constexpr DType dtype_of<int8_t> = DType::s8;
+template <>
+inline constexpr DType dtype_of<uint8_t> = DType::u8;
 
 // Calls f with a value of the C++ type that t stands for: visit(t, [&]<class T>(T) { ... }).
 template <class F>
 decltype(auto) visit(DType t, F&& f) {
   switch (t) {
-    case DType::bf16: return f(bfloat16());
-    case DType::s64: return f(int64_t());
-    case DType::s32: return f(int32_t());
-    case DType::s8: return f(int8_t());
-    case DType::u8: return f(uint8_t());
-    case DType::f32: break;
+    case DType::bf16:
+      return f(bfloat16());
+    case DType::s64:
+      return f(int64_t());
+    case DType::s32:
+      return f(int32_t());
+    case DType::s8:
+      return f(int8_t());
+    case DType::u8:
+      return f(uint8_t());
+    case DType::f32:
+      break;
   }
   return f(float());
 }

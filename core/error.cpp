@@ -30,10 +30,14 @@ const char* version() { return ESPALIER_VERSION; }
 
 int Error::exit_code() const {
   switch (kind_) {
-    case ErrorKind::usage: return 2;
-    case ErrorKind::data: return 3;
-    case ErrorKind::device: return 4;
-    case ErrorKind::other: break;
+    case ErrorKind::usage:
+      return 2;
+    case ErrorKind::data:
+      return 3;
+    case ErrorKind::device:
+      return 4;
+    case ErrorKind::other:
+      break;
   }
   return 1;
 }

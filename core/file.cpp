@@ -47,11 +47,9 @@ struct Descriptor {
 std::vector<char> read_file(const std::string& path, size_t max_bytes) {
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat status;
-  if (file.fd < 0 || ::fstat(file.fd, &status) != 0)
-    fail(ErrorKind::data, "[read] ", path, ": ", std::strerror(errno));
+  if (file.fd < 0 || ::fstat(file.fd, &status) != 0) fail(ErrorKind::data, "[read] ", path, ": ", std::strerror(errno));
   const auto too_long = [&] {
-    fail(ErrorKind::data, "[read] ", path, ": longer than the ", max_bytes,
-         " bytes that such a file may have");
+    fail(ErrorKind::data, "[read] ", path, ": longer than the ", max_bytes, " bytes that such a file may have");
   };
   if (S_ISREG(status.st_mode) && size_t(status.st_size) > max_bytes) too_long();
 
@@ -118,8 +116,7 @@ void FileWriter::commit() {
   const size_t slash = path_.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
   const Descriptor directory{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.fd >= 0)
-    ::fsync(directory.fd);  // the new name; where this is refused, the file is there all the same
+  if (directory.fd >= 0) ::fsync(directory.fd);  // the new name; where this is refused, the file is there all the same
 }
 
 }  // namespace espalier

@@ -10,8 +10,7 @@
 namespace espalier {
 
 // The size of a sliding window's output along one axis.
-constexpr int64_t window_count(int64_t size, int64_t kernel, int64_t stride, int64_t pad,
-                               int64_t dilation = 1) {
+constexpr int64_t window_count(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation = 1) {
   return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
 }
 

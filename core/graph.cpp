@@ -14,7 +14,11 @@ void print(std::ostream& out, const Attribute& a) {
     for (size_t i = 0; i < list->size(); ++i) out << (i ? "," : "") << (*list)[i];
     out << ']';
   } else {
-    std::visit([&](const auto& v) { if constexpr (requires { out << v; }) out << v; }, a);
+    std::visit(
+        [&](const auto& v) {
+          if constexpr (requires { out << v; }) out << v;
+        },
+        a);
   }
 }
 
@@ -79,8 +83,7 @@ struct Freezer {
 
 Graph freeze(const Tensor& output, const std::vector<Tensor>& inputs,
              const std::vector<std::pair<std::string, Tensor>>& named) {
-  if (!output.node())
-    fail(ErrorKind::other, "[trace] the output was not recorded; run the model under Tracing");
+  if (!output.node()) fail(ErrorKind::other, "[trace] the output was not recorded; run the model under Tracing");
   Freezer f;
   for (size_t i = 0; i < inputs.size(); ++i) {
     GraphValue v;

@@ -11,13 +11,13 @@ namespace espalier {
 
 struct GraphValue {
   enum Kind { input, leaf, constant, result } kind = result;
-  std::string name;               // leaves: "conv1.weight"; inputs: "input"; else the path, made unique
-  std::string path;               // results: the module that ran the op
-  std::shared_ptr<const Op> op;   // results only
-  std::vector<int> inputs;        // places in Graph::values, -1 for an absent operand; always earlier places
+  std::string name;              // leaves: "conv1.weight"; inputs: "input"; else the path, made unique
+  std::string path;              // results: the module that ran the op
+  std::shared_ptr<const Op> op;  // results only
+  std::vector<int> inputs;       // places in Graph::values, -1 for an absent operand; always earlier places
   Shape shape;
   DType dtype = DType::f32;
-  Tensor value;                   // leaves and constants
+  Tensor value;  // leaves and constants
 };
 
 struct ESPALIER_API Graph {

@@ -65,21 +65,21 @@ ESPALIER_API const Column& column(Device device);
 // The rows that a device's column leaves empty, by name; the device itself need not be there.
 ESPALIER_API std::vector<std::string> missing_kernels(Device device);
 
-const Column& cpu_column();        // core/cpu/table.cpp
-const Column* emulated_column();   // cuda/emulated.cpp
-const Column* cuda_column();       // cuda/table.cu, or core/no_cuda.cpp: null
-int cuda_device_count();           // cuda/table.cu, or core/no_cuda.cpp: 0
-void use_cuda_device(int index);   // makes it this thread's; throws ErrorKind::device if it is not there
+const Column& cpu_column();       // core/cpu/table.cpp
+const Column* emulated_column();  // cuda/emulated.cpp
+const Column* cuda_column();      // cuda/table.cu, or core/no_cuda.cpp: null
+int cuda_device_count();          // cuda/table.cu, or core/no_cuda.cpp: 0
+void use_cuda_device(int index);  // makes it this thread's; throws ErrorKind::device if it is not there
 
 [[noreturn]] ESPALIER_API void missing_kernel(const char* name, Device device);
 
 namespace run {
-#define X(name, ...)                                 \
-  template <class... Arguments>                      \
-  void name(Device device, Arguments&&... a) {       \
-    auto* kernel = column(device).kernels.name;      \
-    if (!kernel) missing_kernel(#name, device);      \
-    kernel(std::forward<Arguments>(a)...);           \
+#define X(name, ...)                            \
+  template <class... Arguments>                 \
+  void name(Device device, Arguments&&... a) {  \
+    auto* kernel = column(device).kernels.name; \
+    if (!kernel) missing_kernel(#name, device); \
+    kernel(std::forward<Arguments>(a)...);      \
   }
 ESPALIER_KERNELS(X)
 #undef X

@@ -40,8 +40,7 @@ struct ESPALIER_API Op {
   // One gradient per input; undefined where needs[i] is false.
   virtual Tensors backward(const Saved& saved, const Tensor& grad, const Needs& needs) const;
   // The output's tags from the inputs'. Default: everything is pinned, nothing is pruned through.
-  virtual Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-                      const Shape& out) const;
+  virtual Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const;
   // Are outputs zero in channels where all inputs are zero? Default: no.
   virtual bool keeps_zero() const { return false; }
   // Multiply-adds, counted as thop 0.0.31 (NNI 1.7's counter) does.

@@ -2,7 +2,6 @@
 // Both cut a loop into one contiguous range per thread.
 #include <espalier/core/error.h>
 #include <espalier/core/parallel.h>
-
 #include <sched.h>
 
 #include <algorithm>
@@ -34,8 +33,7 @@ int cgroup_quota() {
 
 int usable_cpus() {
   cpu_set_t set;
-  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
-                                                       : int(std::thread::hardware_concurrency());
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : int(std::thread::hardware_concurrency());
   if (const int quota = cgroup_quota()) n = std::min(n, quota);
   return std::max(n, 1);
 }

@@ -10,8 +10,8 @@
 
 namespace espalier {
 
-ESPALIER_API int num_threads();           // default: the CPUs that affinity and cgroup leave to us
-ESPALIER_API void set_num_threads(int n); // n >= 1; throws usage
+ESPALIER_API int num_threads();            // default: the CPUs that affinity and cgroup leave to us
+ESPALIER_API void set_num_threads(int n);  // n >= 1; throws usage
 
 // While one lives, a library that brings its own OpenMP threads (oneDNN) sees one on this thread.
 struct ESPALIER_API OneThread {
@@ -32,8 +32,7 @@ template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   using Body = std::remove_reference_t<F>;
   parallel_for_raw(
-      n, grain,
-      [](void* c, int64_t begin, int64_t end) { (*static_cast<Body*>(c))(begin, end); },
+      n, grain, [](void* c, int64_t begin, int64_t end) { (*static_cast<Body*>(c))(begin, end); },
       const_cast<std::remove_const_t<Body>*>(std::addressof(f)));
 }
 

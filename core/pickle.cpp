@@ -10,8 +10,7 @@ namespace espalier::pickle {
 
 namespace {
 
-constexpr size_t max_objects =
-    1 << 22;  // about 400 MB of objects; a checkpoint of VGG-19 needs 3000
+constexpr size_t max_objects = 1 << 22;  // about 400 MB of objects; a checkpoint of VGG-19 needs 3000
 
 class Machine {
  public:
@@ -20,8 +19,7 @@ class Machine {
   Pickle run() {
     if (take(1)[0] != '\x80') damaged("is not a pickle of protocol 2");
     if (const char protocol = take(1)[0]; protocol != 2)
-      damaged("has protocol ", int(uint8_t(protocol)),
-              "; protocol 2, torch.save's default, is read");
+      damaged("has protocol ", int(uint8_t(protocol)), "; protocol 2, torch.save's default, is read");
     while (!step(take(1)[0])) {}
     return std::move(pickle_);
   }
@@ -45,8 +43,7 @@ class Machine {
   }
   std::string_view line() {
     const char* begin = bytes_.data() + at_;
-    const void* end =
-        bytes_.size() == at_ ? nullptr : std::memchr(begin, '\n', bytes_.size() - at_);
+    const void* end = bytes_.size() == at_ ? nullptr : std::memchr(begin, '\n', bytes_.size() - at_);
     if (!end) damaged("ends early");
     return take(size_t(static_cast<const char*>(end) - begin) + 1)
         .substr(0, size_t(static_cast<const char*>(end) - begin));
@@ -113,8 +110,7 @@ class Machine {
     if (n > 8) damaged("has an integer of more than 64 bits");
     const uint64_t raw = number(n);
     const unsigned unused = unsigned(64 - 8 * n);
-    push(Object::integer).integer_value =
-        n == 0 ? 0 : int64_t(raw << unused) >> unused;  // extends the sign
+    push(Object::integer).integer_value = n == 0 ? 0 : int64_t(raw << unused) >> unused;  // extends the sign
   }
   void call() {
     const Ref arguments = pop(), callee = pop();
@@ -252,9 +248,7 @@ void put(std::string& to, T value) {
 
 }  // namespace
 
-Pickle parse(std::span<const char> bytes, const std::string& name) {
-  return Machine(bytes, name).run();
-}
+Pickle parse(std::span<const char> bytes, const std::string& name) { return Machine(bytes, name).run(); }
 
 Writer& Writer::integer(int64_t i) {
   if (i == int32_t(i)) {

@@ -22,11 +22,11 @@ struct Object {
     real,
     text,  // UTF-8
     list,
-    tuple,   // items
-    dict,    // items: key, value, key, value, ...
-    global,  // text: "module name"
-    call,    // items: what is called (a global), its arguments (a tuple), then entries set on the
-             // result as in dict
+    tuple,       // items
+    dict,        // items: key, value, key, value, ...
+    global,      // text: "module name"
+    call,        // items: what is called (a global), its arguments (a tuple), then entries set on the
+                 // result as in dict
     persistent,  // items: the persistent id
   } kind = none;
   int64_t integer_value = 0;  // also of a boolean
@@ -68,8 +68,8 @@ class Writer {
 
 // The opcodes that take no operand, by name.
 namespace opcode {
-constexpr char mark = '(', tuple = 't', empty_tuple = ')', empty_list = ']', empty_dict = '}',
-               appends = 'e', set_items = 'u', call = 'R', persistent = 'Q';
+constexpr char mark = '(', tuple = 't', empty_tuple = ')', empty_list = ']', empty_dict = '}', appends = 'e',
+               set_items = 'u', call = 'R', persistent = 'Q';
 }
 
 }  // namespace espalier::pickle

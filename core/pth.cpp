@@ -58,8 +58,7 @@ class Saver {
   }
 
  private:
-  using Variant =
-      std::variant<std::monostate, bool, int64_t, double, std::string, Tensor, List, Dict>;
+  using Variant = std::variant<std::monostate, bool, int64_t, double, std::string, Tensor, List, Dict>;
 
   static std::string_view storage_of(DType t) {
     switch (t) {
@@ -107,8 +106,7 @@ class Saver {
 
 const Value* Value::find(const std::string& key) const {
   const auto* dict = std::get_if<Dict>(this);
-  if (!dict)
-    fail(ErrorKind::data, "[pth] '", key, "' was looked up in something that is not a dict");
+  if (!dict) fail(ErrorKind::data, "[pth] '", key, "' was looked up in something that is not a dict");
   for (const auto& [name, value] : *dict)
     if (name == key) return &value;
   return nullptr;
@@ -126,9 +124,7 @@ StateDict state_dict(const Value& value, const std::string& name) {
   StateDict tensors;
   for (const auto& [key, item] : *dict) {
     const auto* tensor = std::get_if<Tensor>(&item);
-    if (!tensor)
-      fail(ErrorKind::data, "[pth] ", name, ": expected a dict of tensors, but '", key,
-           "' is none");
+    if (!tensor) fail(ErrorKind::data, "[pth] ", name, ": expected a dict of tensors, but '", key, "' is none");
     tensors.emplace_back(key, *tensor);
   }
   return tensors;

@@ -66,24 +66,20 @@ constexpr Storage storages[] = {
      }},
     {"torch ShortStorage", 2, DType::s32,
      [](const char* from, char* to, size_t n) {
-       convert_each<int32_t>(from, to, n, 2,
-                             [](const char* at) { return int32_t(load_as<int16_t>(at)); });
+       convert_each<int32_t>(from, to, n, 2, [](const char* at) { return int32_t(load_as<int16_t>(at)); });
      }},
     {"torch HalfStorage", 2, DType::f32,
      [](const char* from, char* to, size_t n) {
-       convert_each<float>(from, to, n, 2,
-                           [](const char* at) { return from_half(load_as<uint16_t>(at)); });
+       convert_each<float>(from, to, n, 2, [](const char* at) { return from_half(load_as<uint16_t>(at)); });
      }},
     {"torch DoubleStorage", 8, DType::f32,
      [](const char* from, char* to, size_t n) {
-       convert_each<float>(from, to, n, 8,
-                           [](const char* at) { return float(load_as<double>(at)); });
+       convert_each<float>(from, to, n, 8, [](const char* at) { return float(load_as<double>(at)); });
      }},
 };
 
-constexpr std::string_view ordered_dict = "collections OrderedDict",
-                           counter = "collections Counter", size = "torch Size",
-                           rebuild_tensor = "torch._utils _rebuild_tensor",
+constexpr std::string_view ordered_dict = "collections OrderedDict", counter = "collections Counter",
+                           size = "torch Size", rebuild_tensor = "torch._utils _rebuild_tensor",
                            rebuild_tensor_v2 = "torch._utils _rebuild_tensor_v2",
                            rebuild_parameter = "torch._utils _rebuild_parameter";
 constexpr std::string_view functions[] = {ordered_dict,   counter,           size,
@@ -107,8 +103,7 @@ struct Gather {
       copy(from, to, size_t(dims[d]));
       return to + size_t(dims[d]) * out;
     }
-    for (int64_t i = 0; i < dims[d]; ++i)
-      to = (*this)(from + size_t(i * steps[d]) * type.element, to, d + 1);
+    for (int64_t i = 0; i < dims[d]; ++i) to = (*this)(from + size_t(i * steps[d]) * type.element, to, d + 1);
     return to;
   }
   void copy(const char* from, char* to, size_t n) const {
@@ -124,24 +119,20 @@ class Loader {
     if (!names.empty()) root_ = names[0].substr(0, names[0].find('/') + 1);
     if (archive_.has(root_ + "constants.pkl"))
       refuse("is a TorchScript archive; save the model's state_dict() instead");
-    if (!archive_.has(root_ + "data.pkl"))
-      refuse("is a zip archive without a data.pkl; it was not made by torch.save");
+    if (!archive_.has(root_ + "data.pkl")) refuse("is a zip archive without a data.pkl; it was not made by torch.save");
     if (archive_.has(root_ + "byteorder") && text_of(root_ + "byteorder") != "little")
       refuse("was written on a big-endian machine");
     const auto pickled = archive_.read(root_ + "data.pkl", pickle_bytes_);
     pickle_ = pickle::parse(pickled, name_);
     values_left_ = int64_t(64 * pickled.size() + 4096);
     for (const Object& o : pickle_.objects)
-      if (o.kind == Object::global &&
-          std::ranges::find(functions, o.text_value) == std::end(functions) &&
+      if (o.kind == Object::global && std::ranges::find(functions, o.text_value) == std::end(functions) &&
           !storage_named(o.text_value))
         refuse("names '", o.text_value, "', which no file of tensors needs; nothing was run");
   }
 
   Value root() { return value(pickle_.root, 0); }
-  std::string note() {
-    return archive_.has(root_ + "espalier.json") ? text_of(root_ + "espalier.json") : "";
-  }
+  std::string note() { return archive_.has(root_ + "espalier.json") ? text_of(root_ + "espalier.json") : ""; }
 
  private:
   template <class... Parts>
@@ -203,8 +194,7 @@ class Loader {
       case Object::persistent:
         break;
     }
-    refuse("holds a bare ", o.kind == Object::global ? "name" : "storage",
-           " where a value belongs");
+    refuse("holds a bare ", o.kind == Object::global ? "name" : "storage", " where a value belongs");
   }
 
   List list(std::span<const Ref> items, int depth) {
@@ -221,8 +211,7 @@ class Loader {
       if (k.kind != Object::text && k.kind != Object::integer)
         refuse("has a dict whose key is neither text nor an integer");
       spend_values(1 + k.text_value.size());
-      std::string key =
-          k.kind == Object::text ? std::string(k.text_value) : std::to_string(k.integer_value);
+      std::string key = k.kind == Object::text ? std::string(k.text_value) : std::to_string(k.integer_value);
       if (!keys.insert(key).second) refuse("has a dict with two entries '", key, "'");
       entries.emplace_back(std::move(key), value(items[i + 1], depth + 1));
     }
@@ -237,8 +226,7 @@ class Loader {
     if (!entries.empty()) refuse("sets entries on '", callee, "'");
     if (callee == counter && arguments.size() == 1)
       return dict(object(arguments[0], Object::dict, "counter").items, depth);
-    if (callee == size && arguments.size() == 1)
-      return list(object(arguments[0], Object::tuple, "size").items, depth);
+    if (callee == size && arguments.size() == 1) return list(object(arguments[0], Object::tuple, "size").items, depth);
     if (callee == rebuild_parameter && arguments.size() == 3) return value(arguments[0], depth + 1);
     if ((callee == rebuild_tensor && arguments.size() == 4) ||
         (callee == rebuild_tensor_v2 && (arguments.size() == 6 || arguments.size() == 7))) {
@@ -264,27 +252,25 @@ class Loader {
     const auto& steps_given = object(arguments[3], Object::tuple, "tensor").items;
     if (sizes.size() != steps_given.size())
       refuse("has a tensor with ", sizes.size(), " sizes and ", steps_given.size(), " strides");
-    if (sizes.size() > size_t(max_rank))
-      refuse("has a tensor of rank ", sizes.size(), "; the limit is ", max_rank);
+    if (sizes.size() > size_t(max_rank)) refuse("has a tensor of rank ", sizes.size(), "; the limit is ", max_rank);
     Shape shape;
     int64_t steps[max_rank] = {}, numel = 1;
     for (size_t i = 0; i < sizes.size(); ++i) {
       shape.push_back(natural(sizes[i], "tensor's shape"));
       steps[i] = natural(steps_given[i], "tensor's strides");
-      if (__builtin_mul_overflow(numel, shape[int(i)], &numel))
-        refuse("has a tensor of more than 2^63 elements");
+      if (__builtin_mul_overflow(numel, shape[int(i)], &numel)) refuse("has a tensor of more than 2^63 elements");
     }
 
     const auto stored = contents(key);
     if (uint64_t(have) > stored.size() / type->element)
-      refuse("has ", stored.size(), " bytes in storage ", key, ", which claims ", have,
-             " elements of ", type->element, " bytes");
+      refuse("has ", stored.size(), " bytes in storage ", key, ", which claims ", have, " elements of ", type->element,
+             " bytes");
     const int64_t offset = natural(arguments[1], "tensor's offset");
     int64_t last = offset;  // the highest element that is read
     for (int i = 0; i < shape.rank(); ++i) {
       int64_t reach = 0;
-      if (shape[i] > 0 && (__builtin_mul_overflow(shape[i] - 1, steps[i], &reach) ||
-                           __builtin_add_overflow(last, reach, &last)))
+      if (shape[i] > 0 &&
+          (__builtin_mul_overflow(shape[i] - 1, steps[i], &reach) || __builtin_add_overflow(last, reach, &last)))
         last = INT64_MAX;
       if (last == INT64_MAX) break;
     }

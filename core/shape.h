@@ -38,9 +38,7 @@ class Shape {
     for (int64_t d : *this) n *= d;
     return n;
   }
-  bool operator==(const Shape& o) const {
-    return rank_ == o.rank_ && std::equal(begin(), end(), o.begin());
-  }
+  bool operator==(const Shape& o) const { return rank_ == o.rank_ && std::equal(begin(), end(), o.begin()); }
 
  private:
   std::array<int64_t, max_rank> dims_{};

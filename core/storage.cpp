@@ -4,7 +4,6 @@
 #include <espalier/core/error.h>
 #include <espalier/core/kernels.h>
 #include <espalier/core/storage.h>
-
 #include <sanitizer/asan_interface.h>
 
 #include <algorithm>

@@ -28,8 +28,10 @@ std::string shapes_text(std::span<const Tensor> inputs) {
   std::ostringstream text;
   for (const Tensor& t : inputs) {
     if (text.tellp() > 0) text << ", ";
-    if (t.defined()) text << t.shape();
-    else text << "none";
+    if (t.defined())
+      text << t.shape();
+    else
+      text << "none";
   }
   return text.str();
 }
@@ -57,7 +59,8 @@ Tensor apply(std::shared_ptr<const Op> op, std::vector<Tensor> inputs) {
   bool first = true;
   for (const Tensor& t : inputs) {
     if (!t.defined()) continue;
-    if (first) device = t.device();
+    if (first)
+      device = t.device();
     else if (t.device() != device)
       fail(ErrorKind::device, "[", op->name(), "] operands on ", device, " and on ", t.device(), ": ",
            shapes_text(inputs));
@@ -118,8 +121,7 @@ void backward(const Tensor& loss, const Tensor& seed) {
     if (sum.storage().use_count() > 1) sum = sum.clone();
     run::add_scaled(g.device(), 1.f, g, sum.out());
   };
-  flows[loss.node().get()] =
-      seed.defined() ? seed : Tensor::ones(loss.shape(), loss.dtype(), loss.device());
+  flows[loss.node().get()] = seed.defined() ? seed : Tensor::ones(loss.shape(), loss.dtype(), loss.device());
 
   for (auto it = order.rbegin(); it != order.rend(); ++it) {
     Node& node = **it;
@@ -142,8 +144,8 @@ void backward(const Tensor& loss, const Tensor& seed) {
     for (size_t i = 0; i < grads.size(); ++i)
       if (needs[i] && grads[i].defined()) {
         if (grads[i].shape() != node.inputs[i]->shape)
-          fail(ErrorKind::other, "[", node.op->name(), "] gradient ", i, " has shape ",
-               grads[i].shape(), ", its input ", node.inputs[i]->shape);
+          fail(ErrorKind::other, "[", node.op->name(), "] gradient ", i, " has shape ", grads[i].shape(),
+               ", its input ", node.inputs[i]->shape);
         add(flows[node.inputs[i].get()], std::move(grads[i]));
       }
   }

@@ -16,10 +16,10 @@ struct Node {
   Saved saved;                                // freed by backward as soon as it is used
   Shape shape;
   DType dtype = DType::f32;
-  std::string path;            // the module that ran the op
+  std::string path;  // the module that ran the op
   bool requires_grad = false;
-  Tensor value;                // leaves of a trace: the tensor itself (detached)
-  Tensor grad;                 // leaves: the accumulated gradient
+  Tensor value;                        // leaves of a trace: the tensor itself (detached)
+  Tensor grad;                         // leaves: the accumulated gradient
   std::function<void(Node&)> on_grad;  // leaves: called when backward has completed grad
 };
 
@@ -27,8 +27,7 @@ struct Node {
 ESPALIER_API Tensor apply(std::shared_ptr<const Op> op, std::vector<Tensor> inputs);
 template <class O>
 Tensor apply(O op, std::vector<Tensor> inputs) {
-  return apply(std::static_pointer_cast<const Op>(std::make_shared<const O>(std::move(op))),
-               std::move(inputs));
+  return apply(std::static_pointer_cast<const Op>(std::make_shared<const O>(std::move(op))), std::move(inputs));
 }
 
 // Adds d loss / d leaf to the grad of every leaf that requires it; loss has one element, or `seed` is its gradient.

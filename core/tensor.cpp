@@ -40,13 +40,14 @@ std::vector<T> Tensor::to_vector() const {
   return values;
 }
 
-#define X(T)                                                                   \
+#define X(T)                                                                      \
   template ESPALIER_API Tensor Tensor::from<T>(std::span<const T>, const Shape&); \
   template ESPALIER_API std::vector<T> Tensor::to_vector<T>() const;
-X(float) X(bfloat16) X(int64_t) X(int32_t) X(int8_t) X(uint8_t)
+X(float)
+X(bfloat16) X(int64_t) X(int32_t) X(int8_t) X(uint8_t)
 #undef X
 
-In Tensor::in() const {
+    In Tensor::in() const {
   if (!storage_) return {};
   return {storage_->data(), dtype_, numel(), storage_->id(), storage_->version()};
 }
@@ -59,16 +60,13 @@ Out Tensor::out() {
 
 const void* Tensor::host(DType expected) const {
   if (!storage_) fail(ErrorKind::other, "[tensor] the values of an undefined tensor were asked for");
-  if (dtype_ != expected)
-    fail(ErrorKind::other, "[tensor] holds ", dtype_, ", asked for as ", expected);
+  if (dtype_ != expected) fail(ErrorKind::other, "[tensor] holds ", dtype_, ", asked for as ", expected);
   if (device().kind == Device::cuda)
     fail(ErrorKind::other, "[tensor] lives on ", device(), "; copy it to the cpu first");
   return storage_->data();
 }
 
-void* Tensor::host(DType expected) {
-  return const_cast<void*>(static_cast<const Tensor&>(*this).host(expected));
-}
+void* Tensor::host(DType expected) { return const_cast<void*>(static_cast<const Tensor&>(*this).host(expected)); }
 
 double Tensor::item() const {
   if (numel() != 1) fail(ErrorKind::other, "[item] expected one element, got shape ", shape_);
@@ -112,8 +110,7 @@ void Tensor::copy_from(const Tensor& source) {
 }
 
 Tensor Tensor::view_as(const Shape& shape) const {
-  if (shape.numel() != numel())
-    fail(ErrorKind::other, "[view] of ", shape_, " as ", shape, ": the sizes differ");
+  if (shape.numel() != numel()) fail(ErrorKind::other, "[view] of ", shape_, " as ", shape, ": the sizes differ");
   Tensor t = detach();
   t.shape_ = shape;
   return t;

@@ -28,8 +28,10 @@ class ESPALIER_API Tensor {
     return full(shape, 1, dtype, device);
   }
   // Values in logical order, row-major; throws unless there are shape.numel() of them.
-  template <class T> static Tensor from(std::span<const T> values, const Shape& shape);
-  template <class T> static Tensor from(const std::vector<T>& values, const Shape& shape) {
+  template <class T>
+  static Tensor from(std::span<const T> values, const Shape& shape);
+  template <class T>
+  static Tensor from(const std::vector<T>& values, const Shape& shape) {
     return from(std::span<const T>(values), shape);
   }
 
@@ -44,23 +46,28 @@ class ESPALIER_API Tensor {
   Device device() const { return storage_ ? storage_->device() : Device{}; }
 
   // Host memory, in memory order; throws for a CUDA tensor or another T. mutable_data counts as a write.
-  template <class T = float> const T* data() const { return static_cast<const T*>(host(dtype_of<T>)); }
-  template <class T = float> T* mutable_data() {
+  template <class T = float>
+  const T* data() const {
+    return static_cast<const T*>(host(dtype_of<T>));
+  }
+  template <class T = float>
+  T* mutable_data() {
     storage_->written();
     return static_cast<T*>(host(dtype_of<T>));
   }
-  In in() const;   // what kernels read; an undefined tensor gives an empty In
-  Out out();       // what kernels write; counts as a write
+  In in() const;  // what kernels read; an undefined tensor gives an empty In
+  Out out();      // what kernels write; counts as a write
   operator In() const { return in(); }
 
-  template <class T = float> std::vector<T> to_vector() const;  // logical order, from any device
-  double item() const;                                          // the value of a one-element tensor
+  template <class T = float>
+  std::vector<T> to_vector() const;  // logical order, from any device
+  double item() const;               // the value of a one-element tensor
 
-  Tensor to(Device device) const;  // itself where it is there already; no gradient flows
-  Tensor to(DType dtype) const;    // converted with rounding to nearest; no gradient flows
-  Tensor clone() const;            // same values, own storage, no tape
-  Tensor detach() const;           // same storage, no tape
-  void copy_from(const Tensor& source);  // overwrites the values; same shape and type, any device
+  Tensor to(Device device) const;            // itself where it is there already; no gradient flows
+  Tensor to(DType dtype) const;              // converted with rounding to nearest; no gradient flows
+  Tensor clone() const;                      // same values, own storage, no tape
+  Tensor detach() const;                     // same storage, no tape
+  void copy_from(const Tensor& source);      // overwrites the values; same shape and type, any device
   Tensor view_as(const Shape& shape) const;  // same bytes under another shape, no tape: memory order is kept
 
   const std::shared_ptr<Storage>& storage() const { return storage_; }

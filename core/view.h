@@ -14,7 +14,10 @@ struct In {
   uint64_t storage = 0, version = 0;
 
   explicit operator bool() const { return data != nullptr; }
-  template <class T> const T* as() const { return static_cast<const T*>(data); }
+  template <class T>
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
   const float* f32() const { return as<float>(); }
 };
 
@@ -24,7 +27,10 @@ struct Out {
   int64_t numel = 0;
 
   explicit operator bool() const { return data != nullptr; }
-  template <class T> T* as() const { return static_cast<T*>(data); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   float* f32() const { return as<float>(); }
 };
 

@@ -13,8 +13,7 @@ namespace {
 
 constexpr uint32_t local_mark = 0x04034b50, central_mark = 0x02014b50, end_mark = 0x06054b50;
 constexpr uint32_t end64_mark = 0x06064b50, locator64_mark = 0x07064b50;
-constexpr size_t local_size = 30, central_size = 46, end_size = 22, end64_size = 56,
-                 locator64_size = 20;
+constexpr size_t local_size = 30, central_size = 46, end_size = 22, end64_size = 56, locator64_size = 20;
 constexpr uint64_t limit32 = 0xffffffff;
 constexpr uint16_t utf8_names = 0x0800, encrypted = 0x0001;
 
@@ -44,8 +43,7 @@ uint32_t checksum_of(const void* data, size_t bytes) {
 
 }  // namespace
 
-Reader::Reader(std::span<const char> bytes, std::string name)
-    : bytes_(bytes), name_(std::move(name)) {
+Reader::Reader(std::span<const char> bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {
   read_directory();
 }
 
@@ -59,12 +57,9 @@ void Reader::read_directory() {
   if (total >= end_size) {
     const size_t last = total - end_size, first = last - std::min(last, size_t(65535));
     for (size_t at = last + 1; at-- > first && end == total;)
-      if (number<uint32_t>(bytes_, at) == end_mark &&
-          number<uint16_t>(bytes_, at + 20) == last - at)
-        end = at;
+      if (number<uint32_t>(bytes_, at) == end_mark && number<uint16_t>(bytes_, at + 20) == last - at) end = at;
   }
-  if (end == total)
-    damaged("the archive has no end record; the file is cut short or not a zip archive");
+  if (end == total) damaged("the archive has no end record; the file is cut short or not a zip archive");
   uint64_t count = number<uint16_t>(bytes_, end + 10), size = number<uint32_t>(bytes_, end + 12),
            start = number<uint32_t>(bytes_, end + 16), stop = end;
   if (count == 0xffff || size == limit32 || start == limit32) {
@@ -123,9 +118,7 @@ void Reader::read_directory() {
 }
 
 std::span<const char> Reader::read(const std::string& entry, std::vector<char>& inflated) const {
-  const auto damaged = [&](auto... what) {
-    fail(ErrorKind::data, "[zip] ", name_, ": entry '", entry, "' ", what...);
-  };
+  const auto damaged = [&](auto... what) { fail(ErrorKind::data, "[zip] ", name_, ": entry '", entry, "' ", what...); };
   const auto found = entries_.find(entry);
   if (found == entries_.end()) damaged("is missing");
   const Entry& e = found->second;
@@ -133,11 +126,9 @@ std::span<const char> Reader::read(const std::string& entry, std::vector<char>& 
       number<uint32_t>(bytes_, size_t(e.header)) != local_mark)
     damaged("has a damaged header");
   const auto h = bytes_.subspan(size_t(e.header), size_t(directory_ - e.header));
-  const size_t name_bytes = number<uint16_t>(h, 26),
-               skip = local_size + name_bytes + number<uint16_t>(h, 28);
+  const size_t name_bytes = number<uint16_t>(h, 26), skip = local_size + name_bytes + number<uint16_t>(h, 28);
   if (skip > h.size() || e.stored > h.size() - skip) damaged("does not fit into the file");
-  if (std::string_view(h.data() + local_size, name_bytes) != entry ||
-      number<uint16_t>(h, 8) != e.method)
+  if (std::string_view(h.data() + local_size, name_bytes) != entry || number<uint16_t>(h, 8) != e.method)
     damaged("has another name or method in its own header");
   if (e.flags & encrypted) damaged("is encrypted");
   auto contents = h.subspan(skip, size_t(e.stored));
@@ -154,8 +145,7 @@ std::span<const char> Reader::read(const std::string& entry, std::vector<char>& 
     uint64_t in = e.stored, out = e.size;
     int state = Z_OK;
     do {
-      const uInt in_now = uInt(std::min<uint64_t>(in, 1u << 30)),
-                 out_now = uInt(std::min<uint64_t>(out, 1u << 30));
+      const uInt in_now = uInt(std::min<uint64_t>(in, 1u << 30)), out_now = uInt(std::min<uint64_t>(out, 1u << 30));
       z.avail_in = in_now;
       z.avail_out = out_now;
       state = inflate(&z, Z_NO_FLUSH);
@@ -163,16 +153,14 @@ std::span<const char> Reader::read(const std::string& entry, std::vector<char>& 
       out -= out_now - z.avail_out;
     } while (state == Z_OK);
     inflateEnd(&z);
-    if (state != Z_STREAM_END || in != 0 || out != 0)
-      damaged("does not inflate to the ", e.size, " bytes it claims");
+    if (state != Z_STREAM_END || in != 0 || out != 0) damaged("does not inflate to the ", e.size, " bytes it claims");
     contents = inflated;
   } else if (e.method != 0) {
     damaged("is compressed by method ", e.method, "; stored and deflated entries can be read");
   } else if (e.size != e.stored) {
     damaged("has two sizes");
   }
-  if (checksum_of(contents.data(), contents.size()) != e.checksum)
-    damaged("is damaged (its checksum differs)");
+  if (checksum_of(contents.data(), contents.size()) != e.checksum) damaged("is damaged (its checksum differs)");
   return contents;
 }
 
@@ -181,19 +169,17 @@ void Writer::add(const std::string& entry, const void* data, size_t bytes, size_
   // The padding is an extra field of the kind that PyTorch uses ("FB"); it has a header of 4 bytes
   // of its own.
   size_t padding = 0;
-  while (align > 1 &&
-         ((at + local_size + entry.size() + padding) % align != 0 || (padding > 0 && padding < 4)))
+  while (align > 1 && ((at + local_size + entry.size() + padding) % align != 0 || (padding > 0 && padding < 4)))
     ++padding;
   if (at + local_size + entry.size() + padding + bytes >= limit32)
-    fail(ErrorKind::usage, "[zip] entry '", entry, "' of ", bytes,
-         " bytes: archives of 4 GB and more are not written");
+    fail(ErrorKind::usage, "[zip] entry '", entry, "' of ", bytes, " bytes: archives of 4 GB and more are not written");
   const uint32_t checksum = checksum_of(data, bytes);
 
   std::string common;  // what both headers say, after the version that is needed to read
   put<uint16_t>(common, utf8_names);
   put<uint16_t>(common, 0);  // stored
   put<uint16_t>(common,
-                0);  // the same time for every file, so that the same values give the same bytes:
+                0);             // the same time for every file, so that the same values give the same bytes:
   put<uint16_t>(common, 0x21);  // 1980-01-01
   put<uint32_t>(common, checksum);
   put<uint32_t>(common, uint32_t(bytes));

@@ -50,9 +50,7 @@ class Writer {
   // `align` puts the contents at a multiple of that many bytes, so that they can be mapped into
   // memory.
   void add(const std::string& entry, const void* data, size_t bytes, size_t align = 1);
-  void add(const std::string& entry, std::string_view text) {
-    add(entry, text.data(), text.size());
-  }
+  void add(const std::string& entry, std::string_view text) { add(entry, text.data(), text.size()); }
   void finish();
 
  private:

@@ -1,7 +1,6 @@
 // cuBLAS, for the CUDA column's matrix products. Its default mode computes in full single precision: no TF32.
-#include <espalier/cuda/blas.h>
-
 #include <cublas_v2.h>
+#include <espalier/cuda/blas.h>
 
 #include <map>
 #include <mutex>
@@ -11,8 +10,7 @@ namespace espalier::cuda {
 namespace {
 
 void check_blas(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    fail(ErrorKind::device, "[cuda] ", what, ": ", cublasGetStatusString(status));
+  if (status != CUBLAS_STATUS_SUCCESS) fail(ErrorKind::device, "[cuda] ", what, ": ", cublasGetStatusString(status));
 }
 
 // One handle per device, for the life of the process.

@@ -10,12 +10,11 @@ namespace espalier {
 void emulated::gemm(const Gemm& g) { plain_gemm(g); }
 
 const Column* emulated_column() {
-  static const Column column{
-      .memory = {.allocate = [](size_t bytes, int) { return std::aligned_alloc(64, bytes); },
-                 .release = [](void* data, int) { std::free(data); },
-                 .copy = [](void* to, const void* from, size_t n) { std::memcpy(to, from, n); },
-                 .synchronize = [](int) {}},
-      .kernels = emulated::rows()};
+  static const Column column{.memory = {.allocate = [](size_t bytes, int) { return std::aligned_alloc(64, bytes); },
+                                        .release = [](void* data, int) { std::free(data); },
+                                        .copy = [](void* to, const void* from, size_t n) { std::memcpy(to, from, n); },
+                                        .synchronize = [](int) {}},
+                             .kernels = emulated::rows()};
   return &column;
 }
 

@@ -1,14 +1,12 @@
 // The CUDA runtime's errors as ours, and which device a thread works on. Only files that nvcc compiles include it.
 #pragma once
-#include <espalier/core/error.h>
-
 #include <cuda_runtime.h>
+#include <espalier/core/error.h>
 
 namespace espalier::cuda {
 
 inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess)
-    fail(ErrorKind::device, "[cuda] ", what, ": ", cudaGetErrorString(status));
+  if (status != cudaSuccess) fail(ErrorKind::device, "[cuda] ", what, ": ", cudaGetErrorString(status));
 }
 
 inline int current_device() {

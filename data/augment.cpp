@@ -12,8 +12,7 @@ namespace {
 
 Tensor empty_batch(const Tensor& images, std::span<const int64_t> indices, DType dtype) {
   for (int64_t i : indices)
-    if (i < 0 || i >= images.dim(0))
-      fail(ErrorKind::other, "[take] image ", i, " of a set of ", images.dim(0));
+    if (i < 0 || i >= images.dim(0)) fail(ErrorKind::other, "[take] image ", i, " of a set of ", images.dim(0));
   return Tensor::empty({int64_t(indices.size()), images.dim(1), images.dim(2), images.dim(3)}, dtype);
 }
 
@@ -87,8 +86,7 @@ void cutout(Tensor& batch, std::span<const int64_t> indices, int length, Draw dr
     const int64_t y = r.v[0] % uint64_t(h), x = r.v[1] % uint64_t(w), half = length / 2;
     const int64_t y0 = std::clamp<int64_t>(y - half, 0, h), y1 = std::clamp<int64_t>(y + half, 0, h);
     const int64_t x0 = std::clamp<int64_t>(x - half, 0, w), x1 = std::clamp<int64_t>(x + half, 0, w);
-    for (int64_t row = y0; row < y1; ++row)
-      std::fill_n(data + ((i * h + row) * w + x0) * c, (x1 - x0) * c, 0.0f);
+    for (int64_t row = y0; row < y1; ++row) std::fill_n(data + ((i * h + row) * w + x0) * c, (x1 - x0) * c, 0.0f);
   }
 }
 

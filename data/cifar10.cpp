@@ -11,12 +11,13 @@ namespace {
 constexpr int64_t pixels = 32 * 32, record = 1 + 3 * pixels, records_per_file = 10000;
 
 ImageSet empty_set(int64_t n) {
-  return {"cifar10", Tensor::empty({n, 3, 32, 32}, DType::u8), Tensor::empty({n}, DType::s64),
+  return {"cifar10",
+          Tensor::empty({n, 3, 32, 32}, DType::u8),
+          Tensor::empty({n}, DType::s64),
           {{.4914f, .4822f, .4465f}, {.2023f, .1994f, .2010f}}};
 }
 
-void parse_into(ImageSet& set, int64_t first, const void* file, size_t size, const std::string& name,
-                int64_t records) {
+void parse_into(ImageSet& set, int64_t first, const void* file, size_t size, const std::string& name, int64_t records) {
   if (size != size_t(records * record))
     fail(ErrorKind::data, "[cifar10] ", name, ": ", size, " bytes, expected ", records * record, " (", records,
          " records of ", record, " bytes)");

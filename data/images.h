@@ -16,10 +16,10 @@ struct Normalize {
 
 struct ImageSet {
   std::string name;
-  Tensor images;           // u8 [N,C,H,W], bytes in N,H,W,C order
-  Tensor labels;           // s64 [N], 0..9
-  Normalize normalize;     // the constants that go with the set
-  bool mirrored = true;    // a mirrored image still belongs to its class: photographs do, digits do not
+  Tensor images;         // u8 [N,C,H,W], bytes in N,H,W,C order
+  Tensor labels;         // s64 [N], 0..9
+  Normalize normalize;   // the constants that go with the set
+  bool mirrored = true;  // a mirrored image still belongs to its class: photographs do, digits do not
 
   int64_t size() const { return images.dim(0); }
   Shape image_shape() const { return {images.dim(1), images.dim(2), images.dim(3)}; }
@@ -45,7 +45,7 @@ ESPALIER_API ImageSet parse_mnist(const void* images, size_t images_size, const 
 struct SyntheticOptions {
   Shape image{3, 32, 32};  // C,H,W; C is 1 or 3, H and W at least 8
   int64_t count = 2000;
-  uint64_t seed = 0;       // image i of a split is a function of (seed, split, i); its class is i mod 10
+  uint64_t seed = 0;  // image i of a split is a function of (seed, split, i); its class is i mod 10
 };
 ESPALIER_API ImageSet synthetic_images(Split split, SyntheticOptions options = {});
 

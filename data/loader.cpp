@@ -27,8 +27,8 @@ struct Loader::State {
     const Augment& a = options.augment;
     const Draw draw{options.seed, epoch};
     Batch batch;
-    batch.images = normalize(a.padding || a.flip ? take_crop_flip(set.images, indices, a, draw)
-                                                 : take(set.images, indices), set.normalize);
+    batch.images = normalize(
+        a.padding || a.flip ? take_crop_flip(set.images, indices, a, draw) : take(set.images, indices), set.normalize);
     if (a.cutout) cutout(batch.images, indices, a.cutout, draw);
     batch.labels = Tensor::empty({int64_t(indices.size())}, DType::s64);
     int64_t* out = batch.labels.mutable_data<int64_t>();

@@ -19,8 +19,7 @@ uint32_t big_endian(const uint8_t* p) {
 // The number of items, after checking magic and size.
 size_t check_header(const uint8_t* bytes, size_t size, const std::string& name, uint32_t magic, size_t header,
                     size_t item) {
-  if (size < header)
-    fail(ErrorKind::data, "[mnist] ", name, ": ", size, " bytes, expected a header of ", header);
+  if (size < header) fail(ErrorKind::data, "[mnist] ", name, ": ", size, " bytes, expected a header of ", header);
   if (big_endian(bytes) != magic)
     fail(ErrorKind::data, "[mnist] ", name, ": magic number ", big_endian(bytes), ", expected ", magic);
   const size_t count = big_endian(bytes + 4);
@@ -38,20 +37,22 @@ ImageSet parse_mnist(const void* images, size_t images_size, const std::string& 
   const auto* marks = static_cast<const uint8_t*>(labels);
   if (images_size >= 16 && big_endian(pixels) == 2051 &&
       (big_endian(pixels + 8) != side || big_endian(pixels + 12) != side))
-    fail(ErrorKind::data, "[mnist] ", images_name, ": images of ", big_endian(pixels + 8), "x",
-         big_endian(pixels + 12), ", expected 28x28");
+    fail(ErrorKind::data, "[mnist] ", images_name, ": images of ", big_endian(pixels + 8), "x", big_endian(pixels + 12),
+         ", expected 28x28");
   const size_t n = check_header(pixels, images_size, images_name, 2051, 16, side * side);
   const size_t m = check_header(marks, labels_size, labels_name, 2049, 8, 1);
   if (n != m) fail(ErrorKind::data, "[mnist] ", labels_name, ": ", m, " labels for ", n, " images");
   if (n == 0) fail(ErrorKind::data, "[mnist] ", images_name, ": no images");
-  ImageSet set{"mnist", Tensor::empty({int64_t(n), 1, int64_t(side), int64_t(side)}, DType::u8),
-               Tensor::empty({int64_t(n)}, DType::s64), {{.1307f}, {.3081f}}, false};
+  ImageSet set{"mnist",
+               Tensor::empty({int64_t(n), 1, int64_t(side), int64_t(side)}, DType::u8),
+               Tensor::empty({int64_t(n)}, DType::s64),
+               {{.1307f}, {.3081f}},
+               false};
   std::memcpy(set.images.mutable_data<uint8_t>(), pixels + 16, n * side * side);
   int64_t* out = set.labels.mutable_data<int64_t>();
   for (size_t i = 0; i < n; ++i) {
     out[i] = marks[8 + i];
-    if (out[i] > 9)
-      fail(ErrorKind::data, "[mnist] ", labels_name, ": label ", i, " is ", out[i], ", expected 0 to 9");
+    if (out[i] > 9) fail(ErrorKind::data, "[mnist] ", labels_name, ": label ", i, " is ", out[i], ", expected 0 to 9");
   }
   return set;
 }

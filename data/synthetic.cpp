@@ -19,27 +19,29 @@ float wave(float t) {
 }
 
 struct Texture {
-  int kind;        // stripes across, upright, oblique; checks; rings
-  float period;    // pixels
-  float px, py;    // phase, in periods
-  float slope;     // oblique stripes: +1 or -1
+  int kind;      // stripes across, upright, oblique; checks; rings
+  float period;  // pixels
+  float px, py;  // phase, in periods
+  float slope;   // oblique stripes: +1 or -1
   float operator()(float x, float y) const {
     switch (kind) {
-      case 0: return wave(y / period + py);
-      case 1: return wave(x / period + px);
-      case 2: return wave((x + slope * y) * 0.70710678f / period + px);
-      case 3: return wave(x / period + px) * wave(y / period + py);
-      default: return wave(std::sqrt(x * x + y * y) / period + px);
+      case 0:
+        return wave(y / period + py);
+      case 1:
+        return wave(x / period + px);
+      case 2:
+        return wave((x + slope * y) * 0.70710678f / period + px);
+      case 3:
+        return wave(x / period + px) * wave(y / period + py);
+      default:
+        return wave(std::sqrt(x * x + y * y) / period + px);
     }
   }
 };
 
-void draw(uint8_t* image, int64_t channels, int64_t height, int64_t width, int label, uint64_t seed,
-          uint64_t stream) {
+void draw(uint8_t* image, int64_t channels, int64_t height, int64_t width, int label, uint64_t seed, uint64_t stream) {
   uint64_t next = 0;
-  auto uniform = [&](float low, float high) {
-    return low + (high - low) * random_uniform(seed, stream, next++);
-  };
+  auto uniform = [&](float low, float high) { return low + (high - low) * random_uniform(seed, stream, next++); };
   const float size = float(std::min(height, width));
   const float cx = float(width) * uniform(.3f, .7f), cy = float(height) * uniform(.3f, .7f);
   const float radius = size * uniform(.34f, .6f);
@@ -72,8 +74,10 @@ ImageSet synthetic_images(Split split, SyntheticOptions options) {
   if (s.rank() != 3 || (s[0] != 1 && s[0] != 3) || s[1] < 8 || s[2] < 8)
     fail(ErrorKind::usage, "[synthetic] image shape ", s, ", expected [1 or 3, at least 8, at least 8]");
   if (options.count < 1) fail(ErrorKind::usage, "[synthetic] ", options.count, " images, expected at least 1");
-  ImageSet set{"synthetic", Tensor::empty({options.count, s[0], s[1], s[2]}, DType::u8),
-               Tensor::empty({options.count}, DType::s64), {}};
+  ImageSet set{"synthetic",
+               Tensor::empty({options.count, s[0], s[1], s[2]}, DType::u8),
+               Tensor::empty({options.count}, DType::s64),
+               {}};
   set.normalize.mean.assign(size_t(s[0]), .5f);
   set.normalize.std.assign(size_t(s[0]), .25f);
   uint8_t* images = set.images.mutable_data<uint8_t>();
@@ -93,7 +97,8 @@ ImageSet load_images(const std::string& dataset, const std::string& dir, Split s
   if (dataset != "cifar10" && dataset != "mnist")
     fail(ErrorKind::usage, "[dataset] unknown dataset \"", dataset, "\", expected cifar10, mnist or synthetic");
   if (dir.empty())
-    fail(ErrorKind::usage, "[dataset] ", dataset, " needs the folder of its files (scripts/download_data fetches them)");
+    fail(ErrorKind::usage, "[dataset] ", dataset,
+         " needs the folder of its files (scripts/download_data fetches them)");
   return dataset == "cifar10" ? read_cifar10(dir, split) : read_mnist(dir, split);
 }
 

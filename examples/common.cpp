@@ -7,7 +7,6 @@
 #include <espalier/core/parallel.h>
 #include <espalier/nn/init.h>
 #include <espalier/version.h>
-
 #include <unistd.h>
 
 #include <charconv>
@@ -87,7 +86,8 @@ std::string Context::choice(const std::string& option, const std::vector<std::st
   if (std::find(among.begin(), among.end(), value) != among.end()) return value;
   std::string list;
   for (const auto& a : among) list += (list.empty() ? "" : ", ") + a;
-  fail(ErrorKind::usage, "[--", option, "] expected one of ", list, ", got \"", value, "\"", did_you_mean(value, among));
+  fail(ErrorKind::usage, "[--", option, "] expected one of ", list, ", got \"", value, "\"",
+       did_you_mean(value, among));
 }
 
 std::vector<int64_t> Context::integers(const std::string& option) const {
@@ -123,7 +123,8 @@ nlohmann::ordered_json Context::settings() const {
   for (const auto& list : {parsed_.defaults(), parsed_.arguments()})
     for (const auto& option : list) {
       bool neutral = false;  // may change between a run and its resumption
-      for (const char* name : {"out", "resume", "force", "json", "threads", "epochs", "finetune-epochs", "max-steps", "data"})
+      for (const char* name :
+           {"out", "resume", "force", "json", "threads", "epochs", "finetune-epochs", "max-steps", "data"})
         neutral = neutral || option.key() == name;
       if (!neutral) json[option.key()] = option.value();
     }
@@ -144,9 +145,11 @@ void Context::check_out() const {
   if (flag("resume") && flag("force")) fail(ErrorKind::usage, "[--force] cannot be combined with --resume");
   if (empty || flag("force")) return;
   if (!flag("resume"))
-    fail(ErrorKind::usage, "[--out] ", folder, " is not empty: --resume goes on with the run in it, --force replaces it");
+    fail(ErrorKind::usage, "[--out] ", folder,
+         " is not empty: --resume goes on with the run in it, --force replaces it");
   const std::string path = out("settings.json");
-  if (!fs::exists(path)) fail(ErrorKind::data, "[--resume] ", folder, " holds no run of ", about_.name, " (no settings.json)");
+  if (!fs::exists(path))
+    fail(ErrorKind::data, "[--resume] ", folder, " holds no run of ", about_.name, " (no settings.json)");
   const auto bytes = read_file(path, size_t(1) << 20);
   const auto before = nlohmann::ordered_json::parse(bytes.begin(), bytes.end(), nullptr, false), now = settings();
   if (!before.is_object()) fail(ErrorKind::data, "[--resume] ", path, ": not JSON");
@@ -194,22 +197,25 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
     options.set_width(110);
     auto adder = options.add_options();
     add(adder);
-    adder("out", "folder for the results and summary.json", cxxopts::value<std::string>(), "DIR")
-        ("force", "replace what an earlier run of this tool left in DIR")
-        ("resume", "go on with the run in DIR where it stopped")
-        ("device", "cpu, emulated or cuda", cxxopts::value<std::string>()->default_value("cpu"), "NAME")
-        ("threads", "threads to use; results do not depend on it (default: the CPUs left to us)", cxxopts::value<std::string>(), "N")
-        ("seed", "for everything random", cxxopts::value<std::string>()->default_value("0"), "N")
-        ("json", "print summary.json on stdout, everything else on stderr")
-        ("version", "print the version")
-        ("h,help", "print this");
+    adder("out", "folder for the results and summary.json", cxxopts::value<std::string>(), "DIR")(
+        "force", "replace what an earlier run of this tool left in DIR")("resume",
+                                                                         "go on with the run in DIR where it stopped")(
+        "device", "cpu, emulated or cuda", cxxopts::value<std::string>()->default_value("cpu"), "NAME")(
+        "threads", "threads to use; results do not depend on it (default: the CPUs left to us)",
+        cxxopts::value<std::string>(),
+        "N")("seed", "for everything random", cxxopts::value<std::string>()->default_value("0"), "N")(
+        "json", "print summary.json on stdout, everything else on stderr")("version", "print the version")(
+        "h,help", "print this");
     auto parsed = options.parse(argc, argv);
     if (!parsed.unmatched().empty())
-      fail(ErrorKind::usage, "[", about.name, "] does not know what to do with \"", parsed.unmatched().front(), "\" (see --help)");
+      fail(ErrorKind::usage, "[", about.name, "] does not know what to do with \"", parsed.unmatched().front(),
+           "\" (see --help)");
     Context context(about, std::move(parsed));
     if (context.flag("help")) {
-      std::cout << options.help() << "\nExamples:\n" << about.examples
-                << "\n\nExit codes: 0 done, 2 usage, 3 data, 4 missing device, 1 anything else, 130 and 143 stopped by a signal.\n";
+      std::cout << options.help() << "\nExamples:\n"
+                << about.examples
+                << "\n\nExit codes: 0 done, 2 usage, 3 data, 4 missing device, 1 anything else, 130 and 143 stopped by "
+                   "a signal.\n";
       return 0;
     }
     if (context.flag("version")) {
@@ -222,17 +228,13 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
     body(context);
     context.write_summary();
     return 0;
-  } catch (const Stopped& e) {
-    return complain(about, 128 + signalled.load(), e.what());
-  } catch (const Error& e) {
+  } catch (const Stopped& e) { return complain(about, 128 + signalled.load(), e.what()); } catch (const Error& e) {
     return complain(about, e.exit_code(), e.what());
   } catch (const cxxopts::exceptions::no_such_option& e) {
     return complain(about, 2, std::string(e.what()) + " (see --help)");
   } catch (const cxxopts::exceptions::exception& e) {
     return complain(about, 2, std::string(e.what()) + " (see --help)");
-  } catch (const std::bad_alloc&) {
-    return complain(about, 1, "out of memory");
-  } catch (const std::exception& e) {
+  } catch (const std::bad_alloc&) { return complain(about, 1, "out of memory"); } catch (const std::exception& e) {
     return complain(about, 1, e.what());
   }
 }

@@ -37,14 +37,14 @@ class Context {
   std::string choice(const std::string& option, const std::vector<std::string>& among) const;
   std::vector<int64_t> integers(const std::string& option) const;  // "0,1,4"
 
-  std::string output_file(const std::string& option) const;         // a path whose folder exists
-  Device device() const;  // checked to exist
+  std::string output_file(const std::string& option) const;  // a path whose folder exists
+  Device device() const;                                     // checked to exist
   bool resume() const { return flag("resume"); }
 
   // The output folder, "" where none is wanted. check_out() refuses a folder with something in it unless --resume or
   // --force was given, and a --resume whose other options differ from the first run's; it writes nothing, so that
-  // wrong input found later leaves no trace. make_out() creates it; with --force it removes `state`, what a later --resume would
-  // go on from; results are replaced one by one, each when its successor is whole.
+  // wrong input found later leaves no trace. make_out() creates it; with --force it removes `state`, what a later
+  // --resume would go on from; results are replaced one by one, each when its successor is whole.
   void check_out() const;
   void make_out(const std::vector<std::string>& state) const;
   std::string out(const std::string& name) const { return text("out") + "/" + name; }

@@ -1,11 +1,11 @@
 // evaluate: how well a .pth file does on a set of images - dense, masked or shrunk; files that espalier wrote need no
 // model's name.
-#include "setup.h"
-
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/pth.h>
 
 #include <chrono>
+
+#include "setup.h"
 
 using namespace espalier;
 
@@ -24,42 +24,52 @@ void evaluate_file(tool::Context& c) {
   std::vector<int64_t> labels;
   const Loss loss = loss_of(loaded.info);
   const auto start = std::chrono::steady_clock::now();
-  const Evaluation e = evaluate(*loaded.module, *test_set, [&](const Tensor& output, const Tensor& target) {
-    for (float v : output.to_vector()) logits.push_back(v);
-    for (int64_t v : target.to_vector<int64_t>()) labels.push_back(v);
-    return loss(output, target);
-  }, device);
+  const Evaluation e = evaluate(
+      *loaded.module, *test_set,
+      [&](const Tensor& output, const Tensor& target) {
+        for (float v : output.to_vector()) logits.push_back(v);
+        for (int64_t v : target.to_vector<int64_t>()) labels.push_back(v);
+        return loss(output, target);
+      },
+      device);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!logits_file.empty())
-    pth::save(logits_file, pth::Dict{{"logits", Tensor::from(logits, {e.examples, int64_t(logits.size()) / e.examples})},
-                                          {"labels", Tensor::from(labels, {e.examples})}});
+    pth::save(logits_file,
+              pth::Dict{{"logits", Tensor::from(logits, {e.examples, int64_t(logits.size()) / e.examples})},
+                        {"labels", Tensor::from(labels, {e.examples})}});
   int64_t parameters = 0;
   for (auto& [name, p] : named_parameters(*loaded.module)) parameters += p->value().numel();
   c.say() << loaded.info.name << " with " << parameters << " parameters: accuracy " << 100 * e.accuracy << " %, loss "
-          << e.loss << " on " << e.examples << " images of " << c.text("dataset") << ", " << double(e.examples) / seconds
-          << " images/s" << std::endl;
-  c.summary = {{"weights", c.text("weights")}, {"model", loaded.info.name}, {"dataset", c.text("dataset")},
-               {"device", name_of(device)}, {"parameters", parameters}, {"test", tool::to_json(e)}, {"seconds", seconds}};
+          << e.loss << " on " << e.examples << " images of " << c.text("dataset") << ", "
+          << double(e.examples) / seconds << " images/s" << std::endl;
+  c.summary = {{"weights", c.text("weights")},
+               {"model", loaded.info.name},
+               {"dataset", c.text("dataset")},
+               {"device", name_of(device)},
+               {"parameters", parameters},
+               {"test", tool::to_json(e)},
+               {"seconds", seconds}};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return tool::run(argc, argv,
-    {.name = "evaluate",
-     .what = "Measures the accuracy of a .pth file on test images. Files that espalier wrote say which model they hold,\n"
-             "shrunk ones included; for a plain PyTorch file name it with --model.\n",
-     .examples =
-       "  evaluate --weights out/first/model.pth\n"
-       "  evaluate --weights out/pruned/model.pth --dataset cifar10 --data DIR --json\n"
-       "  evaluate --weights vgg16.pth --model vgg16 --dataset cifar10 --data DIR --logits logits.pth\n"
-       "    then in Python: torch.load('logits.pth')['logits']   [N,10], the images in the files' order",
-     .needs_out = false},
-    [](cxxopts::OptionAdder& add) {
-      add("weights", "the .pth file", cxxopts::value<std::string>(), "FILE")
-         ("model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")
-         ("logits", "write {\"logits\": [N,10], \"labels\": [N]} to FILE", cxxopts::value<std::string>(), "FILE");
-      tool::add_data_options(add, "synthetic");
-    },
-    evaluate_file);
+  return tool::run(
+      argc, argv,
+      {.name = "evaluate",
+       .what =
+           "Measures the accuracy of a .pth file on test images. Files that espalier wrote say which model they hold,\n"
+           "shrunk ones included; for a plain PyTorch file name it with --model.\n",
+       .examples = "  evaluate --weights out/first/model.pth\n"
+                   "  evaluate --weights out/pruned/model.pth --dataset cifar10 --data DIR --json\n"
+                   "  evaluate --weights vgg16.pth --model vgg16 --dataset cifar10 --data DIR --logits logits.pth\n"
+                   "    then in Python: torch.load('logits.pth')['logits']   [N,10], the images in the files' order",
+       .needs_out = false},
+      [](cxxopts::OptionAdder& add) {
+        add("weights", "the .pth file", cxxopts::value<std::string>(), "FILE")(
+            "model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")(
+            "logits", "write {\"logits\": [N,10], \"labels\": [N]} to FILE", cxxopts::value<std::string>(), "FILE");
+        tool::add_data_options(add, "synthetic");
+      },
+      evaluate_file);
 }

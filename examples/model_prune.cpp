@@ -1,10 +1,10 @@
 // model_prune: the whole of NNI's pruning examples in one tool - train (or take weights), prune, fine-tune, export.
 // Each stage is a function of the one before, so that a run that was stopped anywhere goes on with the same bits.
-#include "setup.h"
-
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/nn/progress.h>
+
+#include "setup.h"
 
 using namespace espalier;
 
@@ -20,7 +20,8 @@ ConfigList config_for(const tool::Context& c, const std::string& pruner, const s
   ConfigEntry entry{.op_types = {"Conv2d"}, .sparsity = pruner == "slim" ? 0.7 : 0.5};
   if (pruner == "slim") entry.op_types = {"BatchNorm2d"};
   if (pruner == "level") entry.op_types = {"default"};
-  if (c.given("sparsity")) entry.sparsity = c.real("sparsity", -1e9, 1e9);  // the pruner says what it accepts
+  if (c.given("sparsity"))
+    entry.sparsity = c.real("sparsity", -1e9, 1e9);  // the pruner says what it accepts
   else if (pruner == "l1" && model == "vgg16")
     entry.op_names = {"feature.0", "feature.24", "feature.27", "feature.30", "feature.34", "feature.37"};
   return {entry};
@@ -63,14 +64,20 @@ void prune(tool::Context& c) {
   }
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
-  const auto pruner = make_pruner(name, module, config, {.example = Tensor::zeros(one, DType::f32, device), .round_to = c.integer("round-to", 1)});
+  const auto pruner = make_pruner(
+      name, module, config, {.example = Tensor::zeros(one, DType::f32, device), .round_to = c.integer("round-to", 1)});
   for (const Stage& s : stages) parse_schedule(s.schedule, s.epochs, learns ? train_set->batches() : 1);
   c.make_out({"train", "finetune"});
 
   c.say() << info.name << ", " << name << " pruner, " << to_json(config) << std::endl;
   for (const std::string& warning : pruner->selection().warnings) c.say() << "warning: " << warning << std::endl;
-  c.summary = {{"model", info.name}, {"pruner", name}, {"config", nlohmann::ordered_json::parse(to_json(config))},
-               {"dataset", c.text("dataset")}, {"device", name_of(device)}, {"seed", c.integer("seed")}, {"recipe", tool::to_json(recipe)}};
+  c.summary = {{"model", info.name},
+               {"pruner", name},
+               {"config", nlohmann::ordered_json::parse(to_json(config))},
+               {"dataset", c.text("dataset")},
+               {"device", name_of(device)},
+               {"seed", c.integer("seed")},
+               {"recipe", tool::to_json(recipe)}};
   const Loss loss = loss_of(info);
   auto learn = [&](const Stage& stage) {
     if (stage.epochs == 0) return;
@@ -78,11 +85,20 @@ void prune(tool::Context& c) {
     SGD optimizer(module, stage.sgd);
     Progress progress(c.say(), c.terminal(), stage.name);
     const TrainResult result = train(module, optimizer, *train_set, test_set.get(),
-        {.epochs = stage.epochs, .schedule = parse_schedule(stage.schedule, stage.epochs, train_set->batches()), .loss = loss,
-         .slim = stage.slim, .device = device, .out = c.out_folder(stage.name), .note = model_note(info.name, info.input),
-         .resume = c.resume(), .stop = &tool::stop()}, {&progress});
+                                     {.epochs = stage.epochs,
+                                      .schedule = parse_schedule(stage.schedule, stage.epochs, train_set->batches()),
+                                      .loss = loss,
+                                      .slim = stage.slim,
+                                      .device = device,
+                                      .out = c.out_folder(stage.name),
+                                      .note = model_note(info.name, info.input),
+                                      .resume = c.resume(),
+                                      .stop = &tool::stop()},
+                                     {&progress});
     tool::leave_if_stopped("repeat the command with --resume to go on");
-    for (const EpochRow& row : result.state.rows) c.summary[std::string(stage.name) + "_seconds"] = c.summary.value(std::string(stage.name) + "_seconds", 0.) + row.seconds;
+    for (const EpochRow& row : result.state.rows)
+      c.summary[std::string(stage.name) + "_seconds"] =
+          c.summary.value(std::string(stage.name) + "_seconds", 0.) + row.seconds;
   };
   auto measure = [&](const char* what) {
     if (!learns) return;
@@ -101,48 +117,61 @@ void prune(tool::Context& c) {
 
   if (!has_onnx()) c.say() << "no model.onnx: this build has no ONNX library (libonnx-dev)\n";
   to(module, Device{});
-  pruner->export_model({.model_path = c.out("model.pth"), .mask_path = c.out("mask.pth"),
-                        .onnx_path = has_onnx() ? c.out("model.onnx") : "", .input_shape = one,
+  pruner->export_model({.model_path = c.out("model.pth"),
+                        .mask_path = c.out("mask.pth"),
+                        .onnx_path = has_onnx() ? c.out("model.onnx") : "",
+                        .input_shape = one,
                         .note = model_note(info.name, info.input)});
   for (const auto& l : pruner->report().layers)
     c.summary["layers"].push_back({{"name", l.name}, {"type", l.type}, {"total", l.total}, {"kept", l.kept}});
   c.summary["notes"] = pruner->report().notes;
-  c.say() << "written to " << c.text("out") << ": model.pth, mask.pth" << (has_onnx() ? ", model.onnx" : "") << std::endl;
+  c.say() << "written to " << c.text("out") << ": model.pth, mask.pth" << (has_onnx() ? ", model.onnx" : "")
+          << std::endl;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return tool::run(argc, argv,
-    {.name = "model_prune",
-     .what = "Trains (or takes --weights), prunes, fine-tunes and exports: OUT gets model.pth (masked weights are zero),\n"
-             "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, summary.json, and the checkpoints of both\n"
-             "stages under train/ and finetune/. Defaults are those of NNI's examples.\n",
-     .examples =
-       "  model_prune --model vgg19 --pruner slim --sparsity 0.7 --epochs 4 --lr 0.05 --finetune-epochs 1 \\\n"
-       "    --finetune-lr 0.02 --out out/pruned                                              built-in images\n"
-       "  model_prune --model vgg19 --dataset cifar10 --data DIR --out out/slim              NNI's recipe: 160 + 40 epochs\n"
-       "  model_prune --weights vgg16.pth --model vgg16 --pruner l1 --sparsity 0.5 --epochs 0 --finetune-epochs 0 \\\n"
-       "    --out out/l1                                                                     prune and nothing else\n"
-       "  model_prune --model naive --dataset mnist --data DIR --pruner level --config c.json --out out/level\n"
-       "    c.json: [{\"sparsity\": 0.8, \"op_types\": [\"default\"]}, {\"op_names\": [\"fc2\"], \"exclude\": true}]\n"
-       "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small"},
-    [](cxxopts::OptionAdder& add) {
-      std::string models, pruners;
-      for (const auto& m : model_list()) models += (models.empty() ? "" : ", ") + m.name;
-      for (const auto& p : pruner_names()) pruners += (pruners.empty() ? "" : ", ") + p;
-      add("model", models, cxxopts::value<std::string>()->default_value("vgg19"), "NAME")
-         ("weights", "prune this .pth file (then --epochs is 0 unless given)", cxxopts::value<std::string>(), "FILE")
-         ("pruner", pruners, cxxopts::value<std::string>()->default_value("slim"), "NAME")
-         ("sparsity", "the part that is pruned away, between 0 and 1 (default: slim 0.7, others 0.5)", cxxopts::value<std::string>(), "X")
-         ("config", "a config list in JSON, in the place of --sparsity", cxxopts::value<std::string>(), "FILE")
-         ("round-to", "keep a multiple of so many channels per layer", cxxopts::value<std::string>()->default_value("1"), "N")
-         ("epochs", "of training before pruning (default: the model's recipe)", cxxopts::value<std::string>(), "N")
-         ("finetune-epochs", "of training with masks", cxxopts::value<std::string>()->default_value("40"), "N")
-         ("finetune-lr", "learning rate of that", cxxopts::value<std::string>()->default_value("1e-3"), "X")
-         ("finetune-schedule", "schedule of that, written as --schedule", cxxopts::value<std::string>()->default_value("none"), "SPEC");
-      tool::add_data_options(add, "synthetic");
-      tool::add_training_options(add);
-    },
-    prune);
+  return tool::run(
+      argc, argv,
+      {.name = "model_prune",
+       .what = "Trains (or takes --weights), prunes, fine-tunes and exports: OUT gets model.pth (masked weights are "
+               "zero),\n"
+               "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, summary.json, and the checkpoints of "
+               "both\n"
+               "stages under train/ and finetune/. Defaults are those of NNI's examples.\n",
+       .examples =
+           "  model_prune --model vgg19 --pruner slim --sparsity 0.7 --epochs 4 --lr 0.05 --finetune-epochs 1 \\\n"
+           "    --finetune-lr 0.02 --out out/pruned                                              built-in images\n"
+           "  model_prune --model vgg19 --dataset cifar10 --data DIR --out out/slim              NNI's recipe: 160 + "
+           "40 epochs\n"
+           "  model_prune --weights vgg16.pth --model vgg16 --pruner l1 --sparsity 0.5 --epochs 0 --finetune-epochs 0 "
+           "\\\n"
+           "    --out out/l1                                                                     prune and nothing "
+           "else\n"
+           "  model_prune --model naive --dataset mnist --data DIR --pruner level --config c.json --out out/level\n"
+           "    c.json: [{\"sparsity\": 0.8, \"op_types\": [\"default\"]}, {\"op_names\": [\"fc2\"], \"exclude\": "
+           "true}]\n"
+           "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small"},
+      [](cxxopts::OptionAdder& add) {
+        std::string models, pruners;
+        for (const auto& m : model_list()) models += (models.empty() ? "" : ", ") + m.name;
+        for (const auto& p : pruner_names()) pruners += (pruners.empty() ? "" : ", ") + p;
+        add("model", models, cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
+            "weights", "prune this .pth file (then --epochs is 0 unless given)", cxxopts::value<std::string>(), "FILE")(
+            "pruner", pruners, cxxopts::value<std::string>()->default_value("slim"), "NAME")(
+            "sparsity", "the part that is pruned away, between 0 and 1 (default: slim 0.7, others 0.5)",
+            cxxopts::value<std::string>(),
+            "X")("config", "a config list in JSON, in the place of --sparsity", cxxopts::value<std::string>(), "FILE")(
+            "round-to", "keep a multiple of so many channels per layer",
+            cxxopts::value<std::string>()->default_value("1"),
+            "N")("epochs", "of training before pruning (default: the model's recipe)", cxxopts::value<std::string>(),
+                 "N")("finetune-epochs", "of training with masks", cxxopts::value<std::string>()->default_value("40"),
+                      "N")("finetune-lr", "learning rate of that", cxxopts::value<std::string>()->default_value("1e-3"),
+                           "X")("finetune-schedule", "schedule of that, written as --schedule",
+                                cxxopts::value<std::string>()->default_value("none"), "SPEC");
+        tool::add_data_options(add, "synthetic");
+        tool::add_training_options(add);
+      },
+      prune);
 }

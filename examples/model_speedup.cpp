@@ -1,11 +1,11 @@
 // model_speedup: from weights and masks to a model that is physically smaller, as .pth and ONNX, and what that bought:
 // parameters, multiply-adds, bytes, milliseconds - and the proof that both compute the same.
-#include "setup.h"
-
 #include <espalier/compress/export/export.h>
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/speedup.h>
 #include <espalier/nn/trace.h>
+
+#include "setup.h"
 
 using namespace espalier;
 
@@ -34,8 +34,10 @@ void shrink(tool::Context& c) {
   // What is measured is what ships: the files, read back.
   masked = load_model(c.out("masked.pth"));
   shrunk = load_model(c.out("shrunk.pth"));
-  if (has_onnx()) export_onnx(trace(*shrunk.module, tool::random_images(info, 1)), c.out("shrunk.onnx"));
-  else c.say() << "no shrunk.onnx: this build has no ONNX library (libonnx-dev)\n";
+  if (has_onnx())
+    export_onnx(trace(*shrunk.module, tool::random_images(info, 1)), c.out("shrunk.onnx"));
+  else
+    c.say() << "no shrunk.onnx: this build has no ONNX library (libonnx-dev)\n";
   to(*masked.module, device);
   to(*shrunk.module, device);
   const tool::Comparison table = tool::compare(*masked.module, c.out("masked.pth"), *shrunk.module, c.out("shrunk.pth"),
@@ -43,28 +45,30 @@ void shrink(tool::Context& c) {
   if (c.flag("layers")) c.say() << report;
   for (const std::string& line : report.notes) c.say() << "note: " << line << '\n';
   c.say() << table << "written to " << c.text("out") << std::endl;
-  c.summary = {{"weights", c.text("weights")}, {"masks", c.text("masks")}, {"model", info.name}, {"device", name_of(device)},
-               {"table", tool::to_json(table)}, {"notes", report.notes}};
+  c.summary = {{"weights", c.text("weights")}, {"masks", c.text("masks")},      {"model", info.name},
+               {"device", name_of(device)},    {"table", tool::to_json(table)}, {"notes", report.notes}};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return tool::run(argc, argv,
-    {.name = "model_speedup",
-     .what = "Cuts the channels that masks have made useless out of a model. OUT gets shrunk.pth, which loads without\n"
-             "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json.\n",
-     .examples =
-       "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small\n"
-       "  model_speedup --weights vgg19.pth --model vgg19 --masks nni_masks.pth --out out/small --repeats 50\n"
-       "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR"},
-    [](cxxopts::OptionAdder& add) {
-      add("weights", "the model's .pth file", cxxopts::value<std::string>(), "FILE")
-         ("masks", "its masks, as model_prune or NNI write them", cxxopts::value<std::string>(), "FILE")
-         ("model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")
-         ("batch-sizes", "to time", cxxopts::value<std::string>()->default_value("1,64"), "N,N,..")
-         ("repeats", "forward passes to time (batch 1: five times as many)", cxxopts::value<std::string>()->default_value("11"), "N")
-         ("layers", "print the layers' widths, too");
-    },
-    shrink);
+  return tool::run(
+      argc, argv,
+      {.name = "model_speedup",
+       .what =
+           "Cuts the channels that masks have made useless out of a model. OUT gets shrunk.pth, which loads without\n"
+           "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json.\n",
+       .examples =
+           "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small\n"
+           "  model_speedup --weights vgg19.pth --model vgg19 --masks nni_masks.pth --out out/small --repeats 50\n"
+           "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR"},
+      [](cxxopts::OptionAdder& add) {
+        add("weights", "the model's .pth file", cxxopts::value<std::string>(), "FILE")(
+            "masks", "its masks, as model_prune or NNI write them", cxxopts::value<std::string>(), "FILE")(
+            "model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")(
+            "batch-sizes", "to time", cxxopts::value<std::string>()->default_value("1,64"), "N,N,..")(
+            "repeats", "forward passes to time (batch 1: five times as many)",
+            cxxopts::value<std::string>()->default_value("11"), "N")("layers", "print the layers' widths, too");
+      },
+      shrink);
 }

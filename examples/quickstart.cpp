@@ -1,11 +1,11 @@
 // quickstart: the whole story on one page. A VGG-19 is trained, loses 70 % of its channels, is fine-tuned, exported,
 // shrunk and timed. Without --data it learns the built-in textures, in a few minutes on two cores.
-#include "setup.h"
-
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/speedup.h>
 #include <espalier/nn/progress.h>
+
+#include "setup.h"
 
 using namespace espalier;
 
@@ -25,16 +25,24 @@ void quickstart(tool::Context& c) {
     SGD optimizer(*model, {.lr = max_lr, .momentum = 0.9, .weight_decay = 1e-4});
     Progress progress(c.say(), c.terminal(), stage);
     train(*model, optimizer, train_set, &test_set,
-          {.epochs = epochs, .schedule = one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()}),
-           .loss = loss_of(info), .slim = slim, .device = device, .out = c.out_folder(stage),
-           .note = model_note("vgg19", info.input), .resume = c.resume(), .stop = &tool::stop()}, {&progress});
+          {.epochs = epochs,
+           .schedule = one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()}),
+           .loss = loss_of(info),
+           .slim = slim,
+           .device = device,
+           .out = c.out_folder(stage),
+           .note = model_note("vgg19", info.input),
+           .resume = c.resume(),
+           .stop = &tool::stop()},
+          {&progress});
     tool::leave_if_stopped("repeat the command with --resume to go on");
     return evaluate(*model, test_set, loss_of(info), device).accuracy;
   };
   const double dense = learn("train", c.integer("epochs", 1), 0.05, 1e-3);
 
   // Prune: rank all gammas of the network together, mask the smallest 70 % and whatever hangs on them.
-  SlimPruner pruner(*model, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.7}}, {.example = tool::random_images(info, 1).to(device)});
+  SlimPruner pruner(*model, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.7}},
+                    {.example = tool::random_images(info, 1).to(device)});
   pruner.compress();
   const double pruned = evaluate(*model, test_set, loss_of(info), device).accuracy;
   c.say() << pruner.report();
@@ -42,8 +50,10 @@ void quickstart(tool::Context& c) {
   // Fine-tune what is left, then export: masked weights, masks, ONNX.
   const double tuned = learn("finetune", c.integer("finetune-epochs", 1), 0.02, 0);
   to(*model, Device{});
-  pruner.export_model({.model_path = c.out("model.pth"), .mask_path = c.out("mask.pth"),
-                       .onnx_path = has_onnx() ? c.out("model.onnx") : "", .input_shape = {1, 3, 32, 32},
+  pruner.export_model({.model_path = c.out("model.pth"),
+                       .mask_path = c.out("mask.pth"),
+                       .onnx_path = has_onnx() ? c.out("model.onnx") : "",
+                       .input_shape = {1, 3, 32, 32},
                        .note = model_note("vgg19", info.input)});
 
   // Shrink: the masked channels are cut out, and the smaller model is checked against the masked one.
@@ -51,27 +61,30 @@ void quickstart(tool::Context& c) {
   save_model(c.out("shrunk.pth"), *model, "vgg19");
 
   const auto masked = load_model(c.out("model.pth")), shrunk = load_model(c.out("shrunk.pth"));
-  const auto table = tool::compare(*masked.module, c.out("model.pth"), *shrunk.module, c.out("shrunk.pth"), info, {1, 64}, 7);
+  const auto table =
+      tool::compare(*masked.module, c.out("model.pth"), *shrunk.module, c.out("shrunk.pth"), info, {1, 64}, 7);
   const double small = evaluate(*shrunk.module, test_set, loss_of(info)).accuracy;
   c.say() << table << "test accuracy: trained " << 100 * dense << " %, pruned " << 100 * pruned << " %, fine-tuned "
           << 100 * tuned << " %, shrunk " << 100 * small << " %\n";
-  c.summary = {{"dataset", dataset}, {"dense", dense}, {"pruned", pruned}, {"tuned", tuned}, {"shrunk", small},
-               {"table", tool::to_json(table)}};
+  c.summary = {{"dataset", dataset}, {"dense", dense},  {"pruned", pruned},
+               {"tuned", tuned},     {"shrunk", small}, {"table", tool::to_json(table)}};
 }
 
 int main(int argc, char** argv) {
-  return tool::run(argc, argv,
-    {.name = "quickstart",
-     .what = "Trains a VGG-19, prunes 70 % of its channels, fine-tunes, exports (model.pth, mask.pth, model.onnx), shrinks\n"
-             "(shrunk.pth) and prints what that bought.\n",
-     .examples = "  quickstart --out out/quickstart                 built-in images, a few minutes\n"
-                 "  quickstart --data DIR --epochs 10 --finetune-epochs 2 --out out/cifar10"},
-    [](cxxopts::OptionAdder& add) {
-      using Text = std::string;
-      add("data", "folder of CIFAR-10's binary files, in the place of built-in images", cxxopts::value<Text>(), "DIR")
-         ("images", "built-in training images to draw", cxxopts::value<Text>()->default_value("1600"), "N")
-         ("epochs", "of training", cxxopts::value<Text>()->default_value("4"), "N")
-         ("finetune-epochs", "after pruning", cxxopts::value<Text>()->default_value("4"), "N");
-    },
-    quickstart);
+  return tool::run(
+      argc, argv,
+      {.name = "quickstart",
+       .what = "Trains a VGG-19, prunes 70 % of its channels, fine-tunes, exports (model.pth, mask.pth, model.onnx), "
+               "shrinks\n"
+               "(shrunk.pth) and prints what that bought.\n",
+       .examples = "  quickstart --out out/quickstart                 built-in images, a few minutes\n"
+                   "  quickstart --data DIR --epochs 10 --finetune-epochs 2 --out out/cifar10"},
+      [](cxxopts::OptionAdder& add) {
+        using Text = std::string;
+        add("data", "folder of CIFAR-10's binary files, in the place of built-in images", cxxopts::value<Text>(),
+            "DIR")("images", "built-in training images to draw", cxxopts::value<Text>()->default_value("1600"), "N")(
+            "epochs", "of training", cxxopts::value<Text>()->default_value("4"), "N")(
+            "finetune-epochs", "after pruning", cxxopts::value<Text>()->default_value("4"), "N");
+      },
+      quickstart);
 }

@@ -31,21 +31,30 @@ ImageSet first(ImageSet set, int64_t n) {
 }  // namespace
 
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset) {
-  add("dataset", "cifar10, mnist or synthetic (built in)", cxxopts::value<Text>()->default_value(default_dataset), "NAME")
-     ("data", "folder of the dataset's files (scripts/download_data fetches them)", cxxopts::value<Text>(), "DIR")
-     ("images", "training images: how many to draw of synthetic (default 2000), the first N of a file set (default all)", cxxopts::value<Text>(), "N")
-     ("test-images", "the same for the test images (default 500 and all)", cxxopts::value<Text>(), "N")
-     ("batch-size", "images per step (default 64)", cxxopts::value<Text>(), "N");
+  add("dataset", "cifar10, mnist or synthetic (built in)", cxxopts::value<Text>()->default_value(default_dataset),
+      "NAME")("data", "folder of the dataset's files (scripts/download_data fetches them)", cxxopts::value<Text>(),
+              "DIR")(
+      "images",
+      "training images: how many to draw of synthetic (default 2000), the first N of a file set (default all)",
+      cxxopts::value<Text>(),
+      "N")("test-images", "the same for the test images (default 500 and all)", cxxopts::value<Text>(), "N")(
+      "batch-size", "images per step (default 64)", cxxopts::value<Text>(), "N");
 }
 
 void add_training_options(cxxopts::OptionAdder& add) {
-  add("lr", "learning rate (default: the model's recipe)", cxxopts::value<Text>(), "X")
-     ("momentum", "of SGD", cxxopts::value<Text>()->default_value("0.9"), "X")
-     ("weight-decay", "of SGD", cxxopts::value<Text>()->default_value("1e-4"), "X")
-     ("schedule", "none, step:SIZE[:GAMMA], multistep:M1,M2[:GAMMA], cosine[:MIN], onecycle:MAX, warmup:N+... (default: a tenth after 50 % and 75 % of the epochs)", cxxopts::value<Text>(), "SPEC")
-     ("augment", "none or standard: padded crops, and flips where a mirrored image keeps its class (default: standard, none for mnist)", cxxopts::value<Text>(), "HOW")
-     ("shuffle", "on or off: off shows the images in the files' order", cxxopts::value<Text>()->default_value("on"), "WHETHER")
-     ("slim", "L1 penalty on the batch norms' gammas, for SlimPruner (1e-4 in its paper)", cxxopts::value<Text>(), "X");
+  add("lr", "learning rate (default: the model's recipe)", cxxopts::value<Text>(), "X")(
+      "momentum", "of SGD", cxxopts::value<Text>()->default_value("0.9"), "X")(
+      "weight-decay", "of SGD", cxxopts::value<Text>()->default_value("1e-4"), "X")(
+      "schedule",
+      "none, step:SIZE[:GAMMA], multistep:M1,M2[:GAMMA], cosine[:MIN], onecycle:MAX, warmup:N+... (default: a tenth "
+      "after 50 % and 75 % of the epochs)",
+      cxxopts::value<Text>(), "SPEC")("augment",
+                                      "none or standard: padded crops, and flips where a mirrored image keeps its "
+                                      "class (default: standard, none for mnist)",
+                                      cxxopts::value<Text>(),
+                                      "HOW")("shuffle", "on or off: off shows the images in the files' order",
+                                             cxxopts::value<Text>()->default_value("on"), "WHETHER")(
+      "slim", "L1 penalty on the batch norms' gammas, for SlimPruner (1e-4 in its paper)", cxxopts::value<Text>(), "X");
 }
 
 ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
@@ -55,7 +64,8 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
   const SyntheticOptions synthetic{model.input, n ? n : split == Split::train ? 2000 : 500, 0};
   ImageSet set = load_images(dataset, c.text("data"), split, synthetic);
   if (!(set.image_shape() == model.input))
-    fail(ErrorKind::usage, "[--dataset] ", dataset, " has images of ", set.image_shape(), ", ", model.name, " takes ", model.input);
+    fail(ErrorKind::usage, "[--dataset] ", dataset, " has images of ", set.image_shape(), ", ", model.name, " takes ",
+         model.input);
   return n ? first(std::move(set), n) : set;
 }
 
@@ -65,8 +75,13 @@ std::unique_ptr<Loader> test_loader(const Context& c, const ModelInfo& model) {
 
 Recipe recipe_for(const Context& c, const ModelInfo& model) {
   const bool digits = model.input[0] == 1, normed = model.name != "lenet";
-  Recipe r{.epochs = digits ? 10 : 160, .batch_size = 64, .sgd = {.lr = normed ? 0.1 : 0.01}, .schedule = "",
-           .augment = c.text("dataset") != "mnist", .shuffle = c.choice("shuffle", {"on", "off"}) == "on", .slim = 0};
+  Recipe r{.epochs = digits ? 10 : 160,
+           .batch_size = 64,
+           .sgd = {.lr = normed ? 0.1 : 0.01},
+           .schedule = "",
+           .augment = c.text("dataset") != "mnist",
+           .shuffle = c.choice("shuffle", {"on", "off"}) == "on",
+           .slim = 0};
   if (c.given("epochs")) r.epochs = c.integer("epochs");
   if (c.given("batch-size")) r.batch_size = c.integer("batch-size", 1, 1 << 20);
   if (c.given("lr")) r.sgd.lr = c.real("lr", 0, 1e6);
@@ -85,14 +100,22 @@ Recipe recipe_for(const Context& c, const ModelInfo& model) {
 std::unique_ptr<Loader> train_loader(const Context& c, const ModelInfo& model, const Recipe& r) {
   ImageSet set = images_for(c, model, Split::train);
   const Augment augment = r.augment ? standard_augment(set) : Augment{};
-  return std::make_unique<Loader>(std::move(set), LoaderOptions{.batch_size = r.batch_size, .shuffle = r.shuffle,
-                                                                .augment = augment, .seed = uint64_t(c.integer("seed"))});
+  return std::make_unique<Loader>(
+      std::move(set),
+      LoaderOptions{
+          .batch_size = r.batch_size, .shuffle = r.shuffle, .augment = augment, .seed = uint64_t(c.integer("seed"))});
 }
 
 nlohmann::ordered_json to_json(const Recipe& r) {
-  return {{"epochs", r.epochs}, {"batch_size", r.batch_size}, {"lr", r.sgd.lr}, {"momentum", r.sgd.momentum},
-          {"weight_decay", r.sgd.weight_decay}, {"schedule", r.schedule}, {"augment", r.augment ? "standard" : "none"},
-          {"shuffle", r.shuffle}, {"slim", r.slim}};
+  return {{"epochs", r.epochs},
+          {"batch_size", r.batch_size},
+          {"lr", r.sgd.lr},
+          {"momentum", r.sgd.momentum},
+          {"weight_decay", r.sgd.weight_decay},
+          {"schedule", r.schedule},
+          {"augment", r.augment ? "standard" : "none"},
+          {"shuffle", r.shuffle},
+          {"slim", r.slim}};
 }
 
 nlohmann::ordered_json to_json(const Evaluation& e) {
@@ -172,7 +195,8 @@ std::ostream& operator<<(std::ostream& out, const Comparison& c) {
     const Latency &a = c.masked.latency[i], &b = c.shrunk.latency[i];
     row(("batch " + std::to_string(c.batches[i]) + ", ms").c_str(), text(a), text(b), a.median / b.median);
   }
-  std::snprintf(line, sizeof line, "largest difference of the outputs: %.2g (outputs up to %.3g)\n", c.difference, c.largest);
+  std::snprintf(line, sizeof line, "largest difference of the outputs: %.2g (outputs up to %.3g)\n", c.difference,
+                c.largest);
   out << line << "ms: median (10th-90th percentile) of";
   for (size_t i = 0; i < c.batches.size(); ++i) out << (i ? ", " : " ") << c.masked.latency[i].n;
   return out << " forward passes each, taking turns, " << num_threads() << " threads\n";
@@ -188,8 +212,11 @@ nlohmann::ordered_json to_json(const Comparison& c) {
     }
     return json;
   };
-  return {{"masked", side(c.masked)}, {"shrunk", side(c.shrunk)}, {"largest_difference", c.difference},
-          {"largest_output", c.largest}, {"threads", num_threads()}};
+  return {{"masked", side(c.masked)},
+          {"shrunk", side(c.shrunk)},
+          {"largest_difference", c.difference},
+          {"largest_output", c.largest},
+          {"threads", num_threads()}};
 }
 
 }  // namespace espalier::tool

@@ -1,12 +1,12 @@
 // What the training and measuring tools share: which images, which recipe, how fast.
 #pragma once
-#include "common.h"
-
 #include <espalier/data/loader.h>
 #include <espalier/nn/model_file.h>
 #include <espalier/nn/train.h>
 
 #include <memory>
+
+#include "common.h"
 
 namespace espalier::tool {
 

@@ -1,13 +1,13 @@
 // train: one network on one set of images, from first values or given weights, with checkpoints, exact resume and, for
 // comparisons with other frameworks, the loss of every step and the state before chosen ones.
-#include "setup.h"
-
 #include <espalier/core/file.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 
 #include <filesystem>
 #include <iomanip>
+
+#include "setup.h"
 
 using namespace espalier;
 
@@ -59,8 +59,10 @@ class StepSaver : public TrainObserver {
     }
     std::filesystem::create_directories(folder_);
     pth::save(folder_ + "/step_" + std::to_string(step) + ".pth",
-              pth::Dict{{"step", step}, {"model", pth::from_state_dict(state_dict(module_))},
-                        {"momentum", pth::from_state_dict(momentum)}}, note_);
+              pth::Dict{{"step", step},
+                        {"model", pth::from_state_dict(state_dict(module_))},
+                        {"momentum", pth::from_state_dict(momentum)}},
+              note_);
   }
 
  private:
@@ -94,8 +96,12 @@ void train_model(tool::Context& c) {
                        .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
                        .schedule = parse_schedule(recipe.schedule, recipe.epochs, train_set->batches()),
                        .loss = loss_of(info, float(c.real("label-smoothing", 0, 1))),
-                       .slim = recipe.slim, .device = device, .out = c.text("out"),
-                       .note = model_note(info.name, info.input), .resume = c.resume(), .stop = &tool::stop()};
+                       .slim = recipe.slim,
+                       .device = device,
+                       .out = c.text("out"),
+                       .note = model_note(info.name, info.input),
+                       .resume = c.resume(),
+                       .stop = &tool::stop()};
   to(*module, device);
   SGD optimizer(*module, recipe.sgd);
   c.make_out({"last.pth"});
@@ -109,8 +115,8 @@ void train_model(tool::Context& c) {
     observers.push_back(log.get());
   }
   c.say() << info.name << " on " << c.text("dataset") << ": " << train_set->examples() << " training and "
-          << test_set->examples() << " test images, " << recipe.epochs << " epochs, lr " << recipe.sgd.lr << ", schedule "
-          << options.schedule.text << std::endl;
+          << test_set->examples() << " test images, " << recipe.epochs << " epochs, lr " << recipe.sgd.lr
+          << ", schedule " << options.schedule.text << std::endl;
   const TrainResult result = train(*module, optimizer, *train_set, test_set.get(), options, observers);
   if (log) log->write();
   tool::leave_if_stopped("repeat the command with --resume to go on");
@@ -121,9 +127,16 @@ void train_model(tool::Context& c) {
   c.say() << "test accuracy " << 100 * test.accuracy << " %, written to " << c.text("out") << std::endl;
   double seconds = 0;
   for (const EpochRow& row : result.state.rows) seconds += row.seconds;
-  c.summary = {{"model", info.name}, {"dataset", c.text("dataset")}, {"device", name_of(device)}, {"seed", c.integer("seed")},
-               {"recipe", tool::to_json(recipe)}, {"epochs", result.state.epoch}, {"steps", result.state.step},
-               {"training_images", train_set->examples()}, {"seconds", seconds}, {"test", tool::to_json(test)},
+  c.summary = {{"model", info.name},
+               {"dataset", c.text("dataset")},
+               {"device", name_of(device)},
+               {"seed", c.integer("seed")},
+               {"recipe", tool::to_json(recipe)},
+               {"epochs", result.state.epoch},
+               {"steps", result.state.step},
+               {"training_images", train_set->examples()},
+               {"seconds", seconds},
+               {"test", tool::to_json(test)},
                {"best_accuracy", result.state.best_accuracy}};
   if (!result.state.rows.empty()) {
     c.summary["train_loss"] = result.state.rows.back().train_loss;
@@ -134,30 +147,38 @@ void train_model(tool::Context& c) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return tool::run(argc, argv,
-    {.name = "train",
-     .what = "Trains a bundled network. OUT gets metrics.csv, the checkpoints last.pth and best.pth (torch.load reads\n"
-             "them), the final weights model.pth and summary.json.\n",
-     .examples =
-       "  train --model vgg19 --dataset synthetic --epochs 4 --lr 0.05 --out out/first      no files needed\n"
-       "  train --model vgg19 --dataset cifar10 --data DIR --slim 1e-4 --out out/vgg19       NNI's recipe: 160 epochs\n"
-       "  train ... --out out/vgg19 --resume                                                 after a kill or Ctrl-C\n"
-       "  train --model vgg19 --dataset cifar10 --data DIR --augment none --shuffle off --lr 0.01 --max-steps 20 \\\n"
-       "    --log-steps losses.csv --save-steps 0,1,4,9,19 --out out/steps     step by step beside another framework:\n"
-       "    batches of 64 in the files' order; weights and momenta before those steps in OUT/steps/step_N.pth"},
-    [](cxxopts::OptionAdder& add) {
-      std::string names;
-      for (const auto& m : model_list()) names += (names.empty() ? "" : ", ") + m.name;
-      add("model", names, cxxopts::value<std::string>()->default_value("vgg19"), "NAME")
-         ("epochs", "passes over the training images (default: the model's recipe)", cxxopts::value<std::string>(), "N")
-         ("weights", "start from this .pth file (a state dict, a checkpoint, a shrunk model)", cxxopts::value<std::string>(), "FILE");
-      tool::add_data_options(add, "synthetic");
-      tool::add_training_options(add);
-      add("label-smoothing", "of the loss", cxxopts::value<std::string>()->default_value("0"), "X")
-         ("dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")
-         ("max-steps", "stop after so many steps", cxxopts::value<std::string>(), "N")
-         ("log-steps", "write step,loss,lr of every step to FILE", cxxopts::value<std::string>(), "FILE")
-         ("save-steps", "write weights and momenta before these steps to OUT/steps", cxxopts::value<std::string>(), "N,N,..");
-    },
-    train_model);
+  return tool::run(
+      argc, argv,
+      {.name = "train",
+       .what =
+           "Trains a bundled network. OUT gets metrics.csv, the checkpoints last.pth and best.pth (torch.load reads\n"
+           "them), the final weights model.pth and summary.json.\n",
+       .examples =
+           "  train --model vgg19 --dataset synthetic --epochs 4 --lr 0.05 --out out/first      no files needed\n"
+           "  train --model vgg19 --dataset cifar10 --data DIR --slim 1e-4 --out out/vgg19       NNI's recipe: 160 "
+           "epochs\n"
+           "  train ... --out out/vgg19 --resume                                                 after a kill or "
+           "Ctrl-C\n"
+           "  train --model vgg19 --dataset cifar10 --data DIR --augment none --shuffle off --lr 0.01 --max-steps 20 "
+           "\\\n"
+           "    --log-steps losses.csv --save-steps 0,1,4,9,19 --out out/steps     step by step beside another "
+           "framework:\n"
+           "    batches of 64 in the files' order; weights and momenta before those steps in OUT/steps/step_N.pth"},
+      [](cxxopts::OptionAdder& add) {
+        std::string names;
+        for (const auto& m : model_list()) names += (names.empty() ? "" : ", ") + m.name;
+        add("model", names, cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
+            "epochs", "passes over the training images (default: the model's recipe)", cxxopts::value<std::string>(),
+            "N")("weights", "start from this .pth file (a state dict, a checkpoint, a shrunk model)",
+                 cxxopts::value<std::string>(), "FILE");
+        tool::add_data_options(add, "synthetic");
+        tool::add_training_options(add);
+        add("label-smoothing", "of the loss", cxxopts::value<std::string>()->default_value("0"), "X")(
+            "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
+            "max-steps", "stop after so many steps", cxxopts::value<std::string>(), "N")(
+            "log-steps", "write step,loss,lr of every step to FILE", cxxopts::value<std::string>(), "FILE")(
+            "save-steps", "write weights and momenta before these steps to OUT/steps", cxxopts::value<std::string>(),
+            "N,N,..");
+      },
+      train_model);
 }

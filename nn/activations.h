@@ -7,15 +7,15 @@
 
 namespace espalier {
 
-#define X(name, Functor, Name, ...)                               \
-  class ESPALIER_API Name : public Module {                       \
-   public:                                                        \
-    explicit Name(fn::Functor f = {}) : functor(f) {}             \
-    std::string_view type() const override { return #Name; }      \
-    fn::Functor functor;                                          \
-                                                                  \
-   protected:                                                     \
-    Tensor forward(const Tensor& x) override;                     \
+#define X(name, Functor, Name, ...)                          \
+  class ESPALIER_API Name : public Module {                  \
+   public:                                                   \
+    explicit Name(fn::Functor f = {}) : functor(f) {}        \
+    std::string_view type() const override { return #Name; } \
+    fn::Functor functor;                                     \
+                                                             \
+   protected:                                                \
+    Tensor forward(const Tensor& x) override;                \
   };
 ESPALIER_UNARY(X)
 #undef X

@@ -29,15 +29,26 @@ std::map<std::string, Tensor> port_tensors(Module& module) {
 }
 
 Value from_row(const EpochRow& r) {
-  return Dict{{"epoch", r.epoch}, {"step", r.step}, {"lr", r.lr}, {"train_loss", r.train_loss},
-              {"train_accuracy", r.train_accuracy}, {"test_loss", r.test_loss},
-              {"test_accuracy", r.test_accuracy}, {"seconds", r.seconds}};
+  return Dict{{"epoch", r.epoch},
+              {"step", r.step},
+              {"lr", r.lr},
+              {"train_loss", r.train_loss},
+              {"train_accuracy", r.train_accuracy},
+              {"test_loss", r.test_loss},
+              {"test_accuracy", r.test_accuracy},
+              {"seconds", r.seconds}};
 }
 
 EpochRow to_row(const Value& v, const std::string& path) {
   const auto number = [&](const char* key) { return get<double>(v, key, path); };
-  return {get<int64_t>(v, "epoch", path), get<int64_t>(v, "step", path), number("lr"), number("train_loss"),
-          number("train_accuracy"), number("test_loss"), number("test_accuracy"), number("seconds")};
+  return {get<int64_t>(v, "epoch", path),
+          get<int64_t>(v, "step", path),
+          number("lr"),
+          number("train_loss"),
+          number("train_accuracy"),
+          number("test_loss"),
+          number("test_accuracy"),
+          number("seconds")};
 }
 
 }  // namespace
@@ -70,8 +81,11 @@ void save_checkpoint(const std::string& path, Module& module, const Optimizer& o
 TrainState load_checkpoint(const std::string& path, Module& module, Optimizer& optimizer) {
   const Value value = pth::load(path);
   TrainState s;
-  for (auto& [key, field] : {std::pair{"epoch", &s.epoch}, {"batch", &s.batch}, {"step", &s.step},
-                             {"correct", &s.correct}, {"seen", &s.seen}}) {
+  for (auto& [key, field] : {std::pair{"epoch", &s.epoch},
+                             {"batch", &s.batch},
+                             {"step", &s.step},
+                             {"correct", &s.correct},
+                             {"seen", &s.seen}}) {
     *field = get<int64_t>(value, key, path);
     if (*field < 0) fail(ErrorKind::data, "[checkpoint] ", path, " has a negative \"", key, "\"");
   }

@@ -45,14 +45,12 @@ void uniform_(Tensor& t, double low, double high) {
 }
 
 void normal_(Tensor& t, double mean, double deviation) {
-  fill_random(t, [=](uint64_t seed, uint64_t stream, uint64_t i) {
-    return mean + deviation * random_normal(seed, stream, i);
-  });
+  fill_random(
+      t, [=](uint64_t seed, uint64_t stream, uint64_t i) { return mean + deviation * random_normal(seed, stream, i); });
 }
 
 int64_t fan_in(const Tensor& weight) {
-  if (weight.rank() < 2)
-    fail(ErrorKind::other, "[init] fan-in of shape ", weight.shape(), ", expected rank 2 or more");
+  if (weight.rank() < 2) fail(ErrorKind::other, "[init] fan-in of shape ", weight.shape(), ", expected rank 2 or more");
   int64_t n = 1;
   for (int i = 1; i < weight.rank(); ++i) n *= weight.dim(i);
   return n;

@@ -9,8 +9,8 @@ namespace espalier {
 struct RandomState {
   uint64_t seed = 0, draws = 0;
 };
-ESPALIER_API RandomState& random_state();      // of this thread; initialisers and Dropout draw from it
-ESPALIER_API void manual_seed(uint64_t seed);  // draws start over
+ESPALIER_API RandomState& random_state();                // of this thread; initialisers and Dropout draw from it
+ESPALIER_API void manual_seed(uint64_t seed);            // draws start over
 ESPALIER_API uint64_t next_stream(const char* purpose);  // takes one draw
 
 // All fill an f32 tensor in place, on any device.
@@ -20,8 +20,8 @@ ESPALIER_API void normal_(Tensor& t, double mean, double deviation);
 // U(-b, b), b = sqrt(6 / ((1 + a²) · fan_in)); fan_in is the product of all sizes but the first. He et al. 2015,
 // arXiv 1502.01852; PyTorch's layers use a = sqrt(5).
 ESPALIER_API void kaiming_uniform_(Tensor& t, double a);
-ESPALIER_API void kaiming_normal_(Tensor& t, double a);   // N(0, s²), s = sqrt(2 / ((1 + a²) · fan_in))
-ESPALIER_API int64_t fan_in(const Tensor& weight);         // rank 2 or more, or throws
+ESPALIER_API void kaiming_normal_(Tensor& t, double a);  // N(0, s²), s = sqrt(2 / ((1 + a²) · fan_in))
+ESPALIER_API int64_t fan_in(const Tensor& weight);       // rank 2 or more, or throws
 // U(-b, b), b = gain · sqrt(6 / (fan_in + fan_out)). Glorot and Bengio 2010.
 ESPALIER_API void xavier_uniform_(Tensor& t, double gain = 1);
 // gain times a matrix [size of dim 0][all others] with orthonormal rows or columns, whichever are fewer. Saxe et al.

@@ -45,16 +45,16 @@ void Conv2d::members(Members& m) {
 }
 
 std::string Conv2d::describe() const {
-  return text("Conv2d(weight=", weight.value().shape(), ", stride=", text(window.stride), ", padding=",
-              text(window.padding), window.dilation == Pair(1) ? "" : ", dilation=" + text(window.dilation),
+  return text("Conv2d(weight=", weight.value().shape(), ", stride=", text(window.stride),
+              ", padding=", text(window.padding),
+              window.dilation == Pair(1) ? "" : ", dilation=" + text(window.dilation),
               bias.defined() ? "" : ", bias=false", ")");
 }
 
 Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight(), bias(), window); }
 
 Linear::Linear(int64_t in, int64_t out, LinearOptions o) {
-  if (in < 1 || out < 1)
-    fail(ErrorKind::usage, "[Linear] ", in, " -> ", out, " features, expected positive numbers");
+  if (in < 1 || out < 1) fail(ErrorKind::usage, "[Linear] ", in, " -> ", out, " features, expected positive numbers");
   first_values(weight, bias, {out, in}, o.bias);
 }
 
@@ -70,9 +70,12 @@ std::string Linear::describe() const {
 Tensor Linear::forward(const Tensor& x) { return linear(x, weight(), bias()); }
 
 BatchNorm::BatchNorm(int64_t channels, NormOptions o)
-    : weight(Tensor::ones({channels})), bias(Tensor::zeros({channels})),
-      running_mean(Tensor::zeros({channels})), running_var(Tensor::ones({channels})),
-      num_batches_tracked(Tensor::zeros({}, DType::s64)), options(o) {}
+    : weight(Tensor::ones({channels})),
+      bias(Tensor::zeros({channels})),
+      running_mean(Tensor::zeros({channels})),
+      running_var(Tensor::ones({channels})),
+      num_batches_tracked(Tensor::zeros({}, DType::s64)),
+      options(o) {}
 
 void BatchNorm::members(Members& m) {
   m("weight", weight);
@@ -102,9 +105,7 @@ Tensor BatchNorm::with_relu(const Tensor& x) {
   return normalise(input(x), true);
 }
 
-Tensor norm_relu(BatchNorm& bn, const Tensor& x) {
-  return bn.output.empty() ? bn.with_relu(x) : relu(bn(x));
-}
+Tensor norm_relu(BatchNorm& bn, const Tensor& x) { return bn.output.empty() ? bn.with_relu(x) : relu(bn(x)); }
 
 Dropout::Dropout(float p_, bool channels) : p(p_), channels_(channels) {
   if (!(p >= 0 && p <= 1)) fail(ErrorKind::usage, "[Dropout] probability ", p, ", expected 0 to 1");

@@ -65,9 +65,7 @@ LoadedModel load_model(const std::string& path, const std::string& model) {
     loaded.module->eval();
     NoGrad no_grad;
     (*loaded.module)(Tensor::zeros(batch_of_one(loaded.info.input)));
-  } catch (const Error& e) {
-    fail(ErrorKind::data, "[load_model] ", path, " as ", name, ": ", e.what());
-  }
+  } catch (const Error& e) { fail(ErrorKind::data, "[load_model] ", path, " as ", name, ": ", e.what()); }
   return loaded;
 }
 

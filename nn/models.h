@@ -28,10 +28,11 @@ ESPALIER_API const ModelInfo& model_info(const std::string& name);
 ESPALIER_API std::unique_ptr<Module> make_model(const std::string& name, ModelOptions options = {});
 
 // The networks behind the list, one file each.
-std::unique_ptr<Module> make_lenet(ModelOptions options);                // models/lenet.cpp
-std::unique_ptr<Module> make_naive(ModelOptions options);                // models/naive.cpp
-std::unique_ptr<Module> make_vgg(int depth, ModelOptions options);       // models/vgg.cpp
-std::unique_ptr<Module> make_resnet(std::vector<int64_t> widths, int blocks, ModelOptions options);  // models/resnet.cpp
-std::unique_ptr<Module> make_mobilenetv2(ModelOptions options);          // models/mobilenetv2.cpp
+std::unique_ptr<Module> make_lenet(ModelOptions options);           // models/lenet.cpp
+std::unique_ptr<Module> make_naive(ModelOptions options);           // models/naive.cpp
+std::unique_ptr<Module> make_vgg(int depth, ModelOptions options);  // models/vgg.cpp
+std::unique_ptr<Module> make_resnet(std::vector<int64_t> widths, int blocks,
+                                    ModelOptions options);       // models/resnet.cpp
+std::unique_ptr<Module> make_mobilenetv2(ModelOptions options);  // models/mobilenetv2.cpp
 
 }  // namespace espalier

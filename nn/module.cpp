@@ -128,8 +128,7 @@ std::ostream& operator<<(std::ostream& out, Module& root) {
   for (auto& [name, m] : named_modules(root)) {
     size_t depth = 1;
     for (char c : name) depth += c == '.';
-    out << std::string(2 * depth, ' ') << '(' << name.substr(name.rfind('.') + 1) << ") "
-        << m->describe() << '\n';
+    out << std::string(2 * depth, ' ') << '(' << name.substr(name.rfind('.') + 1) << ") " << m->describe() << '\n';
   }
   int64_t n = 0;
   for (auto& [name, p] : named_parameters(root)) n += p->value().numel();

@@ -60,7 +60,8 @@ class ESPALIER_API Module {
 // changing what a module owns.
 ESPALIER_API void name_modules(Module& root);
 
-template <class T> using Named = std::vector<std::pair<std::string, T*>>;
+template <class T>
+using Named = std::vector<std::pair<std::string, T*>>;
 // In members() order, parents before children, dotted names. The root itself is not listed; what is owned twice is
 // listed once, under its first name.
 ESPALIER_API Named<Module> named_modules(Module& root);

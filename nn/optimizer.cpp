@@ -170,8 +170,12 @@ void SGD::update(size_t group, Parameter& p, const Tensor& grad, int64_t) {
   const bool first = !p.state.count("momentum_buffer");
   Out buffer = r.momentum != 0 ? state_of(p, "momentum_buffer").out() : Out{};
   run::sgd(p.value().device(),
-           SgdStep{.lr = float(r.lr), .momentum = float(r.momentum), .dampening = float(o.dampening),
-                   .weight_decay = float(o.weight_decay), .nesterov = o.nesterov, .first = first},
+           SgdStep{.lr = float(r.lr),
+                   .momentum = float(r.momentum),
+                   .dampening = float(o.dampening),
+                   .weight_decay = float(o.weight_decay),
+                   .nesterov = o.nesterov,
+                   .first = first},
            grad, p.value().out(), buffer);
 }
 
@@ -184,7 +188,8 @@ Adam::Adam(std::vector<AdamGroup> groups, bool decoupled)
         }
         return made;
       }()),
-      options_(options_of<AdamOptions>(groups)), decoupled_(decoupled) {
+      options_(options_of<AdamOptions>(groups)),
+      decoupled_(decoupled) {
   for (const AdamOptions& o : options_) {
     check(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2);
     check(o.eps >= 0, "eps", o.eps);
@@ -198,8 +203,13 @@ void Adam::update(size_t group, Parameter& p, const Tensor& grad, int64_t step) 
   Tensor& m = state_of(p, "exp_avg");
   Tensor& v = state_of(p, "exp_avg_sq");
   run::adam(p.value().device(),
-            AdamStep{.lr = float(r.lr), .beta1 = float(r.momentum), .beta2 = float(o.beta2), .eps = float(o.eps),
-                     .weight_decay = float(o.weight_decay), .decoupled = decoupled_, .step = step},
+            AdamStep{.lr = float(r.lr),
+                     .beta1 = float(r.momentum),
+                     .beta2 = float(o.beta2),
+                     .eps = float(o.eps),
+                     .weight_decay = float(o.weight_decay),
+                     .decoupled = decoupled_,
+                     .step = step},
             grad, p.value().out(), m.out(), v.out());
 }
 

@@ -18,9 +18,9 @@ using TensorVisitor = std::function<void(const std::string& name, Tensor& t)>;
 class ESPALIER_API Transform {
  public:
   virtual ~Transform() = default;
-  virtual std::string_view name() const = 0;          // "mask": names its tensors "weight_mask"
-  virtual Tensor operator()(const Tensor& x) = 0;     // taped
-  virtual void tensors(const TensorVisitor&) {}       // what it holds, to move, shrink and name
+  virtual std::string_view name() const = 0;       // "mask": names its tensors "weight_mask"
+  virtual Tensor operator()(const Tensor& x) = 0;  // taped
+  virtual void tensors(const TensorVisitor&) {}    // what it holds, to move, shrink and name
 };
 
 struct ESPALIER_API Port {
@@ -49,7 +49,9 @@ class ESPALIER_API Parameter {
     value_.set_requires_grad(true);
   }
   Tensor grad() const { return value_.grad(); }
-  void zero_grad() { if (value_.defined()) value_.set_grad({}); }
+  void zero_grad() {
+    if (value_.defined()) value_.set_grad({});
+  }
 
   Port port;
   std::map<std::string, Tensor> state;  // the optimiser's tensors, shaped like the value

@@ -62,9 +62,9 @@ void Progress::step_ends(const StepReport& r) {
 }
 
 void Progress::epoch_ends(const EpochRow& r) {
-  std::string text = format("epoch %lld/%lld  %s  lr %.4g  loss %.4f  accuracy %.2f %%", (long long)(r.epoch + 1),
-                            (long long)(epochs_), clock_text(r.seconds).c_str(), r.lr, r.train_loss,
-                            100 * r.train_accuracy);
+  std::string text =
+      format("epoch %lld/%lld  %s  lr %.4g  loss %.4f  accuracy %.2f %%", (long long)(r.epoch + 1),
+             (long long)(epochs_), clock_text(r.seconds).c_str(), r.lr, r.train_loss, 100 * r.train_accuracy);
   if (!std::isnan(r.test_loss))
     text += format("  test loss %.4f  test accuracy %.2f %%", r.test_loss, 100 * r.test_accuracy);
   line(text, true);

@@ -22,15 +22,20 @@ std::string text_of(const Parts&... parts) {
 }
 
 Schedule factor(std::function<double(int64_t)> f, std::string text) {
-  return {.at = [f = std::move(f)](int64_t t, Rate base) { return Rate{base.lr * f(t), base.momentum}; },
+  return {.at =
+              [f = std::move(f)](int64_t t, Rate base) {
+                return Rate{base.lr * f(t), base.momentum};
+              },
           .text = std::move(text)};
 }
 
 std::vector<std::string> split(const std::string& text, char by) {
   std::vector<std::string> parts(1);
   for (char c : text) {
-    if (c == by) parts.emplace_back();
-    else parts.back() += c;
+    if (c == by)
+      parts.emplace_back();
+    else
+      parts.back() += c;
   }
   return parts;
 }
@@ -64,40 +69,45 @@ Schedule multi_step_lr(MultiStepOptions o) {
     require(o.milestones[i - 1] < o.milestones[i], "milestones must rise");
   std::string milestones;
   for (int64_t m : o.milestones) milestones += text_of(milestones.empty() ? "" : ",", m);
-  return factor([o](int64_t t) {
-    int passed = 0;
-    for (int64_t m : o.milestones) passed += t >= m;
-    return std::pow(o.gamma, passed);
-  }, text_of("multi_step_lr(milestones=[", milestones, "], gamma=", o.gamma, ")"));
+  return factor(
+      [o](int64_t t) {
+        int passed = 0;
+        for (int64_t m : o.milestones) passed += t >= m;
+        return std::pow(o.gamma, passed);
+      },
+      text_of("multi_step_lr(milestones=[", milestones, "], gamma=", o.gamma, ")"));
 }
 
 Schedule cosine_lr(CosineOptions o) {
   require(o.t_max >= 1, "t_max must be 1 or more");
-  return {.at = [o](int64_t t, Rate base) {
-    const double cosine = std::cos(pi * double(t) / double(o.t_max));
-    return Rate{o.eta_min + (base.lr - o.eta_min) * (1 + cosine) / 2, base.momentum};
-  }, .text = text_of("cosine_lr(t_max=", o.t_max, ", eta_min=", o.eta_min, ")")};
+  return {.at =
+              [o](int64_t t, Rate base) {
+                const double cosine = std::cos(pi * double(t) / double(o.t_max));
+                return Rate{o.eta_min + (base.lr - o.eta_min) * (1 + cosine) / 2, base.momentum};
+              },
+          .text = text_of("cosine_lr(t_max=", o.t_max, ", eta_min=", o.eta_min, ")")};
 }
 
 Schedule one_cycle_lr(OneCycleOptions o) {
   require(o.total_steps >= 1 && o.pct_start >= 0 && o.pct_start <= 1, "one cycle needs steps and 0 <= pct_start <= 1");
   require(o.div_factor > 0 && o.final_div_factor > 0, "one cycle's factors must be positive");
-  return {.at = [o](int64_t t, Rate base) {
-            const auto between = [](double from, double to, double part) {
-              return to + (from - to) / 2 * (std::cos(pi * part) + 1);
-            };
-            const double first = o.max_lr / o.div_factor, last = first / o.final_div_factor;
-            const double peak = o.pct_start * double(o.total_steps) - 1, end = double(o.total_steps) - 1;
-            const double now = std::min(double(t), end);
-            const bool rising = now <= peak;
-            const double part = rising ? (peak > 0 ? now / peak : 1) : (now - peak) / (end - peak);
-            Rate rate = base;
-            rate.lr = rising ? between(first, o.max_lr, part) : between(o.max_lr, last, part);
-            if (o.cycle_momentum)
-              rate.momentum = rising ? between(o.max_momentum, o.base_momentum, part)
-                                     : between(o.base_momentum, o.max_momentum, part);
-            return rate;
-          },
+  return {.at =
+              [o](int64_t t, Rate base) {
+                const auto between = [](double from, double to, double part) {
+                  return to + (from - to) / 2 * (std::cos(pi * part) + 1);
+                };
+                const double first = o.max_lr / o.div_factor, last = first / o.final_div_factor;
+                const double peak = o.pct_start * double(o.total_steps) - 1, end = double(o.total_steps) - 1;
+                const double now = std::min(double(t), end);
+                const bool rising = now <= peak;
+                const double part = rising ? (peak > 0 ? now / peak : 1) : (now - peak) / (end - peak);
+                Rate rate = base;
+                rate.lr = rising ? between(first, o.max_lr, part) : between(o.max_lr, last, part);
+                if (o.cycle_momentum)
+                  rate.momentum = rising ? between(o.max_momentum, o.base_momentum, part)
+                                         : between(o.base_momentum, o.max_momentum, part);
+                return rate;
+              },
           .per_step = true,
           .text = text_of("one_cycle_lr(max_lr=", o.max_lr, ", total_steps=", o.total_steps, ")")};
 }
@@ -107,11 +117,12 @@ Schedule warm_up(WarmUpOptions o, Schedule then) {
           "warm-up needs a length of 1 or more and a start factor in (0,1]");
   const bool per_step = then.per_step;
   std::string text = text_of("warm_up(length=", o.length, ", start_factor=", o.start_factor, ") then ", then.text);
-  return {.at = [o, then = std::move(then)](int64_t t, Rate base) {
-            if (t >= o.length) return then.at ? then.at(t - o.length, base) : base;
-            const double f = o.start_factor + (1 - o.start_factor) * double(t) / double(o.length);
-            return Rate{base.lr * f, base.momentum};
-          },
+  return {.at =
+              [o, then = std::move(then)](int64_t t, Rate base) {
+                if (t >= o.length) return then.at ? then.at(t - o.length, base) : base;
+                const double f = o.start_factor + (1 - o.start_factor) * double(t) / double(o.length);
+                return Rate{base.lr * f, base.momentum};
+              },
           .per_step = per_step,
           .text = std::move(text)};
 }

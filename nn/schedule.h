@@ -10,7 +10,7 @@ namespace espalier {
 struct Schedule {
   // The rate at time t = 0, 1, ...; empty: the base rate for ever.
   std::function<Rate(int64_t t, Rate base)> at;
-  bool per_step = false;  // t counts training steps; else epochs
+  bool per_step = false;      // t counts training steps; else epochs
   std::string text = "none";  // "step_lr(step_size=30, gamma=0.1)": written into checkpoints
 };
 
@@ -55,8 +55,8 @@ struct WarmUpOptions {
 // SequentialLR of LinearLR and another.
 ESPALIER_API Schedule warm_up(WarmUpOptions options, Schedule then = {});
 
-// The schedule that a command line names: "none", "step:SIZE[:GAMMA]", "multistep:M1,M2,...[:GAMMA]", "cosine[:MIN]" over
-// `epochs`, "onecycle:MAX" over all steps; "warmup:LENGTH+" before any of them. Throws usage on anything else.
+// The schedule that a command line names: "none", "step:SIZE[:GAMMA]", "multistep:M1,M2,...[:GAMMA]", "cosine[:MIN]"
+// over `epochs`, "onecycle:MAX" over all steps; "warmup:LENGTH+" before any of them. Throws usage on anything else.
 ESPALIER_API Schedule parse_schedule(const std::string& text, int64_t epochs, int64_t steps_per_epoch);
 
 }  // namespace espalier

@@ -48,8 +48,7 @@ pth::StateDict state_dict(Module& module) {
 void load_state_dict(Module& module, const pth::StateDict& dict, LoadOptions options) {
   std::map<std::string, const Tensor*> given;
   for (const auto& [name, t] : dict)
-    if (!given.emplace(name, &t).second)
-      fail(ErrorKind::data, "[load_state_dict] ", name, " is given twice");
+    if (!given.emplace(name, &t).second) fail(ErrorKind::data, "[load_state_dict] ", name, " is given twice");
 
   std::map<const Tensor*, Parameter*> parameters;
   for (auto& [name, p] : named_parameters(module)) parameters[&p->value()] = p;

@@ -37,7 +37,11 @@ class Run {
  public:
   Run(Module& module, Optimizer& optimizer, BatchSource& train_set, BatchSource* test_set, const TrainOptions& options,
       const std::vector<TrainObserver*>& observers)
-      : module_(module), optimizer_(optimizer), train_(train_set), test_(test_set), options_(options),
+      : module_(module),
+        optimizer_(optimizer),
+        train_(train_set),
+        test_(test_set),
+        options_(options),
         observers_(observers) {}
 
   TrainResult operator()() {
@@ -78,8 +82,11 @@ class Run {
         return;
       }
     }
-    EpochRow row{.epoch = s_.epoch, .step = s_.step, .lr = optimizer_.rate(0).lr,
-                 .train_loss = s_.loss_sum / double(s_.seen), .train_accuracy = double(s_.correct) / double(s_.seen)};
+    EpochRow row{.epoch = s_.epoch,
+                 .step = s_.step,
+                 .lr = optimizer_.rate(0).lr,
+                 .train_loss = s_.loss_sum / double(s_.seen),
+                 .train_accuracy = double(s_.correct) / double(s_.seen)};
     row.test_loss = row.test_accuracy = std::numeric_limits<double>::quiet_NaN();
     if (test_) {
       const Evaluation e = evaluate(module_, *test_, options_.loss, options_.device);
@@ -113,7 +120,13 @@ class Run {
     s_.loss_sum += value * double(n);
     s_.seen += n;
     s_.correct += count_correct(output, batch.labels);
-    const StepReport report{s_.epoch, s_.batch, train_.batches(), s_.step, n, value, s_.loss_sum / double(s_.seen),
+    const StepReport report{s_.epoch,
+                            s_.batch,
+                            train_.batches(),
+                            s_.step,
+                            n,
+                            value,
+                            s_.loss_sum / double(s_.seen),
                             double(s_.correct) / double(s_.seen)};
     ++s_.batch;
     ++s_.step;
@@ -198,8 +211,10 @@ std::string metrics_csv(const std::vector<EpochRow>& rows) {
   csv << "epoch,step,lr,train_loss,train_accuracy,test_loss,test_accuracy,seconds\n" << std::setprecision(9);
   for (const EpochRow& r : rows) {
     csv << r.epoch << ',' << r.step << ',' << r.lr << ',' << r.train_loss << ',' << r.train_accuracy << ',';
-    if (!std::isnan(r.test_loss)) csv << r.test_loss << ',' << r.test_accuracy;
-    else csv << ',';
+    if (!std::isnan(r.test_loss))
+      csv << r.test_loss << ',' << r.test_accuracy;
+    else
+      csv << ',';
     csv << ',' << std::setprecision(4) << r.seconds << std::setprecision(9) << '\n';
   }
   return csv.str();

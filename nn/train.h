@@ -36,7 +36,7 @@ class ESPALIER_API TrainObserver {
  public:
   virtual ~TrainObserver() = default;
   virtual void epoch_begins(int64_t /*epoch*/, int64_t /*epochs*/) {}
-  virtual void step_begins(int64_t /*step*/) {}    // before the forward pass
+  virtual void step_begins(int64_t /*step*/) {}      // before the forward pass
   virtual void gradients_ready(int64_t /*step*/) {}  // between backward and the update
   virtual void step_ends(const StepReport&) {}
   virtual void epoch_ends(const EpochRow&) {}
@@ -46,12 +46,12 @@ struct TrainOptions {
   int64_t epochs = 1;
   int64_t max_steps = 0;  // stop after so many steps in all; 0: no such limit
   Schedule schedule = {};
-  Loss loss = {};         // required
-  double slim = 0;        // adds slim·sign(gamma) to BatchNorm2d's weight gradients (Liu et al. 2017, arXiv 1708.06519)
-  Device device = {};     // where the module is
-  std::string out = {};   // an existing folder for metrics.csv, last.pth and best.pth; "": nothing is written
-  std::string note = {};  // goes into the checkpoints (model_note), so that load_model reads them
-  bool resume = false;    // continue from OUT/last.pth where it exists
+  Loss loss = {};        // required
+  double slim = 0;       // adds slim·sign(gamma) to BatchNorm2d's weight gradients (Liu et al. 2017, arXiv 1708.06519)
+  Device device = {};    // where the module is
+  std::string out = {};  // an existing folder for metrics.csv, last.pth and best.pth; "": nothing is written
+  std::string note = {};                   // goes into the checkpoints (model_note), so that load_model reads them
+  bool resume = false;                     // continue from OUT/last.pth where it exists
   const std::atomic<int>* stop = nullptr;  // looked at after every step: non-zero saves last.pth and returns
 };
 

@@ -1,11 +1,9 @@
 // The executables, as a user meets them when something is wrong: each wrong file, name or number gives exactly one
 // line on stderr and the exit code of its kind, and leaves the output folder as it was. Then interruption: a run that
 // was stopped or killed in the middle of an epoch ends with the same bits as one that was left alone.
+#include <doctest/doctest.h>
 #include <espalier/core/file.h>
 #include <espalier/core/pth.h>
-
-#include <doctest/doctest.h>
-
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -160,7 +158,8 @@ TEST_CASE("damaged data files") {
   };
   const std::string mnist = "train --model naive --dataset mnist --epochs 1 --data mnist" + force;
   write("mnist/train-labels-idx1-ubyte", idx(2049, 4, 4));
-  for (const auto& images : {idx(2051, 4, 783), idx(2050, 4, 4 * 784), idx(2051, 5, 5 * 784), idx(2051, 4000000000u, 10)}) {
+  for (const auto& images :
+       {idx(2051, 4, 783), idx(2050, 4, 4 * 784), idx(2051, 5, 5 * 784), idx(2051, 4000000000u, 10)}) {
     write("mnist/train-images-idx3-ubyte", images);
     refused(mnist, 3, "idx");
   }
@@ -169,7 +168,10 @@ TEST_CASE("damaged data files") {
     write("mnist/" + split + "-images-idx3-ubyte", idx(2051, 4, 4 * 784));
     write("mnist/" + split + "-labels-idx1-ubyte", idx(2049, 4, 4));
   }
-  CHECK(House::run("train --model naive --dataset mnist --epochs 1 --data mnist --images 3 --test-images 2 --out first3 --json", "") == 0);
+  CHECK(
+      House::run(
+          "train --model naive --dataset mnist --epochs 1 --data mnist --images 3 --test-images 2 --out first3 --json",
+          "") == 0);
 }
 
 TEST_CASE("unknown names, numbers out of range, missing devices") {
@@ -183,8 +185,9 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
   refused(train + "--no-such-option", 2, "no-such-option");
   refused(train + "stray", 2, "stray");
   refused(train + "--lr", 2, "lr");
-  for (const std::string o : {"--batch-size 0", "--epochs -1", "--threads 0", "--threads 5000", "--lr nan", "--lr 1e", "--seed x",
-                        "--images 0", "--max-steps 0", "--save-steps 1,x", "--save-steps -1", "--momentum 2"})
+  for (const std::string o :
+       {"--batch-size 0", "--epochs -1", "--threads 0", "--threads 5000", "--lr nan", "--lr 1e", "--seed x",
+        "--images 0", "--max-steps 0", "--save-steps 1,x", "--save-steps -1", "--momentum 2"})
     refused(train + o, 2, o.substr(0, o.find(' ')));
   refused(train + "--log-steps nowhere/losses.csv", 2, "nowhere");
   refused("model_prune --pruner best" + force, 2, "best");
@@ -230,7 +233,8 @@ constexpr const char* long_run = "train --model naive --images 1500 --test-image
 
 // Starts the run, waits until `sign` exists and a little longer, and sends the signal. Returns the exit code.
 int interrupted(const std::string& out, const std::string& sign, int signal) {
-  const std::string line = std::string("exec " ESPALIER_EXAMPLES "/") + long_run + "--out " + out + " --log-steps " + out + ".csv >out 2>err";
+  const std::string line = std::string("exec " ESPALIER_EXAMPLES "/") + long_run + "--out " + out + " --log-steps " +
+                           out + ".csv >out 2>err";
   const pid_t child = ::fork();
   if (child == 0) {
     ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
@@ -257,7 +261,8 @@ TEST_CASE("stopped in mid-epoch or killed, then resumed: the same bits") {
   CHECK_FALSE(fs::exists("killed/model.pth"));
   for (const std::string out : {"stopped", "killed"}) {
     CAPTURE(out);
-    REQUIRE(House::run(std::string(long_run) + "--resume --threads 1 --out " + out + " --log-steps " + out + ".csv") == 0);
+    REQUIRE(House::run(std::string(long_run) + "--resume --threads 1 --out " + out + " --log-steps " + out + ".csv") ==
+            0);
     CHECK(slurp(out + "/model.pth") == slurp("whole/model.pth"));
   }
   CHECK(slurp("stopped.csv") == slurp("whole.csv"));

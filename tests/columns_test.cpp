@@ -1,5 +1,5 @@
-// One network, one set of batches, every column: training on the CUDA kernels' bodies follows the CPU's losses. LeNet on
-// MNIST where ESPALIER_DATA holds it, else on the built-in set.
+// One network, one set of batches, every column: training on the CUDA kernels' bodies follows the CPU's losses. LeNet
+// on MNIST where ESPALIER_DATA holds it, else on the built-in set.
 #include <doctest/doctest.h>
 #include <espalier/core/kernels.h>
 #include <espalier/data/loader.h>

@@ -15,9 +15,7 @@ struct Layer : Module {
 
 struct Net : Module {
   std::string_view type() const override { return "Net"; }
-  void members(Members& m) override {
-    m("conv1", conv1), m("bn1", bn1), m("conv2", conv2), m("bn2", bn2), m("fc", fc);
-  }
+  void members(Members& m) override { m("conv1", conv1), m("bn1", bn1), m("conv2", conv2), m("bn2", bn2), m("fc", fc); }
   Tensor forward(const Tensor& x) override { return x; }
   Layer conv1{"Conv2d"}, bn1{"BatchNorm2d"}, conv2{"Conv2d"}, bn2{"BatchNorm2d"}, fc{"Linear"};
 };
@@ -38,9 +36,7 @@ std::string complaint(const std::string& json) {
   Net net;
   try {
     select(net, parse_config(json), default_op_types());
-  } catch (const Error& e) {
-    return (e.kind() == ErrorKind::data ? "data: " : "usage: ") + std::string(e.what());
-  }
+  } catch (const Error& e) { return (e.kind() == ErrorKind::data ? "data: " : "usage: ") + std::string(e.what()); }
   return "none";
 }
 
@@ -88,8 +84,8 @@ TEST_CASE("what is not understood is refused in one line") {
   CHECK(complaint(R"([{"sparsity": 0.5, "op_names": ["conf1"]}])") ==
         "usage: [config] entry 1: the model has no layer \"conf1\" (did you mean \"conv1\"?)");
   for (const char* bad : {"0", "1", "1.5", "-0.5", "0.0", "1.0"})
-    CHECK(complaint("[{\"op_types\": [\"Conv2d\"], \"sparsity\": " + std::string(bad) + "}]").find(
-              ", expected more than 0 and less than 1") != std::string::npos);
+    CHECK(complaint("[{\"op_types\": [\"Conv2d\"], \"sparsity\": " + std::string(bad) + "}]")
+              .find(", expected more than 0 and less than 1") != std::string::npos);
   CHECK(complaint(R"([{"op_types": ["Conv2d"], "sparsity": "0.5"}])") ==
         "usage: [config] entry 1: sparsity is \"0.5\", expected a number between 0 and 1");
   CHECK(complaint(R"([{"op_types": ["Conv2d"]}])") ==
@@ -110,7 +106,7 @@ TEST_CASE("what is not understood is refused in one line") {
 }
 
 TEST_CASE("hostile text ends in one line, soon") {
-  CHECK(complaint("") .find("data: [config] not JSON: ") == 0);
+  CHECK(complaint("").find("data: [config] not JSON: ") == 0);
   CHECK(complaint("[{").find("data: [config] not JSON: ") == 0);
   CHECK(complaint("[{\"sparsity\": 1e999999}]").find("data: [config] not JSON: ") == 0);
   CHECK(complaint("\xff\xfe[]").find("data: ") == 0);

@@ -69,8 +69,17 @@ Results convolve(const Conv& g, const Floats& x, const Floats& w, const Floats& 
 }
 
 void check_convolution(const Conv& g) {
-  CAPTURE(g.n); CAPTURE(g.c); CAPTURE(g.h); CAPTURE(g.w); CAPTURE(g.o); CAPTURE(g.kh); CAPTURE(g.kw);
-  CAPTURE(g.stride_h); CAPTURE(g.pad_h); CAPTURE(g.dilation_h); CAPTURE(g.groups);
+  CAPTURE(g.n);
+  CAPTURE(g.c);
+  CAPTURE(g.h);
+  CAPTURE(g.w);
+  CAPTURE(g.o);
+  CAPTURE(g.kh);
+  CAPTURE(g.kw);
+  CAPTURE(g.stride_h);
+  CAPTURE(g.pad_h);
+  CAPTURE(g.dilation_h);
+  CAPTURE(g.groups);
   const int64_t oh = g.out_h(), ow = g.out_w(), ci = g.c / g.groups, co = g.o / g.groups;
   const Floats x = numbers(g.n * g.h * g.w * g.c, 1), w = numbers(g.o * g.kh * g.kw * ci, 2), b = numbers(g.o, 3);
   const Floats dy = numbers(g.n * oh * ow * g.o, 4);
@@ -112,8 +121,19 @@ void check_convolution(const Conv& g) {
 
 Conv square(int64_t n, int64_t c, int64_t size, int64_t o, int64_t kernel, int64_t stride = 1, int64_t pad = 0,
             int64_t dilation = 1, int64_t groups = 1) {
-  return {.n = n, .c = c, .h = size, .w = size, .o = o, .kh = kernel, .kw = kernel, .stride_h = stride,
-          .stride_w = stride, .pad_h = pad, .pad_w = pad, .dilation_h = dilation, .dilation_w = dilation,
+  return {.n = n,
+          .c = c,
+          .h = size,
+          .w = size,
+          .o = o,
+          .kh = kernel,
+          .kw = kernel,
+          .stride_h = stride,
+          .stride_w = stride,
+          .pad_h = pad,
+          .pad_w = pad,
+          .dilation_h = dilation,
+          .dilation_w = dilation,
           .groups = groups};
 }
 
@@ -121,15 +141,39 @@ Conv square(int64_t n, int64_t c, int64_t size, int64_t o, int64_t kernel, int64
 
 TEST_CASE("convolutions agree with plain sums and do not see the thread count") {
   const std::vector<Conv> cases{
-      square(2, 3, 32, 64, 3, 1, 1), square(3, 64, 8, 32, 3, 1, 1), square(9, 37, 5, 53, 3, 1, 1),
-      square(17, 40, 2, 17, 3, 1, 1), square(7, 17, 1, 3, 3, 1, 1), square(1, 1, 1, 1, 1),
-      square(8, 16, 1, 33, 1), square(2, 3, 9, 6, 3, 2, 1, 1, 3), square(2, 12, 9, 18, 3, 1, 2, 2, 3),
-      square(2, 37, 8, 37, 3, 1, 1, 1, 37), square(3, 40, 9, 40, 3, 2, 1, 1, 40), square(2, 4, 6, 8, 3, 1, 1, 1, 4),
-      square(10, 20, 12, 50, 5), square(2, 24, 16, 16, 1), square(2, 24, 15, 16, 1, 2), square(1, 520, 4, 20, 3, 1, 1),
-      square(12, 130, 4, 130, 3, 1, 1), square(3, 19, 11, 7, 3, 3), square(2, 18, 6, 6, 3, 1, 4),
+      square(2, 3, 32, 64, 3, 1, 1),
+      square(3, 64, 8, 32, 3, 1, 1),
+      square(9, 37, 5, 53, 3, 1, 1),
+      square(17, 40, 2, 17, 3, 1, 1),
+      square(7, 17, 1, 3, 3, 1, 1),
+      square(1, 1, 1, 1, 1),
+      square(8, 16, 1, 33, 1),
+      square(2, 3, 9, 6, 3, 2, 1, 1, 3),
+      square(2, 12, 9, 18, 3, 1, 2, 2, 3),
+      square(2, 37, 8, 37, 3, 1, 1, 1, 37),
+      square(3, 40, 9, 40, 3, 2, 1, 1, 40),
+      square(2, 4, 6, 8, 3, 1, 1, 1, 4),
+      square(10, 20, 12, 50, 5),
+      square(2, 24, 16, 16, 1),
+      square(2, 24, 15, 16, 1, 2),
+      square(1, 520, 4, 20, 3, 1, 1),
+      square(12, 130, 4, 130, 3, 1, 1),
+      square(3, 19, 11, 7, 3, 3),
+      square(2, 18, 6, 6, 3, 1, 4),
       square(70, 16, 4, 18, 2, 2),
-      Conv{.n = 2, .c = 17, .h = 7, .w = 12, .o = 19, .kh = 3, .kw = 2, .stride_h = 2, .stride_w = 1, .pad_h = 0,
-           .pad_w = 3, .dilation_h = 1, .dilation_w = 4},
+      Conv{.n = 2,
+           .c = 17,
+           .h = 7,
+           .w = 12,
+           .o = 19,
+           .kh = 3,
+           .kw = 2,
+           .stride_h = 2,
+           .stride_w = 1,
+           .pad_h = 0,
+           .pad_w = 3,
+           .dilation_h = 1,
+           .dilation_w = 4},
       Conv{.n = 3, .c = 5, .h = 1, .w = 30, .o = 4, .kh = 1, .kw = 7, .stride_w = 3, .pad_w = 3}};
   using cpu::onednn::Use;
   for (const Use use : {Use::never, Use::where_faster, Use::wherever_possible}) {
@@ -152,11 +196,16 @@ TEST_CASE("an empty batch leaves zero gradients") {
 }
 
 TEST_CASE("linear layers and matrix products agree with plain sums at any thread count") {
-  struct Size { int64_t m, n, k; };
+  struct Size {
+    int64_t m, n, k;
+  };
   for (const Size s : {Size{1, 1, 1}, {64, 10, 512}, {3, 17, 37}, {65, 128, 1000}, {64, 128, 9216}, {100, 33, 5}})
     for (int turn = 0; turn < 4; ++turn) {
       const bool ta = turn & 1, tb = turn & 2;
-      CAPTURE(s.m); CAPTURE(s.n); CAPTURE(s.k); CAPTURE(turn);
+      CAPTURE(s.m);
+      CAPTURE(s.n);
+      CAPTURE(s.k);
+      CAPTURE(turn);
       const Matmul g{.batch = 2, .m = s.m, .n = s.n, .k = s.k, .trans_a = ta, .trans_b = tb};
       const Floats a = numbers(2 * s.m * s.k, 5), b = numbers(2 * s.n * s.k, 6);
       std::vector<Sum> want(size_t(2 * s.m * s.n));
@@ -172,8 +221,10 @@ TEST_CASE("linear layers and matrix products agree with plain sums at any thread
         set_num_threads(threads);
         Floats y(want.size(), std::numeric_limits<float>::quiet_NaN());
         cpu::matmul(g, in(a), in(b), out(y));
-        if (threads == 1) check_close("y", first = y, want);
-        else CHECK(std::memcmp(y.data(), first.data(), y.size() * sizeof(float)) == 0);
+        if (threads == 1)
+          check_close("y", first = y, want);
+        else
+          CHECK(std::memcmp(y.data(), first.data(), y.size() * sizeof(float)) == 0);
       }
     }
   set_num_threads(2);
@@ -195,7 +246,11 @@ TEST_CASE("packed weights follow the weight's version") {
   const Conv g = square(2, 16, 4, 16, 3, 1, 1);
   const Floats x = numbers(2 * 16 * 16, 1);
   Floats w = numbers(16 * 9 * 16, 2), first(2 * 16 * 16), again(first), changed(first), fresh(first);
-  auto weight = [&](uint64_t version) { In v = in(w); v.storage = uint64_t(1) << 60, v.version = version; return v; };
+  auto weight = [&](uint64_t version) {
+    In v = in(w);
+    v.storage = uint64_t(1) << 60, v.version = version;
+    return v;
+  };
   for (Floats* y : {&first, &again, &again}) cpu::conv2d(g, in(x), weight(1), {}, out(*y));
   CHECK(first == again);
   w[5] += 1;

@@ -1,5 +1,6 @@
-// The CUDA kernels' bodies against naive loops in double: on `emulated` everywhere, on a GPU where there is one, and, since
-// the same promises hold there, on the CPU. Index arithmetic, edges and masks are what these cases are after; the op cases test the rest.
+// The CUDA kernels' bodies against naive loops in double: on `emulated` everywhere, on a GPU where there is one, and,
+// since the same promises hold there, on the CPU. Index arithmetic, edges and masks are what these cases are after; the
+// op cases test the rest.
 #include <doctest/doctest.h>
 #include <espalier/core/kernels.h>
 #include <espalier/core/ops/dropout.h>
@@ -51,8 +52,8 @@ void check_close(const Tensor& got, const std::vector<Exact>& exact, const std::
   double worst = 0;
   size_t where = 0;
   for (size_t i = 0; i < exact.size(); ++i) {
-    const double bound = std::numeric_limits<float>::epsilon() * exact[i].size *
-                         std::min(8 + double(exact[i].terms) / 64, 64.0);
+    const double bound =
+        std::numeric_limits<float>::epsilon() * exact[i].size * std::min(8 + double(exact[i].terms) / 64, 64.0);
     const double error = std::abs(double(v[i]) - exact[i].sum);
     const double ratio = error == 0 ? 0 : error / bound;
     if (!(ratio <= worst)) worst = ratio, where = i;
@@ -113,8 +114,12 @@ ConvNaive naive_conv(const Conv& g, const float* x, const float* w, const float*
 }  // namespace
 
 TEST_CASE("matmul: odd sizes, both transpositions, batches, sums long enough to be cut") {
-  const Matmul cases[] = {{1, 1, 1, 1},          {1, 37, 50, 70},       {3, 5, 3, 17, true, false},
-                          {2, 65, 33, 16, false, true}, {1, 7, 129, 2500, true, true}, {2, 20, 31, 1025, true, false},
+  const Matmul cases[] = {{1, 1, 1, 1},
+                          {1, 37, 50, 70},
+                          {3, 5, 3, 17, true, false},
+                          {2, 65, 33, 16, false, true},
+                          {1, 7, 129, 2500, true, true},
+                          {2, 20, 31, 1025, true, false},
                           {1, 3, 4, 0}};
   for (const Matmul& g : cases) {
     const Tensor a = noise({g.batch, g.m * g.k}, 1), b = noise({g.batch, g.k * g.n}, 2);
@@ -175,10 +180,30 @@ TEST_CASE("convolution by im2col: strides, padding, dilation, groups, unequal ax
       {.n = 1, .c = 1, .h = 1, .w = 1, .o = 1, .kh = 1, .kw = 1},
       {.n = 3, .c = 17, .h = 6, .w = 4, .o = 37, .kh = 1, .kw = 1},
       {.n = 2, .c = 5, .h = 9, .w = 8, .o = 3, .kh = 1, .kw = 1, .stride_h = 2, .stride_w = 3},
-      {.n = 2, .c = 3, .h = 11, .w = 13, .o = 5, .kh = 5, .kw = 2, .stride_h = 2, .stride_w = 3, .pad_h = 2, .pad_w = 1},
+      {.n = 2,
+       .c = 3,
+       .h = 11,
+       .w = 13,
+       .o = 5,
+       .kh = 5,
+       .kw = 2,
+       .stride_h = 2,
+       .stride_w = 3,
+       .pad_h = 2,
+       .pad_w = 1},
       {.n = 1, .c = 2, .h = 12, .w = 9, .o = 3, .kh = 3, .kw = 2, .pad_h = 3, .dilation_h = 2, .dilation_w = 4},
       {.n = 2, .c = 6, .h = 5, .w = 6, .o = 9, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 2, .groups = 3},
-      {.n = 2, .c = 7, .h = 6, .w = 5, .o = 14, .kh = 3, .kw = 3, .stride_h = 2, .stride_w = 1, .pad_h = 1, .groups = 7},
+      {.n = 2,
+       .c = 7,
+       .h = 6,
+       .w = 5,
+       .o = 14,
+       .kh = 3,
+       .kw = 3,
+       .stride_h = 2,
+       .stride_w = 1,
+       .pad_h = 1,
+       .groups = 7},
       {.n = 6, .c = 16, .h = 32, .w = 32, .o = 2, .kh = 7, .kw = 7, .pad_h = 3, .pad_w = 3},  // several parts
   };
   for (const Conv& g : cases) {
@@ -202,8 +227,9 @@ TEST_CASE("convolution by im2col: strides, padding, dilation, groups, unequal ax
 }
 
 TEST_CASE("dropout draws the same places on every device") {
-  for (const Drop& g : {Drop{.seed = 3, .stream = 9, .p = 0.3f}, Drop{.seed = 3, .stream = 9, .p = 0.5f, .rows = 9, .channels = 5},
-                        Drop{.seed = 1, .stream = 2, .p = 0}}) {
+  for (const Drop& g :
+       {Drop{.seed = 3, .stream = 9, .p = 0.3f}, Drop{.seed = 3, .stream = 9, .p = 0.5f, .rows = 9, .channels = 5},
+        Drop{.seed = 1, .stream = 2, .p = 0}}) {
     const Tensor x = noise({4, 5, 3, 3}, 21);
     std::vector<float> expected(size_t(x.numel()));
     for (int64_t i = 0; i < x.numel(); ++i) expected[size_t(i)] = x.data()[i] * drop_scale(g, i);

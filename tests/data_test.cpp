@@ -1,9 +1,9 @@
 // The data room: readers against files written here, hostile ones included; the synthetic set; batch functions
 // against plain loops; the loader's promises (order, last batch, same bits, exceptions).
+#include <doctest/doctest.h>
 #include <espalier/core/random.h>
 #include <espalier/data/loader.h>
-
-#include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,8 +13,6 @@
 #include <numeric>
 #include <set>
 #include <tuple>
-
-#include <unistd.h>
 
 #include "refusal.h"
 
@@ -62,7 +60,8 @@ struct Folder {
   ~Folder() { fs::remove_all(path); }
   void write(const std::string& name, const Bytes& bytes) const {
     fs::create_directories((path / name).parent_path());
-    std::ofstream(path / name, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+    std::ofstream(path / name, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
   }
 };
 
@@ -94,9 +93,11 @@ TEST_CASE("cifar10: hostile bytes are refused with the file's name") {
   bytes[3073] = 10;
   CHECK(with(bytes, 3) == "[cifar10] f.bin: record 1 has label 10, expected 0 to 9");
   Folder folder;
-  CHECK(refusal([&] { read_cifar10(folder.path.string(), Split::test); }).find("test_batch.bin: no such file") != std::string::npos);
+  CHECK(refusal([&] { read_cifar10(folder.path.string(), Split::test); }).find("test_batch.bin: no such file") !=
+        std::string::npos);
   folder.write("test_batch.bin", bytes);
-  CHECK(refusal([&] { read_cifar10(folder.path.string(), Split::test); }).find("9219 bytes, expected 30730000") != std::string::npos);
+  CHECK(refusal([&] { read_cifar10(folder.path.string(), Split::test); }).find("9219 bytes, expected 30730000") !=
+        std::string::npos);
   fs::create_directories(folder.path / "cifar-10-batches-bin/test_batch.bin");
   CHECK(refusal([&] { read_cifar10(folder.path.string(), Split::test); }).find("Is a directory") != std::string::npos);
 }
@@ -150,9 +151,7 @@ TEST_CASE("load_images knows its names") {
   auto kind = [](const std::string& name) {
     try {
       load_images(name, "", Split::test, {.count = 10});
-    } catch (const Error& e) {
-      return int(e.kind());
-    }
+    } catch (const Error& e) { return int(e.kind()); }
     return -1;
   };
   CHECK(kind("synthetic") == -1);
@@ -177,10 +176,12 @@ TEST_CASE("synthetic: a function of seed and place, balanced, in both shapes") {
 
 TEST_CASE("synthetic: pixels alone do not tell the class") {
   // The nearest class mean, the best that first-order statistics of single pixels can do.
-  const auto train = synthetic_images(Split::train, {.count = 2000}), test = synthetic_images(Split::test, {.count = 500});
+  const auto train = synthetic_images(Split::train, {.count = 2000}),
+             test = synthetic_images(Split::test, {.count = 500});
   std::vector<double> mean(10 * 3072);
   for (int64_t i = 0; i < 2000; ++i)
-    for (int64_t p = 0; p < 3072; ++p) mean[size_t(i % 10 * 3072 + p)] += train.images.data<uint8_t>()[i * 3072 + p] / 200.0;
+    for (int64_t p = 0; p < 3072; ++p)
+      mean[size_t(i % 10 * 3072 + p)] += train.images.data<uint8_t>()[i * 3072 + p] / 200.0;
   int right = 0;
   for (int64_t i = 0; i < 500; ++i) {
     std::vector<double> distance(10);

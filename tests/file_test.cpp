@@ -14,8 +14,7 @@ using namespace espalier;
 namespace {
 
 std::string folder() {
-  const auto path =
-      std::filesystem::temp_directory_path() / ("espalier_file_" + std::to_string(getpid()));
+  const auto path = std::filesystem::temp_directory_path() / ("espalier_file_" + std::to_string(getpid()));
   std::filesystem::create_directories(path);
   return path.string() + "/";
 }

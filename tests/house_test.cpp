@@ -46,7 +46,8 @@ const std::vector<Door> doors = {
     {"OpenMP", std::regex(R"(#pragma omp|\bomp_[a-z]|<omp\.h>)"),
      std::regex(R"(core/parallel\.cpp|core/cpu/onednn[a-z_]*\.(h|cpp)|benchmarks/.*|tests/.*)")},
 };
-const std::regex foreign_include(R"(#\s*include\s*[<"](Eigen/|dnnl|oneapi/|onnx/|google/|cuda|cublas|nlohmann/|zlib|omp\.h|cxxopts|doctest))");
+const std::regex foreign_include(
+    R"(#\s*include\s*[<"](Eigen/|dnnl|oneapi/|onnx/|google/|cuda|cublas|nlohmann/|zlib|omp\.h|cxxopts|doctest))");
 
 std::string room_of(const std::string& path) { return path.substr(0, path.find('/')); }
 

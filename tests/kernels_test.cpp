@@ -49,8 +49,7 @@ TEST_CASE("Philox4x32-10 gives the published numbers") {  // Random123's kat_vec
   };
   check(0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
   check(~0ull, ~0ull, ~0ull, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
-  check(0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88,
-        {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+  check(0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
 TEST_CASE("uniform and normal numbers have the moments they should") {
@@ -114,9 +113,10 @@ TEST_CASE("dropout: the gradient takes the same draw, whole channels drop togeth
 
 TEST_CASE("SGD steps follow the formula") {
   for (Device device : columns_with({"sgd"}))
-    for (const SgdStep& rule : {SgdStep{.lr = .1f}, SgdStep{.lr = .1f, .weight_decay = .01f}, SgdStep{.lr = .1f, .momentum = .9f},
-                                SgdStep{.lr = .05f, .momentum = .9f, .weight_decay = 1e-3f, .nesterov = true},
-                                SgdStep{.lr = .05f, .momentum = .8f, .dampening = .3f, .weight_decay = 1e-2f}}) {
+    for (const SgdStep& rule :
+         {SgdStep{.lr = .1f}, SgdStep{.lr = .1f, .weight_decay = .01f}, SgdStep{.lr = .1f, .momentum = .9f},
+          SgdStep{.lr = .05f, .momentum = .9f, .weight_decay = 1e-3f, .nesterov = true},
+          SgdStep{.lr = .05f, .momentum = .8f, .dampening = .3f, .weight_decay = 1e-2f}}) {
       const int64_t n = 1003;
       std::vector<float> start = noise(n, 1);
       Tensor w = Tensor::from(start, {n}).to(device), buffer = Tensor::zeros({n}).to(device);
@@ -142,10 +142,12 @@ TEST_CASE("SGD steps follow the formula") {
 
 TEST_CASE("Adam and AdamW steps follow the formula") {
   for (Device device : columns_with({"adam"}))
-    for (AdamStep s : {AdamStep{}, AdamStep{.lr = .01f, .weight_decay = .1f}, AdamStep{.lr = .01f, .weight_decay = .1f, .decoupled = true}}) {
+    for (AdamStep s : {AdamStep{}, AdamStep{.lr = .01f, .weight_decay = .1f},
+                       AdamStep{.lr = .01f, .weight_decay = .1f, .decoupled = true}}) {
       const int64_t n = 1003;
       const auto start = noise(n, 1);
-      Tensor w = Tensor::from(start, {n}).to(device), m = Tensor::zeros({n}).to(device), v = Tensor::zeros({n}).to(device);
+      Tensor w = Tensor::from(start, {n}).to(device), m = Tensor::zeros({n}).to(device),
+             v = Tensor::zeros({n}).to(device);
       std::vector<double> exact(start.begin(), start.end()), m1(size_t(n), 0), m2(size_t(n), 0);
       const int steps = 5;
       for (s.step = 1; s.step <= steps; ++s.step) {
@@ -186,7 +188,8 @@ TEST_CASE("masked matmul equals the dense product of the masked weight and reads
           for (float& v : w) v = std::isnan(v) ? 3 : v;  // element masks may multiply
         Tensor y = Tensor::empty({m, n}, DType::f32, device);
         run::masked_matmul(device, MaskedMatmul{m, n, k, tile}, Tensor::from(x, {m, k}).to(device).in(),
-                           Tensor::from(w, {n, k}).to(device).in(), Tensor::from(mask, {int64_t(mask.size())}).to(device).in(), y.out());
+                           Tensor::from(w, {n, k}).to(device).in(),
+                           Tensor::from(mask, {int64_t(mask.size())}).to(device).in(), y.out());
         const auto got = y.to_vector();
         int outside = 0;
         for (int64_t r = 0; r < m; ++r)
@@ -223,18 +226,21 @@ TEST_CASE("long sums lose nothing") {
         const double allowed = device.kind == Device::cpu ? c * eps * std::abs(exact[i]) + 1e-10 : c * eps * size[i];
         CHECK_MESSAGE(std::abs(double(got[i]) - exact[i]) <= allowed, name_of(device) << ' ' << s << ' ' << i);
       }
-      CHECK(std::abs(sum(x).item() - total) <= c * eps * (device.kind == Device::cpu ? std::abs(total) : total_size) + 1e-9);
+      CHECK(std::abs(sum(x).item() - total) <=
+            c * eps * (device.kind == Device::cpu ? std::abs(total) : total_size) + 1e-9);
     }
   }
 }
 
 TEST_CASE("1, 2, 3, 4 and 8 threads give the same bits") {
   const Shape image{6, 24, 19, 17};
-  const Tensor x0 = Tensor::from(noise(image.numel(), 1), image), w0 = Tensor::from(noise(40 * 24 * 9, 2, .1f), {40, 24, 3, 3});
+  const Tensor x0 = Tensor::from(noise(image.numel(), 1), image),
+               w0 = Tensor::from(noise(40 * 24 * 9, 2, .1f), {40, 24, 3, 3});
   const Tensor head0 = Tensor::from(noise(40 * 10, 3, .2f), {10, 40});
   const Tensor target = Tensor::from(std::vector<int64_t>{1, 2, 3, 4, 5, 6}, {6});
   auto pass = [&] {
-    Tensor x = x0.detach(), w = w0.detach(), head = head0.detach(), gamma = Tensor::ones({40}), beta = Tensor::zeros({40});
+    Tensor x = x0.detach(), w = w0.detach(), head = head0.detach(), gamma = Tensor::ones({40}),
+           beta = Tensor::zeros({40});
     Tensor mean40 = Tensor::zeros({40}), var40 = Tensor::ones({40});
     for (Tensor* t : {&x, &w, &head, &gamma, &beta}) t->set_requires_grad();
     const Tensor a = batch_norm(conv2d(x, w, {}, {.padding = 1}), gamma, beta, mean40, var40, {.relu = true});

@@ -1,7 +1,5 @@
 // Laws, over random networks: what is masked and what is shrunk compute the same; a frozen graph computes the bits of
 // the eager run; what was saved loads to the same bits. And, on bundled models: a training step reorders no activation.
-#include "random_net.h"
-
 #include <doctest/doctest.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/rounding.h>
@@ -11,11 +9,12 @@
 #include <espalier/nn/optimizer.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
-
 #include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
+
+#include "random_net.h"
 
 using namespace espalier;
 using random_net::Draw;
@@ -41,12 +40,15 @@ std::unique_ptr<Pruner> any_pruner(Net& net, uint64_t seed) {
   const double sparsity = 0.1 + 0.1 * double(d.below(9));
   std::vector<std::string> convs, norms;
   for (auto& [name, m] : named_modules(net))
-    if (m->type() == "Conv2d") convs.push_back(name);
-    else if (m->type() == "BatchNorm2d") norms.push_back(name);
+    if (m->type() == "Conv2d")
+      convs.push_back(name);
+    else if (m->type() == "BatchNorm2d")
+      norms.push_back(name);
   const bool slim = !norms.empty() && d.chance(35);
   auto& names = slim ? norms : convs;
   ConfigList config{{.op_types = {slim ? "BatchNorm2d" : "Conv2d"}, .sparsity = sparsity}};
-  if (d.chance(30)) config.push_back({.op_names = {names[size_t(d.below(int64_t(names.size())))]}, .exclude = true});
+  if (d.chance(30))
+    config.push_back({.op_names = {names[size_t(d.below(int64_t(names.size())))]}, .exclude = true});
   else if (!slim && d.chance(30))
     config.push_back({.op_names = {names[size_t(d.below(int64_t(names.size())))]}, .sparsity = 0.5});
   if (config.size() > 1 && config[1].exclude && names.size() == 1) config.pop_back();

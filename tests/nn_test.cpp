@@ -115,7 +115,9 @@ TEST_CASE("Xavier's bound and orthonormal rows or columns") {
     orthogonal_(t, 3);
     const std::vector<float> v = t.to_vector();
     const int64_t rows = shape[0], cols = shape.numel() / rows, small = std::min(rows, cols);
-    auto at = [&](int64_t i, int64_t k) { return double(rows <= cols ? v[size_t(i * cols + k)] : v[size_t(k * cols + i)]); };
+    auto at = [&](int64_t i, int64_t k) {
+      return double(rows <= cols ? v[size_t(i * cols + k)] : v[size_t(k * cols + i)]);
+    };
     for (int64_t i = 0; i < small; ++i)
       for (int64_t j = 0; j < small; ++j) {
         double dot = 0;
@@ -161,8 +163,7 @@ TEST_CASE("batch norm keeps running statistics and counts its batches") {
   bn.eval();
   bn(x);
   CHECK(*bn.num_batches_tracked.data<int64_t>() == 2);
-  CHECK_THROWS_WITH(bn(Tensor::zeros({1, 2, 3, 3})),
-                    "[BatchNorm1d] input has shape [1,2,3,3], expected rank 2");
+  CHECK_THROWS_WITH(bn(Tensor::zeros({1, 2, 3, 3})), "[BatchNorm1d] input has shape [1,2,3,3], expected rank 2");
 }
 
 TEST_CASE("dropout draws anew at each call and repeats with the random state") {
@@ -192,8 +193,8 @@ TEST_CASE("a module that is used twice is one module with two names in the state
   CHECK(names == std::vector<std::string>{"first.weight", "first.bias", "second.weight", "second.bias"});
   const Tensor x = formula::tensor({3, 4}, 1, [](double u) { return u; });
   const Graph graph = trace(twice, x);
-  CHECK(std::count_if(graph.values.begin(), graph.values.end(),
-                      [](auto& v) { return v.kind == GraphValue::leaf; }) == 2);
+  CHECK(std::count_if(graph.values.begin(), graph.values.end(), [](auto& v) { return v.kind == GraphValue::leaf; }) ==
+        2);
   CHECK(same(graph({x}), twice(x)));
   Twice other;
   load_state_dict(other, state_dict(twice));
@@ -279,8 +280,9 @@ TEST_CASE("a shrunk model loads from its file alone") {
   CHECK(same(y, (*model)(x)));
 
   pth::save(path, pth::from_state_dict(state_dict(*model)));  // as PyTorch would: no note
-  CHECK_THROWS_WITH(load_model(path),
-                    "[load_model] nn_test_shrunk.pth does not say which model it is; name one, as in load_model(path, \"vgg19\")");
+  CHECK_THROWS_WITH(
+      load_model(path),
+      "[load_model] nn_test_shrunk.pth does not say which model it is; name one, as in load_model(path, \"vgg19\")");
   CHECK(same((*load_model(path, "vgg11").module)(x), y));
   CHECK_THROWS_AS(load_model(path, "vgg13"), Error);
 

@@ -1,6 +1,7 @@
 // ONNX export: every operation has a rule or is refused by name, masks are folded into the weights they mask, names
 // are the state dict's. The checker of the ONNX project runs inside export_onnx; what the files compute is compared
 // in ONNX Runtime by scripts/peers/check_onnx.py, which sets ESPALIER_ONNX_OUT to collect them.
+#include <doctest/doctest.h>
 #include <espalier/compress/export/onnx_model.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/speedup.h>
@@ -11,15 +12,12 @@
 #include <espalier/nn/models.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
-
-#include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <map>
-
-#include <unistd.h>
 
 using namespace espalier;
 
@@ -42,7 +40,8 @@ void exported(const std::string& name, const Graph& graph) {
   CAPTURE(name);
   const char* keep = std::getenv("ESPALIER_ONNX_OUT");
   const auto folder = keep ? std::filesystem::path(keep) : std::filesystem::temp_directory_path();
-  const std::string path = (folder / ((keep ? "" : "espalier_onnx_" + std::to_string(getpid())) + name + ".onnx")).string();
+  const std::string path =
+      (folder / ((keep ? "" : "espalier_onnx_" + std::to_string(getpid())) + name + ".onnx")).string();
   REQUIRE_NOTHROW(export_onnx(graph, path));
   CHECK(read_file(path, size_t(1) << 30).size() > 100);
   if (!keep) return (void)std::filesystem::remove(path);
@@ -126,56 +125,115 @@ int64_t parameter_count(Module& model) {
 TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
   const Shape image{2, 6, 8, 8};
   const std::vector<std::tuple<std::string, Shape, Function>> cases = {
-      {"conv2d", image, [](auto& x, auto& l) {
+      {"conv2d", image,
+       [](auto& x, auto& l) {
          return conv2d(x, l["w"] = wave({5, 6, 3, 3}), l["b"] = wave({5}), {{2, 1}, {1, 2}, {1, 2}});
        }},
-      {"conv2d_groups", image, [](auto& x, auto& l) { return conv2d(x, l["w"] = wave({4, 3, 1, 3})); }},
-      {"conv2d_depthwise", image, [](auto& x, auto& l) { return conv2d(x, l["w"] = wave({6, 1, 3, 3}), {}, {1, 1}); }},
-      {"linear", {2, 7}, [](auto& x, auto& l) { return linear(x, l["w"] = wave({5, 7}), l["b"] = wave({5})); }},
-      {"linear_no_bias", {2, 7}, [](auto& x, auto& l) { return linear(x, l["w"] = wave({5, 7})); }},
-      {"matmul", {2, 7}, [](auto& x, auto& l) { return matmul(x, l["w"] = wave({7, 3})); }},
-      {"matmul_transposed", {2, 7}, [](auto& x, auto& l) { return matmul(x, l["w"] = wave({3, 7}), false, true); }},
+      {"conv2d_groups", image,
+       [](auto& x, auto& l) {
+         return conv2d(x, l["w"] = wave({4, 3, 1, 3}));
+       }},
+      {"conv2d_depthwise", image,
+       [](auto& x, auto& l) {
+         return conv2d(x, l["w"] = wave({6, 1, 3, 3}), {}, {1, 1});
+       }},
+      {"linear",
+       {2, 7},
+       [](auto& x, auto& l) {
+         return linear(x, l["w"] = wave({5, 7}), l["b"] = wave({5}));
+       }},
+      {"linear_no_bias",
+       {2, 7},
+       [](auto& x, auto& l) {
+         return linear(x, l["w"] = wave({5, 7}));
+       }},
+      {"matmul",
+       {2, 7},
+       [](auto& x, auto& l) {
+         return matmul(x, l["w"] = wave({7, 3}));
+       }},
+      {"matmul_transposed",
+       {2, 7},
+       [](auto& x, auto& l) {
+         return matmul(x, l["w"] = wave({3, 7}), false, true);
+       }},
       {"matmul_batch", {2, 7, 4}, [](auto& x, auto&) { return matmul(x, x, true, false); }},
-      {"batch_norm", image, [](auto& x, auto& l) {
+      {"batch_norm", image,
+       [](auto& x, auto& l) {
          Tensor mean = wave({6}), var = wave({6}, 0.5f, 1);
          return batch_norm(x, l["w"] = wave({6}, 1, 2), l["b"] = wave({6}), mean, var, {.training = false});
        }},
-      {"batch_norm_relu", image, [](auto& x, auto& l) {
+      {"batch_norm_relu", image,
+       [](auto& x, auto& l) {
          Tensor mean = wave({6}), var = wave({6}, 0.5f, 1);
          return batch_norm(x, l["w"] = wave({6}, 1, 2), l["b"] = wave({6}), mean, var,
                            {.training = false, .eps = 1e-3f, .relu = true});
        }},
-      {"batch_norm_1d", {2, 6}, [](auto& x, auto& l) {
+      {"batch_norm_1d",
+       {2, 6},
+       [](auto& x, auto& l) {
          Tensor mean = wave({6}), var = wave({6}, 0.5f, 1);
          return batch_norm(x, l["w"] = wave({6}, 1, 2), l["b"] = wave({6}), mean, var, {.training = false});
        }},
-      {"max_pool2d", image, [](auto& x, auto&) { return max_pool2d(x, {.kernel = {3, 2}, .stride = {2, 1}, .padding = {1, 0}}); }},
+      {"max_pool2d", image,
+       [](auto& x, auto&) {
+         return max_pool2d(x, {.kernel = {3, 2}, .stride = {2, 1}, .padding = {1, 0}});
+       }},
       {"avg_pool2d", image, [](auto& x, auto&) { return avg_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1}); }},
-      {"avg_pool2d_inside", image, [](auto& x, auto&) {
+      {"avg_pool2d_inside", image,
+       [](auto& x, auto&) {
          return avg_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1, .count_include_pad = false});
        }},
       {"adaptive_avg_pool2d_1", image, [](auto& x, auto&) { return adaptive_avg_pool2d(x, 1); }},
-      {"adaptive_avg_pool2d_4x2", image, [](auto& x, auto&) { return adaptive_avg_pool2d(x, {4, 2}); }},
+      {"adaptive_avg_pool2d_4x2", image,
+       [](auto& x, auto&) {
+         return adaptive_avg_pool2d(x, {4, 2});
+       }},
 #define X(name, Functor, ...) {#name, {2, 50}, [](auto& x, auto&) { return name(x * Tensor::full({1}, 9)); }},
       ESPALIER_UNARY(X)
 #undef X
-      {"leaky_relu_steep", {2, 50}, [](auto& x, auto&) { return leaky_relu(x, {.negative_slope = 0.3f}); }},
+          {"leaky_relu_steep", {2, 50}, [](auto& x, auto&) { return leaky_relu(x, {.negative_slope = 0.3f}); }},
       {"hardtanh_narrow", {2, 50}, [](auto& x, auto&) { return hardtanh(x, {.min_val = -0.2f, .max_val = 0.7f}); }},
       {"add", image, [](auto& x, auto&) { return x + relu(x); }},
-      {"sub_broadcast", image, [](auto& x, auto& l) { return x - (l["w"] = wave({6, 1, 1})); }},
+      {"sub_broadcast", image,
+       [](auto& x, auto& l) {
+         return x - (l["w"] = wave({6, 1, 1}));
+       }},
       {"mul_gate", image, [](auto& x, auto&) { return x * sigmoid(adaptive_avg_pool2d(x, 1)); }},
-      {"div", image, [](auto& x, auto& l) { return x / (l["w"] = wave({1, 6, 8, 8}, 1, 3)); }},
-      {"cat", image, [](auto& x, auto&) { return cat({x, relu(x), x}); }},
-      {"cat_rows", image, [](auto& x, auto&) { return cat({x, x}, 2); }},
-      {"slice", image, [](auto& x, auto&) { return cat({slice(x, 1, 4, 6), slice(x, 1, 0, 3)}); }},
+      {"div", image,
+       [](auto& x, auto& l) {
+         return x / (l["w"] = wave({1, 6, 8, 8}, 1, 3));
+       }},
+      {"cat", image,
+       [](auto& x, auto&) {
+         return cat({x, relu(x), x});
+       }},
+      {"cat_rows", image,
+       [](auto& x, auto&) {
+         return cat({x, x}, 2);
+       }},
+      {"slice", image,
+       [](auto& x, auto&) {
+         return cat({slice(x, 1, 4, 6), slice(x, 1, 0, 3)});
+       }},
       {"slice_rows", image, [](auto& x, auto&) { return slice(x, 3, 1, 6); }},
       {"flatten", image, [](auto& x, auto&) { return flatten(x); }},
       {"flatten_from_2", image, [](auto& x, auto&) { return flatten(x, 2); }},
-      {"reshape", {2, 12}, [](auto& x, auto&) { return reshape(x, {2, 3, 2, 2}); }},
+      {"reshape",
+       {2, 12},
+       [](auto& x, auto&) {
+         return reshape(x, {2, 3, 2, 2});
+       }},
       {"transpose", image, [](auto& x, auto&) { return transpose(x, 1, 3); }},
-      {"mean", image, [](auto& x, auto&) { return mean(x, {2, 3}); }},
+      {"mean", image,
+       [](auto& x, auto&) {
+         return mean(x, {2, 3});
+       }},
       {"mean_keepdim", image, [](auto& x, auto&) { return mean(x, {1}, true); }},
-      {"sum", image, [](auto& x, auto&) { return sum(x, {1, 3}); }},
+      {"sum", image,
+       [](auto& x, auto&) {
+         return sum(x, {1, 3});
+       }},
       {"sum_all", image, [](auto& x, auto&) { return sum(x); }},
       {"softmax", {2, 9}, [](auto& x, auto&) { return softmax(x); }},
       {"softmax_channels", image, [](auto& x, auto&) { return softmax(x, 1); }},
@@ -225,8 +283,7 @@ TEST_CASE("names are the state dict's, and a mask is folded into its weight") {
     const auto raw = state[name].to_vector<float>(), written = t.to_vector<float>();
     REQUIRE(raw.size() == written.size());
     bool as_masked = true;
-    for (size_t i = 0; i < raw.size(); ++i)
-      as_masked &= written[i] == (t.rank() >= 2 && i * 31 % 10 < 3 ? 0 : raw[i]);
+    for (size_t i = 0; i < raw.size(); ++i) as_masked &= written[i] == (t.rank() >= 2 && i * 31 % 10 < 3 ? 0 : raw[i]);
     CHECK_MESSAGE(as_masked, name);
   }
   CHECK(parameters == state.size());
@@ -246,14 +303,21 @@ TEST_CASE("what ONNX cannot say is refused by name") {
     const Graph g = graph_of(input, f);
     has(refusal([&] { to_onnx(g, {}); }), why);
   };
-  refused({2, 8}, [](auto& x, auto&) { return dropout(x, {.p = 0.5f}); }, "dropout: has no rule");
-  refused({2, 3, 4, 4}, [](auto& x, auto&) {
-    Tensor mean = wave({3}), var = wave({3}, 0.1f, 1);
-    return batch_norm(x, Tensor::ones({3}), Tensor::zeros({3}), mean, var);
-  }, "batch_norm: is in training mode");
-  refused({2, 3, 7, 7}, [](auto& x, auto&) { return adaptive_avg_pool2d(x, 3); }, "adaptive_avg_pool2d: from 7x7 to 3x3");
-  refused({2, 8}, [](auto& x, auto&) { return reshape(x, {16}); }, "does not keep the batch");
-  refused({2, 8}, [](auto& x, auto&) { return nll_loss(x, Tensor::zeros({2}, DType::s64)); }, "nll_loss: has no rule");
+  refused(
+      {2, 8}, [](auto& x, auto&) { return dropout(x, {.p = 0.5f}); }, "dropout: has no rule");
+  refused(
+      {2, 3, 4, 4},
+      [](auto& x, auto&) {
+        Tensor mean = wave({3}), var = wave({3}, 0.1f, 1);
+        return batch_norm(x, Tensor::ones({3}), Tensor::zeros({3}), mean, var);
+      },
+      "batch_norm: is in training mode");
+  refused(
+      {2, 3, 7, 7}, [](auto& x, auto&) { return adaptive_avg_pool2d(x, 3); }, "adaptive_avg_pool2d: from 7x7 to 3x3");
+  refused(
+      {2, 8}, [](auto& x, auto&) { return reshape(x, {16}); }, "does not keep the batch");
+  refused(
+      {2, 8}, [](auto& x, auto&) { return nll_loss(x, Tensor::zeros({2}, DType::s64)); }, "nll_loss: has no rule");
   const Graph fixed = graph_of({2, 8}, [](auto& x, auto&) { return reshape(x, {16}); });
   CHECK_NOTHROW(to_onnx(fixed, {.dynamic_batch = false}));
 }

@@ -2,13 +2,11 @@
 // every column of the kernel table that is present; a column sits a case out only when a kernel that the case needs
 // is one that the column says it lacks.
 //
-// Values: |error| <= c·eps·Σ|terms|. For operations that are sums of products (`terms` given, or `sums` set) Σ|terms| is
-// the reference on the operands' magnitudes; for others the largest output stands for it.
-// Gradients of Σ r·y with fixed weights r: central differences of the reference in double, on every element of small
-// operands and on a spread of 48 elements of larger ones.
+// Values: |error| <= c·eps·Σ|terms|. For operations that are sums of products (`terms` given, or `sums` set) Σ|terms|
+// is the reference on the operands' magnitudes; for others the largest output stands for it. Gradients of Σ r·y with
+// fixed weights r: central differences of the reference in double, on every element of small operands and on a spread
+// of 48 elements of larger ones.
 #pragma once
-#include "reference.h"
-
 #include <doctest/doctest.h>
 #include <espalier/core/kernels.h>
 #include <espalier/core/ops/ops.h>
@@ -17,6 +15,8 @@
 #include <cstdio>
 #include <map>
 #include <string>
+
+#include "reference.h"
 
 namespace espalier {
 
@@ -28,13 +28,13 @@ struct OpCase {
   std::vector<Shape> shapes;  // of the operands
   std::function<Tensor(std::vector<Tensor>&)> ours;
   std::function<Array(const Arrays&)> meaning;
-  bool sums = false;                              // a sum of products: see above
+  bool sums = false;                               // a sum of products: see above
   std::function<Array(const Arrays&)> terms = {};  // Σ|terms|, where it is not `meaning` of the magnitudes
   double c = 16;
-  double low = -1, high = 1;        // operands are drawn from here ...
-  double away_from = NAN, by = 0;   // ... but at least `by` away from a kink
-  std::vector<bool> grads = {};     // which operands are differentiated; default all
-  bool distinct = false;            // no two elements closer than 1e-3 (max pooling)
+  double low = -1, high = 1;       // operands are drawn from here ...
+  double away_from = NAN, by = 0;  // ... but at least `by` away from a kink
+  std::vector<bool> grads = {};    // which operands are differentiated; default all
+  bool distinct = false;           // no two elements closer than 1e-3 (max pooling)
 };
 
 // A fixed pattern of floats in [low, high] that no layout mistake survives: value depends on case, operand, place.
@@ -72,7 +72,8 @@ inline const std::vector<std::string>& lacking(Device device) {
   return it->second;
 }
 
-// The worst element, if any lies outside: "gradient 1 [3,2,7,5]: element 17 expected 0.1831, got 0.1764 (12 of 4096 outside)".
+// The worst element, if any lies outside: "gradient 1 [3,2,7,5]: element 17 expected 0.1831, got 0.1764 (12 of 4096
+// outside)".
 struct Worst {
   double excess = 1, expected = 0, got = 0, bound = 0;
   int64_t element = -1, outside = 0, checked = 0;
@@ -97,9 +98,9 @@ struct Worst {
 // Everything about a case that does not depend on a column.
 struct Expected {
   Array value;
-  std::vector<double> allowed;                    // per output
-  std::vector<float> r;                           // weights of the outputs, of both signs, none small
-  std::vector<std::vector<int64_t>> places;       // per operand: where the gradient is checked
+  std::vector<double> allowed;               // per output
+  std::vector<float> r;                      // weights of the outputs, of both signs, none small
+  std::vector<std::vector<int64_t>> places;  // per operand: where the gradient is checked
   std::vector<std::vector<double>> gradient, gradient_allowed;
 };
 
@@ -128,8 +129,7 @@ inline Expected expect(const OpCase& c) {
       at[k].v[i] = v;
       const Array out = absolute ? terms_of(at) : c.meaning(at);
       double sum = 0;
-      for (size_t j = 0; j < e.r.size(); ++j)
-        sum += (absolute ? std::abs(double(e.r[j])) : double(e.r[j])) * out.v[j];
+      for (size_t j = 0; j < e.r.size(); ++j) sum += (absolute ? std::abs(double(e.r[j])) : double(e.r[j])) * out.v[j];
       return sum;
     };
     const double difference = (f(x + h) - f(x - h)) / (2 * h);
@@ -169,8 +169,7 @@ inline void run_case(const OpCase& c, const Expected& e, Device device) {
   REQUIRE_MESSAGE(y.shape() == e.value.shape, label);
   const auto got = y.to_vector();
   Worst worst;
-  for (size_t i = 0; i < got.size(); ++i)
-    worst.add(int64_t(i), e.value.v[i], double(got[i]), e.allowed[i]);
+  for (size_t i = 0; i < got.size(); ++i) worst.add(int64_t(i), e.value.v[i], double(got[i]), e.allowed[i]);
   CHECK_MESSAGE(worst.outside == 0, worst.text(label + ": value", e.value.shape));
   if (!y.requires_grad()) return;
 
@@ -200,8 +199,10 @@ inline void run_cases(const std::vector<OpCase>& table) {
         const std::string text = error.what();
         bool known = false;
         for (const auto& kernel : missing) known = known || text.find("[" + kernel + "]") == 0;
-        if (error.kind() == ErrorKind::device && known) ++count[name_of(device)].second;
-        else FAIL_CHECK(c.name << " on " << name_of(device) << ": " << text);
+        if (error.kind() == ErrorKind::device && known)
+          ++count[name_of(device)].second;
+        else
+          FAIL_CHECK(c.name << " on " << name_of(device) << ": " << text);
       }
     }
   }

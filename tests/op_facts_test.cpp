@@ -63,9 +63,7 @@ struct Probe {
 std::string message(const std::function<void()>& f) {
   try {
     f();
-  } catch (const Error& e) {
-    return e.what();
-  }
+  } catch (const Error& e) { return e.what(); }
   return "no error";
 }
 
@@ -130,8 +128,11 @@ TEST_CASE("linear, matmul, batch norm") {
   CHECK((m.out[0] == m.tags(0, 1) && m.out[1] == m.tags(1, 0)));
 
   Tensor mean = t({3}), var = t({3});
-  Probe n([&] { return batch_norm(t({2, 3, 2, 2}), t({3}), t({3}), mean, var, {.training = false}); },
-          {{1}, {0}, {0}, {0}, {0}});
+  Probe n(
+      [&] {
+        return batch_norm(t({2, 3, 2, 2}), t({3}), t({3}), mean, var, {.training = false});
+      },
+      {{1}, {0}, {0}, {0}, {0}});
   for (size_t i = 1; i < 5; ++i) CHECK(n.same(n.tags(i, 0), n.out[1]));
   CHECK(n.same(n.tags(0, 1), n.out[1]));
 }
@@ -219,10 +220,21 @@ TEST_CASE("means over channels and softmax pin, sums do not") {
   CHECK(soft.pinned(soft.tags(0, 1)));
   Probe loss([] { return nll_loss(t({2, 3}), Tensor::zeros({2}, DType::s64)); }, {{1}});
   CHECK(loss.pinned(loss.tags(0, 1)));
-  for (auto f : std::vector<std::function<Tensor()>>{
-           [] { return relu(t({2, 3, 4, 4})); }, [] { return max_pool2d(t({2, 3, 4, 4}), {}); },
-           [] { return avg_pool2d(t({2, 3, 4, 4}), {}); }, [] { return adaptive_avg_pool2d(t({2, 3, 4, 4}), 1); },
-           [] { return dropout(t({2, 3, 4, 4}), {}); }}) {
+  for (auto f : std::vector<std::function<Tensor()>>{[] {
+                                                       return relu(t({2, 3, 4, 4}));
+                                                     },
+                                                     [] {
+                                                       return max_pool2d(t({2, 3, 4, 4}), {});
+                                                     },
+                                                     [] {
+                                                       return avg_pool2d(t({2, 3, 4, 4}), {});
+                                                     },
+                                                     [] {
+                                                       return adaptive_avg_pool2d(t({2, 3, 4, 4}), 1);
+                                                     },
+                                                     [] {
+                                                       return dropout(t({2, 3, 4, 4}), {});
+                                                     }}) {
     Probe p(f, {{1}});
     CHECK((p.out[1] == p.tags(0, 1) && p.free(p.out[1])));
   }
@@ -232,12 +244,29 @@ TEST_CASE("who keeps zeros") {
   Tensor mean3 = t({3}), var3 = t({3});
   const Tensor x = t({2, 3, 4, 4});
   Tracing on;
-  for (const Tensor& y : {relu(x), relu6(x), leaky_relu(x), hardtanh(x), tanh(x), silu(x), gelu(x), x + x, x - x, x * x,
-                          cat({x, x}), slice(x, 1, 0, 1), flatten(x), transpose(x, 0, 1), mean(x), sum(x),
-                          max_pool2d(x, {}), avg_pool2d(x, {}), adaptive_avg_pool2d(x, 1), dropout(x, {})})
+  for (const Tensor& y : {relu(x),
+                          relu6(x),
+                          leaky_relu(x),
+                          hardtanh(x),
+                          tanh(x),
+                          silu(x),
+                          gelu(x),
+                          x + x,
+                          x - x,
+                          x * x,
+                          cat({x, x}),
+                          slice(x, 1, 0, 1),
+                          flatten(x),
+                          transpose(x, 0, 1),
+                          mean(x),
+                          sum(x),
+                          max_pool2d(x, {}),
+                          avg_pool2d(x, {}),
+                          adaptive_avg_pool2d(x, 1),
+                          dropout(x, {})})
     CHECK_MESSAGE(y.node()->op->keeps_zero(), y.node()->op->name());
-  for (const Tensor& y : {sigmoid(x), x / x, softmax(x), log_softmax(x),
-                          batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})})
+  for (const Tensor& y :
+       {sigmoid(x), x / x, softmax(x), log_softmax(x), batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})})
     CHECK_MESSAGE(!y.node()->op->keeps_zero(), y.node()->op->name());
 }
 
@@ -287,36 +316,90 @@ TEST_CASE("errors say what came, what was expected and where") {
   const Tensor x = t({2, 48, 4, 4});
   Tensor mean3 = t({3}), var3 = t({3});
   const std::vector<std::pair<std::function<void()>, std::string>> table{
-      {[&] { conv2d(x, t({8, 64, 3, 3})); }, "[conv2d] input has 48 channels, weight expects 64"},
-      {[&] { conv2d(x, t({7, 24, 3, 3})); }, "[conv2d] 7 filters do not divide into 2 groups"},
-      {[&] { conv2d(x, t({8, 48, 7, 1})); }, "[conv2d] kernel 7x1 is larger than the padded input [2,48,4,4]"},
-      {[&] { conv2d(x, t({8, 48, 3, 3}), t({7})); }, "[conv2d] bias [7], weight makes 8 channels"},
-      {[&] { conv2d(t({2, 3}), t({8, 48, 3, 3})); }, "[conv2d] expected an input [N,C,H,W], got [2,3]"},
-      {[&] { conv2d(x, t({8, 48, 3, 3}), {}, {.stride = 0}); },
+      {[&] {
+         conv2d(x, t({8, 64, 3, 3}));
+       },
+       "[conv2d] input has 48 channels, weight expects 64"},
+      {[&] {
+         conv2d(x, t({7, 24, 3, 3}));
+       },
+       "[conv2d] 7 filters do not divide into 2 groups"},
+      {[&] {
+         conv2d(x, t({8, 48, 7, 1}));
+       },
+       "[conv2d] kernel 7x1 is larger than the padded input [2,48,4,4]"},
+      {[&] {
+         conv2d(x, t({8, 48, 3, 3}), t({7}));
+       },
+       "[conv2d] bias [7], weight makes 8 channels"},
+      {[&] {
+         conv2d(t({2, 3}), t({8, 48, 3, 3}));
+       },
+       "[conv2d] expected an input [N,C,H,W], got [2,3]"},
+      {[&] {
+         conv2d(x, t({8, 48, 3, 3}), {}, {.stride = 0});
+       },
        "[conv2d] stride and dilation must be at least 1, padding at least 0"},
       {[&] { conv2d(x, {}); }, "[conv2d] operand 1 is absent"},
-      {[&] { linear(t({2, 7}), t({4, 6})); }, "[linear] input has 7 features, weight expects 6"},
-      {[&] { linear(x, t({4, 6})); }, "[linear] expected an input [N,I], got [2,48,4,4]"},
-      {[&] { matmul(t({2, 3}), t({2, 3})); }, "[matmul] shapes [2,3] and [2,3] do not meet"},
+      {[&] {
+         linear(t({2, 7}), t({4, 6}));
+       },
+       "[linear] input has 7 features, weight expects 6"},
+      {[&] {
+         linear(x, t({4, 6}));
+       },
+       "[linear] expected an input [N,I], got [2,48,4,4]"},
+      {[&] {
+         matmul(t({2, 3}), t({2, 3}));
+       },
+       "[matmul] shapes [2,3] and [2,3] do not meet"},
       {[&] { batch_norm(x, t({48}), t({47}), mean3, var3); }, "[batch_norm] input has 48 channels, bias is [47]"},
-      {[&] { batch_norm(t({1, 3}), t({3}), t({3}), mean3, var3); },
+      {[&] {
+         batch_norm(t({1, 3}), t({3}), t({3}), mean3, var3);
+       },
        "[batch_norm] expected more than 1 value per channel when training, got [1,3]"},
       {[&] { max_pool2d(x, {.kernel = 5}); }, "[max_pool2d] kernel 5x5 is larger than the padded input [2,48,4,4]"},
       {[&] { max_pool2d(x, {.kernel = 2, .padding = 2}); },
        "[max_pool2d] padding must be at most half of the kernel, got 2x2 for 2x2"},
       {[&] { relu(Tensor::zeros({2}, DType::s64)); }, "[relu] operand 0 holds s64, expected f32"},
       {[&] { relu({}); }, "[relu] operand 0 is absent"},
-      {[&] { add(t({2, 3}), t({2, 4})); }, "[add] shapes [2,3] and [2,4] do not broadcast"},
-      {[&] { cat({t({2, 3}), t({3, 3})}); }, "[cat] shapes [2,3] and [3,3] differ outside dimension 1"},
-      {[&] { slice(t({2, 3}), 1, 2, 5); }, "[slice] 2 to 5 of dimension 1 of [2,3]"},
-      {[&] { reshape(t({2, 3}), {4}); }, "[reshape] of [2,3] to [4]: the sizes differ"},
-      {[&] { transpose(t({2, 3}), 0, 2); }, "[transpose] dimension 2 of a tensor of rank 2"},
+      {[&] {
+         add(t({2, 3}), t({2, 4}));
+       },
+       "[add] shapes [2,3] and [2,4] do not broadcast"},
+      {[&] {
+         cat({t({2, 3}), t({3, 3})});
+       },
+       "[cat] shapes [2,3] and [3,3] differ outside dimension 1"},
+      {[&] {
+         slice(t({2, 3}), 1, 2, 5);
+       },
+       "[slice] 2 to 5 of dimension 1 of [2,3]"},
+      {[&] {
+         reshape(t({2, 3}), {4});
+       },
+       "[reshape] of [2,3] to [4]: the sizes differ"},
+      {[&] {
+         transpose(t({2, 3}), 0, 2);
+       },
+       "[transpose] dimension 2 of a tensor of rank 2"},
       {[&] { dropout(x, {.p = 1}); }, "[dropout] p must be in [0, 1), got 1"},
-      {[&] { nll_loss(t({2, 3}), Tensor::full({2}, 3, DType::s64)); },
+      {[&] {
+         nll_loss(t({2, 3}), Tensor::full({2}, 3, DType::s64));
+       },
        "[nll_loss] target 3 of image 0 is not one of 3 classes"},
-      {[&] { nll_loss(t({2, 3}), t({2})); }, "[nll_loss] targets hold f32, expected s64"},
-      {[&] { nll_loss(t({2, 3}), Tensor::zeros({3}, DType::s64)); }, "[nll_loss] expected 2 targets for [2,3], got [3]"},
-      {[&] { mse_loss(t({2, 3}), t({3})); }, "[mse_loss] values [2,3], targets [3]"},
+      {[&] {
+         nll_loss(t({2, 3}), t({2}));
+       },
+       "[nll_loss] targets hold f32, expected s64"},
+      {[&] {
+         nll_loss(t({2, 3}), Tensor::zeros({3}, DType::s64));
+       },
+       "[nll_loss] expected 2 targets for [2,3], got [3]"},
+      {[&] {
+         mse_loss(t({2, 3}), t({3}));
+       },
+       "[mse_loss] values [2,3], targets [3]"},
   };
   for (const auto& [f, expected] : table) CHECK(message(f) == expected + " (in layer2.0.conv1)");
 }

@@ -10,8 +10,7 @@ namespace {
 
 // A module that is nothing but one parameter.
 struct Vector : Module {
-  explicit Vector(int64_t n)
-      : weight(formula::tensor({n}, 3, [](double u) { return 2 * u - 1; })) {}
+  explicit Vector(int64_t n) : weight(formula::tensor({n}, 3, [](double u) { return 2 * u - 1; })) {}
   std::string_view type() const override { return "Vector"; }
   void members(Members& m) override { m("weight", weight); }
   Parameter weight;
@@ -28,7 +27,8 @@ std::unique_ptr<Optimizer> make(Module& module, const nlohmann::json& golden) {
   const auto& o = golden["options"];
   const auto get = [&](const char* key, double otherwise) { return o.value(key, otherwise); };
   if (golden["type"] == "SGD")
-    return std::make_unique<SGD>(module, SgdOptions{.lr = get("lr", 0), .momentum = get("momentum", 0),
+    return std::make_unique<SGD>(module, SgdOptions{.lr = get("lr", 0),
+                                                    .momentum = get("momentum", 0),
                                                     .dampening = get("dampening", 0),
                                                     .weight_decay = get("weight_decay", 0),
                                                     .nesterov = o.value("nesterov", false)});
@@ -52,8 +52,7 @@ TEST_CASE("optimisers update as PyTorch's") {
       set_grad(module.weight, t);
       optimizer->step();
       const auto ours = module.weight.value().to_vector();
-      for (size_t i = 0; i < 37; ++i)
-        CHECK(std::abs(ours[i] - golden["values"][size_t(t)][i].get<double>()) <= 1e-6);
+      for (size_t i = 0; i < 37; ++i) CHECK(std::abs(ours[i] - golden["values"][size_t(t)][i].get<double>()) <= 1e-6);
     }
   }
 }
@@ -118,7 +117,8 @@ TEST_CASE("schedules are PyTorch's") {
 }
 
 TEST_CASE("a schedule that is none is refused") {
-  for (const char* text : {"", "stepp:3", "step", "step:0", "step:3:x", "multistep:5,2", "onecycle", "warmup:x+cosine", "cosine:1:2"}) {
+  for (const char* text :
+       {"", "stepp:3", "step", "step:0", "step:3:x", "multistep:5,2", "onecycle", "warmup:x+cosine", "cosine:1:2"}) {
     CAPTURE(text);
     CHECK_THROWS_AS(parse_schedule(text, 10, 10), Error);
   }

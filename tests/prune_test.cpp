@@ -1,10 +1,10 @@
 // Pruners: NNI's thresholds, whole groups, pins and reports; masks on ports and in files.
 #include <doctest/doctest.h>
 #include <espalier/compress/channels.h>
-#include <espalier/compress/prune/pruners.h>
-#include <espalier/compress/prune/rank.h>
 #include <espalier/compress/export/export.h>
 #include <espalier/compress/mask.h>
+#include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/prune/rank.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/models.h>
 #include <espalier/nn/state_dict.h>
@@ -66,9 +66,7 @@ struct Residual : Module {
 struct Gated : Module {  // a sigmoid does not keep zeros: what reads the gate must be masked too
   std::string_view type() const override { return "Gated"; }
   void members(Members& m) override { m("conv", conv), m("next", next), m("fc", fc); }
-  Tensor forward(const Tensor& x) override {
-    return fc(flatten(adaptive_avg_pool2d(next(sigmoid(conv(x))), 1)));
-  }
+  Tensor forward(const Tensor& x) override { return fc(flatten(adaptive_avg_pool2d(next(sigmoid(conv(x))), 1))); }
   Conv2d conv{2, 4, {.kernel = 1}}, next{4, 4, {.kernel = 1}};
   Linear fc{4, 3};
 };
@@ -142,14 +140,15 @@ TEST_CASE("slim ranks all scales together and never empties a layer") {
   SlimPruner pruner(*net, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.5}}, {.example = Tensor::ones({1, 1, 28, 28})});
   pruner.compress();
   std::vector<float> expected(20, 0.f), rest(50, 1.f);
-  expected[19] = 1;                                    // would have been emptied
-  std::fill(rest.begin(), rest.begin() + 15, 0.f);     // 35 of 70 go
+  expected[19] = 1;                                 // would have been emptied
+  std::fill(rest.begin(), rest.begin() + 15, 0.f);  // 35 of 70 go
   CHECK(mask(*net, "bn1.weight") == expected);
   CHECK(mask(*net, "bn1.bias") == expected);
   CHECK(channels(*net, "conv1.weight") == expected);
   CHECK(mask(*net, "conv1.bias") == expected);
   CHECK(mask(*net, "bn2.weight") == rest);
-  CHECK(pruner.report().notes == std::vector<std::string>{"bn1 would have lost all of its channels; the strongest was kept"});
+  CHECK(pruner.report().notes ==
+        std::vector<std::string>{"bn1 would have lost all of its channels; the strongest was kept"});
 }
 
 TEST_CASE("a residual sum shares one fate: scores add up, the smaller sparsity holds, an excluded member pins") {
@@ -218,7 +217,8 @@ TEST_CASE("compress is once; a mask already there is kept") {
   const auto once = mask(net, "conv1.weight");
   first.compress();
   CHECK(mask(net, "conv1.weight") == once);
-  L1FilterPruner second(net, {{.op_types = {"Conv2d"}, .op_names = {"conv1"}, .sparsity = 0.5}}, {.example = small_image});
+  L1FilterPruner second(net, {{.op_types = {"Conv2d"}, .op_names = {"conv1"}, .sparsity = 0.5}},
+                        {.example = small_image});
   second.compress();
   const auto both = mask(net, "conv1.weight");
   for (size_t i = 0; i < once.size(); ++i) CHECK(both[i] <= once[i]);

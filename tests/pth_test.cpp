@@ -24,9 +24,7 @@ namespace {
 
 struct Folder {
   std::string path =
-      (std::filesystem::temp_directory_path() / ("espalier_pth_" + std::to_string(getpid())))
-          .string() +
-      "/";
+      (std::filesystem::temp_directory_path() / ("espalier_pth_" + std::to_string(getpid()))).string() + "/";
   Folder() { std::filesystem::create_directories(path); }
   ~Folder() { std::filesystem::remove_all(path); }
 };
@@ -73,12 +71,10 @@ bool same(const Value& a, const Value& b) {
   }
   if (const auto* d = std::get_if<Dict>(&a)) {
     const auto& e = std::get<Dict>(b);
-    return std::equal(d->begin(), d->end(), e.begin(), e.end(), [](const auto& p, const auto& q) {
-      return p.first == q.first && same(p.second, q.second);
-    });
+    return std::equal(d->begin(), d->end(), e.begin(), e.end(),
+                      [](const auto& p, const auto& q) { return p.first == q.first && same(p.second, q.second); });
   }
-  if (const auto* x = std::get_if<double>(&a))
-    return std::memcmp(x, std::get_if<double>(&b), sizeof(double)) == 0;
+  if (const auto* x = std::get_if<double>(&a)) return std::memcmp(x, std::get_if<double>(&b), sizeof(double)) == 0;
   if (const auto* x = std::get_if<std::string>(&a)) return *x == std::get<std::string>(b);
   if (const auto* x = std::get_if<int64_t>(&a)) return *x == std::get<int64_t>(b);
   if (const auto* x = std::get_if<bool>(&a)) return *x == std::get<bool>(b);
@@ -104,9 +100,8 @@ std::string archive(const std::string& pickled) {
 
 // The pickle of a float tensor over storage "0" with these sizes, strides, offset and claimed
 // storage length.
-std::string tensor_pickle(const std::vector<int64_t>& sizes, const std::vector<int64_t>& steps,
-                          int64_t offset = 0, int64_t claimed = 16,
-                          const std::string& type = "torch FloatStorage") {
+std::string tensor_pickle(const std::vector<int64_t>& sizes, const std::vector<int64_t>& steps, int64_t offset = 0,
+                          int64_t claimed = 16, const std::string& type = "torch FloatStorage") {
   namespace op = pickle::opcode;
   pickle::Writer w;
   w.global("torch._utils _rebuild_tensor_v2")
@@ -156,9 +151,8 @@ TEST_CASE("what PyTorch saved is read") {
     CHECK(tensor(v, "empty").shape() == Shape{0, 3});
     CHECK(tensor(v, "parameter").shape() == Shape{3, 4});
     const std::pair<const char*, DType> types[] = {
-        {"float64", DType::f32}, {"float16", DType::f32}, {"bfloat16", DType::bf16},
-        {"int64", DType::s64},   {"int32", DType::s32},   {"int16", DType::s32},
-        {"int8", DType::s8},     {"uint8", DType::u8}};
+        {"float64", DType::f32}, {"float16", DType::f32}, {"bfloat16", DType::bf16}, {"int64", DType::s64},
+        {"int32", DType::s32},   {"int16", DType::s32},   {"int8", DType::s8},       {"uint8", DType::u8}};
     for (const auto& [key, type] : types) CHECK(tensor(v, key).dtype() == type);
 
     const auto state = pth::state_dict(pth::load(sample(version, "state_dict")), "sample");
@@ -188,10 +182,8 @@ TEST_CASE("what PyTorch saved is read") {
     CHECK(doubles(tensor(*m.find("conv"), "weight")) == std::vector<double>(6, 1));
     CHECK(std::holds_alternative<std::monostate>(*m.find("conv")->find("bias")));
 
-    CHECK(refusal([&] { pth::load(sample(version, "legacy")); }).find("before 1.6") !=
-          std::string::npos);
-    CHECK(refusal([&] { pth::load(sample(version, "torchscript")); }).find("TorchScript") !=
-          std::string::npos);
+    CHECK(refusal([&] { pth::load(sample(version, "legacy")); }).find("before 1.6") != std::string::npos);
+    CHECK(refusal([&] { pth::load(sample(version, "torchscript")); }).find("TorchScript") != std::string::npos);
     CHECK(refusal([&] { pth::state_dict(c, "checkpoint"); }).find("'model'") != std::string::npos);
   }
 }
@@ -200,9 +192,8 @@ TEST_CASE("save and load give the same bits") {
   const Folder folder;
   const std::string path = folder.path + "round.pth";
   List all;
-  for (const Shape& s : {Shape{}, Shape{0}, Shape{7}, Shape{3, 5}, Shape{2, 3, 4},
-                         Shape{2, 3, 4, 5}, Shape{5, 1, 3, 3}, Shape{1, 4, 1, 1}, Shape{2, 0, 3, 3},
-                         Shape{2, 3, 1, 2, 2}, Shape{1, 2, 1, 2, 3, 2}}) {
+  for (const Shape& s : {Shape{}, Shape{0}, Shape{7}, Shape{3, 5}, Shape{2, 3, 4}, Shape{2, 3, 4, 5}, Shape{5, 1, 3, 3},
+                         Shape{1, 4, 1, 1}, Shape{2, 0, 3, 3}, Shape{2, 3, 1, 2, 2}, Shape{1, 2, 1, 2, 3, 2}}) {
     all.push_back(numbered<float>(s));
     all.push_back(numbered<bfloat16>(s));
     all.push_back(numbered<int64_t>(s));
@@ -211,14 +202,13 @@ TEST_CASE("save and load give the same bits") {
     all.push_back(numbered<uint8_t>(s));
   }
   const Tensor shared = numbered<float>({4, 2, 2, 2});
-  const Value value =
-      Dict{{"tensors", all},
-           {"shared", List{shared, shared, shared.view_as({4, 8})}},
-           {"numbers", List{int64_t(0), int64_t(-1), INT64_MIN, INT64_MAX, int64_t(INT32_MAX) + 1,
-                            0.1, -0.0, std::numeric_limits<double>::infinity(), true, false}},
-           {"", std::string("\0\n\xc3\xa4", 4)},
-           {"nothing", Value()},
-           {"empty", List{List{}, Dict{}, std::string()}}};
+  const Value value = Dict{{"tensors", all},
+                           {"shared", List{shared, shared, shared.view_as({4, 8})}},
+                           {"numbers", List{int64_t(0), int64_t(-1), INT64_MIN, INT64_MAX, int64_t(INT32_MAX) + 1, 0.1,
+                                            -0.0, std::numeric_limits<double>::infinity(), true, false}},
+                           {"", std::string("\0\n\xc3\xa4", 4)},
+                           {"nothing", Value()},
+                           {"empty", List{List{}, Dict{}, std::string()}}};
   pth::save(path, value, "{\"note\": 1}");
   std::string note;
   CHECK(same(pth::load(path, &note), value));
@@ -251,9 +241,7 @@ TEST_CASE("a full disk leaves the old file") {
   rlimit small = before;
   small.rlim_cur = 2000;
   REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
-  const std::string what = refusal([&] {
-    pth::save(path, Dict{{"new", numbered<float>({1000})}});
-  });
+  const std::string what = refusal([&] { pth::save(path, Dict{{"new", numbered<float>({1000})}}); });
   REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
   CHECK(what.find(path) != std::string::npos);
   CHECK(std::get<int64_t>(*pth::load(path).find("old")) == 1);
@@ -275,8 +263,7 @@ TEST_CASE("no truncation and no flipped bit goes unnoticed where it matters") {
       for (int bit = 0; bit < 8; bit += 3) {
         file[at] = char(file[at] ^ (1 << bit));
         Value changed;
-        const std::string what =
-            refusal([&] { changed = pth::parse(file.data(), file.size(), "FILE"); });
+        const std::string what = refusal([&] { changed = pth::parse(file.data(), file.size(), "FILE"); });
         if (what == "accepted") CHECK_MESSAGE(same(changed, whole), "byte ", at, " bit ", bit);
         file[at] = char(file[at] ^ (1 << bit));
       }
@@ -386,8 +373,7 @@ TEST_CASE("tensors that do not fit their storage are refused") {
   CHECK(has(what(tensor_pickle({16}, {1}, 0, 16, "torch DoubleStorage")), "claims"));
   CHECK(has(what(tensor_pickle({int64_t(1) << 40}, {0})), "unfolds"));
   CHECK(has(what(tensor_pickle({int64_t(1) << 32, int64_t(1) << 32}, {0, 0})), "2^63"));
-  CHECK(has(what(tensor_pickle({1}, {1}, 0, 16, "torch ComplexFloatStorage")),
-            "ComplexFloatStorage"));
+  CHECK(has(what(tensor_pickle({1}, {1}, 0, 16, "torch ComplexFloatStorage")), "ComplexFloatStorage"));
   CHECK(has(what(tensor_pickle({1}, {1}, 0, 16, "torch Size")), "type 'torch Size'"));
 }
 
@@ -395,6 +381,5 @@ TEST_CASE("tensors that do not fit their storage are refused") {
 TEST_CASE("resave for a peer" * doctest::skip(!std::getenv("ESPALIER_RESAVE"))) {
   const std::filesystem::path folder = std::getenv("ESPALIER_RESAVE");
   for (const auto& file : std::filesystem::directory_iterator(folder / "in"))
-    pth::save((folder / "out" / file.path().filename()).string(), pth::load(file.path().string()),
-              "{\"peer\": true}");
+    pth::save((folder / "out" / file.path().filename()).string(), pth::load(file.path().string()), "{\"peer\": true}");
 }

@@ -18,22 +18,33 @@ struct Draw {
   int64_t below(int64_t n) { return int64_t(random_below(seed, stream_of("net"), count++, uint64_t(n))); }
   int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
   bool chance(int64_t percent) { return below(100) < percent; }
-  float uniform(float low, float high) { return low + (high - low) * random_uniform(seed, stream_of("value"), count++); }
+  float uniform(float low, float high) {
+    return low + (high - low) * random_uniform(seed, stream_of("value"), count++);
+  }
 };
 
 enum class Act { relu, relu6, leaky, tanh, silu, gelu, hardtanh, sigmoid, none };
 
 inline Tensor activate(Act act, const Tensor& x) {
   switch (act) {
-    case Act::relu: return relu(x);
-    case Act::relu6: return relu6(x);
-    case Act::leaky: return leaky_relu(x);
-    case Act::tanh: return tanh(x);
-    case Act::silu: return silu(x);
-    case Act::gelu: return gelu(x);
-    case Act::hardtanh: return hardtanh(x);
-    case Act::sigmoid: return sigmoid(x);
-    case Act::none: break;
+    case Act::relu:
+      return relu(x);
+    case Act::relu6:
+      return relu6(x);
+    case Act::leaky:
+      return leaky_relu(x);
+    case Act::tanh:
+      return tanh(x);
+    case Act::silu:
+      return silu(x);
+    case Act::gelu:
+      return gelu(x);
+    case Act::hardtanh:
+      return hardtanh(x);
+    case Act::sigmoid:
+      return sigmoid(x);
+    case Act::none:
+      break;
   }
   return x;
 }
@@ -47,10 +58,13 @@ struct Part : Module {
 // A convolution, perhaps with a batch norm, and an activation.
 struct Conv : Part {
   Conv(Draw& d, int64_t in, int64_t width, int64_t groups = 1)
-      : conv(in, width, {.kernel = d.chance(50) ? 3 : 1, .padding = d.chance(50) ? 1 : 0, .groups = groups, .bias = d.chance(60)}),
+      : conv(in, width,
+             {.kernel = d.chance(50) ? 3 : 1, .padding = d.chance(50) ? 1 : 0, .groups = groups, .bias = d.chance(60)}),
         act(any_act(d)) {
-    if (conv.weight.value().dim(2) == 1) conv.window.padding = 0;
-    else conv.window.padding = 1;
+    if (conv.weight.value().dim(2) == 1)
+      conv.window.padding = 0;
+    else
+      conv.window.padding = 1;
     if (d.chance(60)) bn = std::make_unique<BatchNorm2d>(width);
     out = width;
   }
@@ -164,18 +178,30 @@ struct Net : Module {
     const int64_t depth = d.between(1, 4);
     for (int64_t i = 0; i < depth; ++i) {
       switch (d.below(7)) {
-        case 0: add(std::make_unique<Conv>(d, now, d.between(1, 17))); break;
-        case 1: add(std::make_unique<Residual>(d, now)); break;
-        case 2: add(std::make_unique<Concat>(d, now)); break;
-        case 3: add(std::make_unique<Conv>(d, now, now * d.between(1, 2), now)); break;  // depthwise
+        case 0:
+          add(std::make_unique<Conv>(d, now, d.between(1, 17)));
+          break;
+        case 1:
+          add(std::make_unique<Residual>(d, now));
+          break;
+        case 2:
+          add(std::make_unique<Concat>(d, now));
+          break;
+        case 3:
+          add(std::make_unique<Conv>(d, now, now * d.between(1, 2), now));
+          break;  // depthwise
         case 4: {
           int64_t groups = d.between(2, 3);
           if (now % groups) add(std::make_unique<Conv>(d, now, groups * d.between(1, 5)));
           add(std::make_unique<Conv>(d, now, groups * d.between(1, 6), groups));
           break;
         }
-        case 5: add(std::make_unique<Twice>(d, now)); break;
-        default: add(std::make_unique<Gate>(d, now)); break;
+        case 5:
+          add(std::make_unique<Twice>(d, now));
+          break;
+        default:
+          add(std::make_unique<Gate>(d, now));
+          break;
       }
       if (side == size && d.chance(30)) {
         pool_after = int(parts.size());
@@ -185,9 +211,11 @@ struct Net : Module {
     }
     head = std::make_unique<Head>(d, now, side * side);
     for (auto& [name, p] : named_parameters(*this))
-      if (p->value().rank() == 1) p->set(values(d, p->value().shape(), name.find("bn") != std::string::npos ? 0.3f : -0.5f, 1));
+      if (p->value().rank() == 1)
+        p->set(values(d, p->value().shape(), name.find("bn") != std::string::npos ? 0.3f : -0.5f, 1));
     for (auto& [name, t] : named_buffers(*this))
-      if (t->dtype() == DType::f32) *t = values(d, t->shape(), name.find("var") != std::string::npos ? 0.5f : -0.5f, 1.5f);
+      if (t->dtype() == DType::f32)
+        *t = values(d, t->shape(), name.find("var") != std::string::npos ? 0.5f : -0.5f, 1.5f);
   }
   std::string_view type() const override { return "Net"; }
   void members(Members& m) override {

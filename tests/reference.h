@@ -1,11 +1,11 @@
 // What each operation means, in double over logical N,C,H,W order: the meaning that every column of kernels is compared
-// with. Products are Eigen's, the rest are the plainest loops; nothing here is fast, shared with the library, or clever.
+// with. Products are Eigen's, the rest are the plainest loops; nothing here is fast, shared with the library, or
+// clever.
 #pragma once
 #include <espalier/core/geometry.h>
 #include <espalier/core/ops/ops.h>
 
 #include <Eigen/Core>
-
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -65,8 +65,7 @@ inline Array conv2d(const Array& x, const Array& w, const Array* b, Pair stride,
               for (int64_t kq = 0; kq < w.shape[3]; ++kq) {
                 const int64_t ir = r * stride.h - pad.h + kr * dilation.h;
                 const int64_t iq = q * stride.w - pad.w + kq * dilation.w;
-                if (ir >= 0 && ir < h && iq >= 0 && iq < wd)
-                  sum += x({i, f / co * ci + c, ir, iq}) * w({f, c, kr, kq});
+                if (ir >= 0 && ir < h && iq >= 0 && iq < wd) sum += x({i, f / co * ci + c, ir, iq}) * w({f, c, kr, kq});
               }
           y({i, f, r, q}) = sum;
         }
@@ -97,8 +96,8 @@ inline Array linear(const Array& x, const Array& w, const Array* b) {
 }
 
 // x [N,C,...]; with training the batch's mean and biased variance, else the given ones.
-inline Array batch_norm(const Array& x, const Array& gamma, const Array& beta, const Array& mean,
-                        const Array& var, bool training, double eps, bool relu) {
+inline Array batch_norm(const Array& x, const Array& gamma, const Array& beta, const Array& mean, const Array& var,
+                        bool training, double eps, bool relu) {
   const int64_t n = x.shape[0], c = x.shape[1], plane = x.shape.numel() / std::max<int64_t>(n * c, 1);
   Array y(x.shape);
   for (int64_t ch = 0; ch < c; ++ch) {
@@ -154,14 +153,16 @@ Array pool(const Array& x, int64_t oh, int64_t ow, bool max, RowWindow rows, Col
 
 inline Array window_pool(const Array& x, bool max, Pair k, Pair s, Pair p, bool include) {
   const int64_t h = x.shape[2], w = x.shape[3];
-  return pool(x, (h + 2 * p.h - k.h) / s.h + 1, (w + 2 * p.w - k.w) / s.w + 1, max,
-              [&](int64_t r) { return window(r, k.h, s.h, p.h, h, include); },
-              [&](int64_t q) { return window(q, k.w, s.w, p.w, w, include); });
+  return pool(
+      x, (h + 2 * p.h - k.h) / s.h + 1, (w + 2 * p.w - k.w) / s.w + 1, max,
+      [&](int64_t r) { return window(r, k.h, s.h, p.h, h, include); },
+      [&](int64_t q) { return window(q, k.w, s.w, p.w, w, include); });
 }
 
 inline Array adaptive_avg_pool2d(const Array& x, Pair out) {
-  return pool(x, out.h, out.w, false, [&](int64_t r) { return adaptive(r, out.h, x.shape[2]); },
-              [&](int64_t q) { return adaptive(q, out.w, x.shape[3]); });
+  return pool(
+      x, out.h, out.w, false, [&](int64_t r) { return adaptive(r, out.h, x.shape[2]); },
+      [&](int64_t q) { return adaptive(q, out.w, x.shape[3]); });
 }
 
 inline Array unary(const Array& x, const std::function<double(double)>& f) {

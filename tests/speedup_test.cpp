@@ -100,7 +100,8 @@ TEST_CASE("residual partners shrink together; depthwise layers follow") {
   }
 }
 
-TEST_CASE("filter masks from elsewhere, without their batch norm, would change the function: they stay, and it says so") {
+TEST_CASE(
+    "filter masks from elsewhere, without their batch norm, would change the function: they stay, and it says so") {
   auto net = make_model("naive");
   shake(*net, 4);
   const Tensor x = image({1, 1, 28, 28});

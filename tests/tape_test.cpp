@@ -19,9 +19,7 @@ Tensor values(const Shape& s, float scale = 1, int phase = 0) {
 std::string message(const std::function<void()>& f) {
   try {
     f();
-  } catch (const Error& e) {
-    return e.what();
-  }
+  } catch (const Error& e) { return e.what(); }
   return "no error";
 }
 
@@ -30,8 +28,8 @@ std::string message(const std::function<void()>& f) {
 TEST_CASE("gradients of a tensor that is used twice add up") {
   Tensor x = Tensor::from(std::vector<float>{1, 2, -3}, {3});
   x.set_requires_grad();
-  const Tensor square = x * x;          // both operands are x
-  backward(sum(square + x + square));   // 2x² + x
+  const Tensor square = x * x;         // both operands are x
+  backward(sum(square + x + square));  // 2x² + x
   CHECK(x.grad().to_vector() == std::vector<float>{5, 9, -11});
 }
 
@@ -117,15 +115,16 @@ struct Net {
   Tensor head = values({4, 12}, .5f, 2), bias = values({4});
 
   Tensor operator()(const Tensor& x) {
-    const Tensor a = batch_norm(conv2d(x, w1, {}, {.padding = 1}), gamma, beta, mean, var, {.training = false, .relu = true});
+    const Tensor a =
+        batch_norm(conv2d(x, w1, {}, {.padding = 1}), gamma, beta, mean, var, {.training = false, .relu = true});
     const Tensor b = conv2d(a, depth, {}, {.padding = 1});
     const Tensor gate = sigmoid(adaptive_avg_pool2d(b, 1));
     const Tensor pooled = max_pool2d(cat({a + b * gate, a}), {.kernel = 2});
     return linear(flatten(adaptive_avg_pool2d(pooled, 1)), head, bias);
   }
   std::vector<std::pair<std::string, Tensor>> named() {
-    return {{"w1", w1}, {"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"var", var},
-            {"depth", depth}, {"head", head}, {"bias", bias}};
+    return {{"w1", w1},   {"gamma", gamma}, {"beta", beta}, {"mean", mean},
+            {"var", var}, {"depth", depth}, {"head", head}, {"bias", bias}};
   }
 };
 

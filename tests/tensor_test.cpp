@@ -32,12 +32,11 @@ TEST_CASE("an error says what came, what was expected and where") {
 }
 
 TEST_CASE("an error is one printable line, whatever a file calls its parts") {
-  CHECK_THROWS_WITH_AS(fail(ErrorKind::data, "[zip] entry 'a\r\n\x1b[2J\x7f', ä"), "[zip] entry 'a\\x0d\\x0a\\x1b[2J\\x7f', ä", Error);
+  CHECK_THROWS_WITH_AS(fail(ErrorKind::data, "[zip] entry 'a\r\n\x1b[2J\x7f', ä"),
+                       "[zip] entry 'a\\x0d\\x0a\\x1b[2J\\x7f', ä", Error);
   try {
     fail(ErrorKind::data, std::string(100000, 'x'));
-  } catch (const Error& e) {
-    CHECK(std::string(e.what()).size() == 2003);
-  }
+  } catch (const Error& e) { CHECK(std::string(e.what()).size() == 2003); }
 }
 
 TEST_CASE("the pool hands a freed block out again") {

@@ -69,8 +69,7 @@ struct Process {
   SGD optimizer;
   Source train_set{small_input}, test_set{small_input};
   TrainOptions options;
-  explicit Process(const std::string& out)
-      : optimizer(model, {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4}) {
+  explicit Process(const std::string& out) : optimizer(model, {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4}) {
     std::filesystem::create_directories(out);
     options.epochs = 3;
     options.loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };

@@ -6,8 +6,7 @@ namespace espalier {
 bool has_onnx() { return false; }
 
 void export_onnx(const Graph&, const std::string&, const OnnxOptions&) {
-  fail(ErrorKind::usage,
-       "[onnx] this build has no ONNX export; install libonnx-dev and build again");
+  fail(ErrorKind::usage, "[onnx] this build has no ONNX export; install libonnx-dev and build again");
 }
 
 }  // namespace espalier

@@ -32,8 +32,7 @@ int onnx_type(DType t) {
 }
 
 void write_tensor(onnx::TensorProto& to, const std::string& name, const Tensor& given) {
-  const Tensor t =
-      given.dtype() == DType::bf16 ? given.to(Device{}).to(DType::f32) : given.to(Device{});
+  const Tensor t = given.dtype() == DType::bf16 ? given.to(Device{}).to(DType::f32) : given.to(Device{});
   to.set_name(name);
   to.set_data_type(onnx_type(t.dtype()));
   for (int64_t d : t.shape()) to.add_dims(d);
@@ -76,8 +75,7 @@ bool has_onnx() { return true; }
 void export_onnx(const Graph& graph, const std::string& path, const OnnxOptions& options) {
   const OnnxModel model = to_onnx(graph, options);
   size_t bytes = 0;
-  for (const auto& [name, t] : model.initializers)
-    bytes += size_t(t.numel()) * 4 + name.size() + 64;
+  for (const auto& [name, t] : model.initializers) bytes += size_t(t.numel()) * 4 + name.size() + 64;
   if (bytes >= protobuf_limit)
     fail(ErrorKind::usage, "[onnx] ", path, ": ", bytes,
          " bytes of weights; ONNX files of 2 GB and more are not written");
@@ -93,9 +91,8 @@ void export_onnx(const Graph& graph, const std::string& path, const OnnxOptions&
   g->set_name(options.name);
   for (const auto& input : model.inputs)
     write_value(*g->add_input(), input, options.dynamic_batch && input.shape.rank() > 0);
-  const bool follows_batch = options.dynamic_batch && model.output.shape.rank() > 0 &&
-                             !model.inputs.empty() && model.inputs[0].shape.rank() > 0 &&
-                             model.output.shape[0] == model.inputs[0].shape[0];
+  const bool follows_batch = options.dynamic_batch && model.output.shape.rank() > 0 && !model.inputs.empty() &&
+                             model.inputs[0].shape.rank() > 0 && model.output.shape[0] == model.inputs[0].shape[0];
   write_value(*g->add_output(), model.output, follows_batch);
   for (const OnnxNode& node : model.nodes) {
     auto* to = g->add_node();
@@ -103,8 +100,7 @@ void export_onnx(const Graph& graph, const std::string& path, const OnnxOptions&
     to->set_name(node.output);
     for (const auto& input : node.inputs) to->add_input(input);
     to->add_output(node.output);
-    for (const auto& [name, value] : node.attributes)
-      write_attribute(*to->add_attribute(), name, value);
+    for (const auto& [name, value] : node.attributes) write_attribute(*to->add_attribute(), name, value);
   }
   for (const auto& [name, t] : model.initializers) write_tensor(*g->add_initializer(), name, t);
 

@@ -22,7 +22,6 @@ ESPALIER_API bool has_onnx();
 // result of the whole is "output". Checked by the ONNX project's own checker, shape inference
 // included, before anything is written. Throws usage for what ONNX cannot say and in a build
 // without ONNX; data where the file cannot be written.
-ESPALIER_API void export_onnx(const Graph& graph, const std::string& path,
-                              const OnnxOptions& options = {});
+ESPALIER_API void export_onnx(const Graph& graph, const std::string& path, const OnnxOptions& options = {});
 
 }  // namespace espalier

@@ -15,9 +15,8 @@ using Integers = std::vector<int64_t>;
 // What a rule sees of one operation, and how it answers.
 class Step {
  public:
-  Step(OnnxModel& model, std::set<std::string>& names, const GraphValue& value,
-       std::vector<Shape> operand_shapes, std::vector<std::string> inputs, std::string output,
-       const OnnxOptions& options)
+  Step(OnnxModel& model, std::set<std::string>& names, const GraphValue& value, std::vector<Shape> operand_shapes,
+       std::vector<std::string> inputs, std::string output, const OnnxOptions& options)
       : in(std::move(inputs)),
         shapes(std::move(operand_shapes)),
         out(std::move(output)),
@@ -49,8 +48,7 @@ class Step {
     model_.nodes.push_back({type, std::move(inputs), out, std::move(attributes)});
   }
   // A node on the way, whose output is named after its type: "conv1.sigmoid".
-  std::string node(const std::string& type, std::vector<std::string> inputs,
-                   Attributes attributes = {}) {
+  std::string node(const std::string& type, std::vector<std::string> inputs, Attributes attributes = {}) {
     std::string part = type;
     for (char& c : part) c = char(std::tolower(c));
     const std::string name = fresh(out + "." + part);
@@ -152,8 +150,7 @@ void adaptive_avg_pool2d(Step& s) {
   const Shape &x = s.shapes[0], &y = s.out_shape();
   if (y[2] == 1 && y[3] == 1) return s.emit("GlobalAveragePool", s.in);
   if (y[2] == 0 || y[3] == 0 || x[2] % y[2] || x[3] % y[3])
-    s.refuse("from ", x[2], "x", x[3], " to ", y[2], "x", y[3],
-             " has windows of unequal size, which ONNX cannot say");
+    s.refuse("from ", x[2], "x", x[3], " to ", y[2], "x", y[3], " has windows of unequal size, which ONNX cannot say");
   const Integers kernel{x[2] / y[2], x[3] / y[3]};
   s.emit("AveragePool", s.in, {{"kernel_shape", kernel}, {"strides", kernel}});
 }
@@ -169,21 +166,19 @@ void flatten(Step& s) {
 void reshape(Step& s) {
   const Integers shape = s.integers("shape");
   if (s.dynamic && (shape.empty() || shape[0] != 0))
-    s.refuse("to ", s.out_shape(),
-             " does not keep the batch as its first dimension; export with a fixed batch size");
+    s.refuse("to ", s.out_shape(), " does not keep the batch as its first dimension; export with a fixed batch size");
   s.emit("Reshape", {s.in[0], s.numbers("shape", shape)});
 }
 
 void transpose(Step& s) {
-  s.emit("Transpose", s.in,
-         {{"perm", swapped(s.shapes[0].rank(), s.integer("dim0"), s.integer("dim1"))}});
+  s.emit("Transpose", s.in, {{"perm", swapped(s.shapes[0].rank(), s.integer("dim0"), s.integer("dim1"))}});
 }
 
 void cat(Step& s) { s.emit("Concat", s.in, {{"axis", s.integer("dim")}}); }
 
 void slice(Step& s) {
-  s.emit("Slice", {s.in[0], s.numbers("begin", {s.integer("begin")}),
-                   s.numbers("end", {s.integer("end")}), s.numbers("dim", {s.integer("dim")})});
+  s.emit("Slice", {s.in[0], s.numbers("begin", {s.integer("begin")}), s.numbers("end", {s.integer("end")}),
+                   s.numbers("dim", {s.integer("dim")})});
 }
 
 void mean(Step& s) {
@@ -194,8 +189,7 @@ void mean(Step& s) {
 
 void sum(Step& s) {
   auto inputs = s.in;
-  if (const Integers dims = s.integers("dim"); !dims.empty())
-    inputs.push_back(s.numbers("dim", dims));
+  if (const Integers dims = s.integers("dim"); !dims.empty()) inputs.push_back(s.numbers("dim", dims));
   s.emit("ReduceSum", inputs, {{"keepdims", s.integer("keepdim")}});
 }
 
@@ -208,8 +202,7 @@ void leaky_relu(Step& s) { s.emit("LeakyRelu", s.in, {{"alpha", s.real("negative
 void silu(Step& s) { s.emit("Mul", {s.in[0], s.node("Sigmoid", s.in)}); }
 
 void gelu(Step& s) {  // 0.5·x·(1 + erf(x/√2))
-  const std::string erf =
-      s.node("Erf", {s.node("Div", {s.in[0], s.number("sqrt2", 1.4142135623730951)})});
+  const std::string erf = s.node("Erf", {s.node("Div", {s.in[0], s.number("sqrt2", 1.4142135623730951)})});
   const std::string factor = s.node("Add", {erf, s.number("one", 1)});
   s.emit("Mul", {s.node("Mul", {s.in[0], factor}), s.number("half", 0.5)});
 }
@@ -316,8 +309,7 @@ OnnxModel to_onnx(const Graph& graph, const OnnxOptions& options) {
     }
     std::vector<std::string> inputs;
     for (int in : v.inputs) inputs.push_back(use(in));
-    name[i] = int(i) == graph.output ? "output"
-                                     : claim(v.path.empty() ? std::string(v.op->name()) : v.path);
+    name[i] = int(i) == graph.output ? "output" : claim(v.path.empty() ? std::string(v.op->name()) : v.path);
     Step step(model, names, v, graph.input_shapes(v), std::move(inputs), name[i], options);
     say(step, v.op->name());
   }

@@ -82,8 +82,8 @@ class Planner {
       for (const int root : roots_[m])
         if (units_[root].pinned) ++pins[channels_.coupling().pinned_by(root)];
       for (const auto& [why, n] : pins)
-        plan_.notes.push_back(members_[m].name + ": " + std::to_string(n) + " of " +
-                              std::to_string(roots_[m].size()) + " channels are pinned by " + why);
+        plan_.notes.push_back(members_[m].name + ": " + std::to_string(n) + " of " + std::to_string(roots_[m].size()) +
+                              " channels are pinned by " + why);
     }
   }
 
@@ -171,7 +171,8 @@ class Planner {
           }
       if (covered) continue;
       const GraphValue& v = channels_.graph().values[size_t(read.result)];
-      channels_.coupling().pin({read.root}, std::string(v.op->name()) + (v.path.empty() ? "" : " in " + v.path) + ", which reads it");
+      channels_.coupling().pin(
+          {read.root}, std::string(v.op->name()) + (v.path.empty() ? "" : " in " + v.path) + ", which reads it");
       settled = false;
     }
     return settled;
@@ -212,11 +213,11 @@ class Planner {
   const std::vector<GroupMember>& members_;
   GroupOptions options_;
   Channels channels_;
-  std::map<int, Unit> units_;       // by root
-  std::vector<Tags> roots_;         // by member and channel
-  std::vector<double> sparsity_;    // by cluster
+  std::map<int, Unit> units_;     // by root
+  std::vector<Tags> roots_;       // by member and channel
+  std::vector<double> sparsity_;  // by cluster
   std::vector<std::string> unused_;
-  std::vector<Marks> marks_;        // by place in the graph: the slices of parameters to be masked
+  std::vector<Marks> marks_;  // by place in the graph: the slices of parameters to be masked
   GroupPlan plan_;
 };
 

@@ -23,13 +23,13 @@ struct Protected {
 };
 
 struct GroupOptions {
-  bool global = false;   // one threshold for all, from the first member's sparsity
+  bool global = false;  // one threshold for all, from the first member's sparsity
   int64_t round_to = 1;
 };
 
 struct GroupPlan {
-  Masks masks;                     // for the members' layers, and every other parameter of a masked group
-  std::vector<int64_t> kept;       // channels, by member
+  Masks masks;                // for the members' layers, and every other parameter of a masked group
+  std::vector<int64_t> kept;  // channels, by member
   std::vector<std::string> notes;
 };
 

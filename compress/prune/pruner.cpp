@@ -99,7 +99,8 @@ void Pruner::prune_elements() {
     }
     for (auto& [name, p] : own_parameters(*layer.module))
       set_mask(*p, name == "weight" ? Tensor::from(mask, p->value().shape()) : Tensor::ones(p->value().shape()));
-    report_.layers.push_back({layer.name, std::string(layer.module->type()), int64_t(all.size()), kept, layer.sparsity});
+    report_.layers.push_back(
+        {layer.name, std::string(layer.module->type()), int64_t(all.size()), kept, layer.sparsity});
   }
 }
 
@@ -117,8 +118,8 @@ void Pruner::prune_channels() {
     else if (std::find(scorer_.op_types.begin(), scorer_.op_types.end(), module->type()) != scorer_.op_types.end())
       others.push_back({module, name + ", which is not selected"});
   }
-  const GroupPlan plan = plan_groups(model_, options_.example.to(device_of(model_)),
-                                     members, others, {.global = scorer_.global, .round_to = options_.round_to});
+  const GroupPlan plan = plan_groups(model_, options_.example.to(device_of(model_)), members, others,
+                                     {.global = scorer_.global, .round_to = options_.round_to});
   set_masks(model_, plan.masks);
   report_.notes = plan.notes;
   for (size_t i = 0; i < members.size(); ++i) {
@@ -131,8 +132,10 @@ void Pruner::prune_channels() {
 Module& Pruner::compress() {
   if (done_) return model_;
   report_ = {};
-  if (scorer_.unit == Scorer::channel) prune_channels();
-  else prune_elements();
+  if (scorer_.unit == Scorer::channel)
+    prune_channels();
+  else
+    prune_elements();
   done_ = true;
   return model_;
 }
@@ -158,7 +161,8 @@ std::unique_ptr<Pruner> make_pruner(const std::string& wanted, Module& model, Co
 std::ostream& operator<<(std::ostream& out, const PruneReport& report) {
   size_t width = 5;
   for (const auto& layer : report.layers) width = std::max(width, layer.name.size());
-  out << std::left << std::setw(int(width)) << "layer" << "  type              total       kept  sparsity asked / got\n";
+  out << std::left << std::setw(int(width)) << "layer"
+      << "  type              total       kept  sparsity asked / got\n";
   for (const auto& layer : report.layers) {
     const double got = layer.total ? 1 - double(layer.kept) / double(layer.total) : 0;
     out << std::left << std::setw(int(width)) << layer.name << "  " << std::setw(13) << layer.type << std::right

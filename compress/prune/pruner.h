@@ -25,8 +25,8 @@ struct PruneReport {
     int64_t total, kept;  // channels, or weights for a pruner of single weights
     double sparsity;      // asked for
   };
-  std::vector<Layer> layers;        // those that the config list selects
-  std::vector<std::string> notes;   // what was pinned and by whom, what was kept that would have emptied a layer
+  std::vector<Layer> layers;       // those that the config list selects
+  std::vector<std::string> notes;  // what was pinned and by whom, what was kept that would have emptied a layer
 };
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const PruneReport& report);
 

@@ -16,11 +16,11 @@ namespace espalier {
   X(l2, L2FilterPruner)     \
   /* the next one's line goes here */
 
-#define X(name, Class)                                                                \
-  ESPALIER_API Scorer name##_scorer();                                                \
-  class Class : public Pruner {                                                       \
-   public:                                                                            \
-    Class(Module& model, ConfigList config_list, PrunerOptions options = {})          \
+#define X(name, Class)                                                                  \
+  ESPALIER_API Scorer name##_scorer();                                                  \
+  class Class : public Pruner {                                                         \
+   public:                                                                              \
+    Class(Module& model, ConfigList config_list, PrunerOptions options = {})            \
         : Pruner(name##_scorer(), model, std::move(config_list), std::move(options)) {} \
   };
 ESPALIER_PRUNERS(X)

@@ -16,10 +16,10 @@ struct ScoredLayer {
 };
 
 struct Scorer {
-  std::string name;                     // what --pruner takes
-  std::vector<std::string> op_types;    // the layers that it can score; none: every layer that has a weight
+  std::string name;                          // what --pruner takes
+  std::vector<std::string> op_types;         // the layers that it can score; none: every layer that has a weight
   enum { element, channel } unit = channel;  // what a score stands for: one weight, or one index of its dim 0
-  bool global = false;                  // all layers are ranked together, with one sparsity
+  bool global = false;                       // all layers are ranked together, with one sparsity
   // One score per unit, in logical order; the higher, the more it matters.
   std::function<std::vector<double>(const ScoredLayer&)> score;
 };

@@ -41,8 +41,8 @@ void for_elements(const Norm& g, F f) {
 }
 
 // y = x·scale + shift per channel
-void scale_shift(const Norm& g, const float* x, const std::vector<float>& scale,
-                 const std::vector<float>& shift, float* y) {
+void scale_shift(const Norm& g, const float* x, const std::vector<float>& scale, const std::vector<float>& shift,
+                 float* y) {
   const float *s = scale.data(), *t = shift.data();
   if (g.relu)
     for_elements(g, [=](int64_t i, int64_t c) {
@@ -56,11 +56,13 @@ void scale_shift(const Norm& g, const float* x, const std::vector<float>& scale,
 // Both backward passes; `batch` says that mean and rstd depend on x. Whether a ReLU is fused is known to the
 // compiler: without it y is absent, and a load that may not happen would keep the loops from being vectorised.
 template <bool relu>
-void gradients_of(const Norm& g, bool batch, const float* x, const float* y, const float* gamma,
-               const float* mean, const float* rstd, const float* dy, float* dx, float* dgamma, float* dbeta) {
+void gradients_of(const Norm& g, bool batch, const float* x, const float* y, const float* gamma, const float* mean,
+                  const float* rstd, const float* dy, float* dx, float* dgamma, float* dbeta) {
   auto grad = [=](int64_t i) {
-    if constexpr (relu) return y[i] > 0 ? dy[i] : 0.f;
-    else return dy[i];
+    if constexpr (relu)
+      return y[i] > 0 ? dy[i] : 0.f;
+    else
+      return dy[i];
   };
   const auto sums = column_sums(g, [=](int64_t i, int64_t c, double& sum, double& moment) {
     const float d = grad(i);
@@ -84,8 +86,8 @@ void gradients_of(const Norm& g, bool batch, const float* x, const float* y, con
   });
 }
 
-void gradients(const Norm& g, bool batch, const float* x, const float* y, const float* gamma,
-               const float* mean, const float* rstd, const float* dy, float* dx, float* dgamma, float* dbeta) {
+void gradients(const Norm& g, bool batch, const float* x, const float* y, const float* gamma, const float* mean,
+               const float* rstd, const float* dy, float* dx, float* dgamma, float* dbeta) {
   (g.relu ? gradients_of<true> : gradients_of<false>)(g, batch, x, y, gamma, mean, rstd, dy, dx, dgamma, dbeta);
 }
 
@@ -129,17 +131,14 @@ void batch_norm_eval(const Norm& g, In x, In gamma, In beta, In mean, In var, Ou
   scale_shift(g, x.f32(), scale, shift, y.f32());
 }
 
-void batch_norm_grad(const Norm& g, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma,
-                     Out dbeta) {
+void batch_norm_grad(const Norm& g, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) {
   gradients(g, true, x.f32(), y.f32(), gamma.f32(), mean.f32(), rstd.f32(), dy.f32(), dx.f32(), dgamma.f32(),
             dbeta.f32());
 }
 
-void batch_norm_eval_grad(const Norm& g, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma,
-                          Out dbeta) {
+void batch_norm_eval_grad(const Norm& g, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) {
   std::vector<float> rstd(static_cast<size_t>(g.c));
-  for (int64_t c = 0; c < g.c; ++c)
-    rstd[size_t(c)] = float(1 / std::sqrt(double(var.f32()[c]) + double(g.eps)));
+  for (int64_t c = 0; c < g.c; ++c) rstd[size_t(c)] = float(1 / std::sqrt(double(var.f32()[c]) + double(g.eps)));
   gradients(g, false, x.f32(), y.f32(), gamma.f32(), mean.f32(), rstd.data(), dy.f32(), dx.f32(), dgamma.f32(),
             dbeta.f32());
 }

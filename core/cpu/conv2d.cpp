@@ -12,19 +12,29 @@ namespace espalier::cpu {
 namespace {
 
 Gather forward_gather(const Conv& g) {
-  return {.images = g.n, .in = g.c / g.groups, .out = g.o / g.groups,
+  return {.images = g.n,
+          .in = g.c / g.groups,
+          .out = g.o / g.groups,
           .rows = forward_axis(g.h, g.out_h(), g.kh, g.stride_h, g.pad_h, g.dilation_h),
           .cols = forward_axis(g.w, g.out_w(), g.kw, g.stride_w, g.pad_w, g.dilation_w),
-          .x_width = g.w, .x_image = g.h * g.w * g.c, .x_pixel = g.c,
-          .y_image = g.out_h() * g.out_w() * g.o, .y_pixel = g.o};
+          .x_width = g.w,
+          .x_image = g.h * g.w * g.c,
+          .x_pixel = g.c,
+          .y_image = g.out_h() * g.out_w() * g.o,
+          .y_pixel = g.o};
 }
 
 Gather backward_gather(const Conv& g) {
-  return {.images = g.n, .in = g.o / g.groups, .out = g.c / g.groups,
+  return {.images = g.n,
+          .in = g.o / g.groups,
+          .out = g.c / g.groups,
           .rows = backward_axis(g.h, g.out_h(), g.kh, g.stride_h, g.pad_h, g.dilation_h),
           .cols = backward_axis(g.w, g.out_w(), g.kw, g.stride_w, g.pad_w, g.dilation_w),
-          .x_width = g.out_w(), .x_image = g.out_h() * g.out_w() * g.o, .x_pixel = g.o,
-          .y_image = g.h * g.w * g.c, .y_pixel = g.c};
+          .x_width = g.out_w(),
+          .x_image = g.out_h() * g.out_w() * g.o,
+          .x_pixel = g.o,
+          .y_image = g.h * g.w * g.c,
+          .y_pixel = g.c};
 }
 
 // Group after group: each reads and writes its own channels.

@@ -10,9 +10,9 @@ namespace espalier::cpu {
 
 namespace {
 
-constexpr int64_t depth = 512;            // multiply-adds per tile visit: a panel slice of 32 KB
-constexpr int64_t block_floats = 49152;   // of x per block of rows: 192 KB
-constexpr int64_t narrow = 16;            // below this many channels, taps are lined up into one row
+constexpr int64_t depth = 512;           // multiply-adds per tile visit: a panel slice of 32 KB
+constexpr int64_t block_floats = 49152;  // of x per block of rows: 192 KB
+constexpr int64_t narrow = 16;           // below this many channels, taps are lined up into one row
 
 using TileFunction = void (*)(const TilePart&, float* const*, int64_t, int, bool, const float*);
 constexpr TileFunction tile_function[] = {nullptr,        gather_tile<1>, gather_tile<2>, gather_tile<3>,
@@ -120,7 +120,10 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
         for (int64_t from = 0; from < channels || from == 0; from += slice_channels) {
           const bool first = s == 0 && from == 0;
           for (int64_t p = all_panels * part / parts; p < all_panels * (part + 1) / parts; ++p) {
-            TilePart tile_part{.reach = nullptr, .reaches = 0, .channels = channels, .from = from,
+            TilePart tile_part{.reach = nullptr,
+                               .reaches = 0,
+                               .channels = channels,
+                               .from = from,
                                .count = std::min(slice_channels, channels - from),
                                .panel = panels + p * taps * channels * tile_cols};
             const int cols = int(std::min<int64_t>(tile_cols, g.out - p * tile_cols));

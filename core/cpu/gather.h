@@ -19,9 +19,9 @@ Axis forward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, in
 Axis backward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation);
 
 struct Gather {
-  int64_t images, in, out;              // in, out: channels (of one group)
+  int64_t images, in, out;  // in, out: channels (of one group)
   Axis rows, cols;
-  int64_t x_width;                      // pixels in a row of x
+  int64_t x_width;                             // pixels in a row of x
   int64_t x_image, x_pixel, y_image, y_pixel;  // distances in floats
   int64_t taps() const { return rows.taps * cols.taps; }
   int64_t pixels() const { return rows.outs * cols.outs; }

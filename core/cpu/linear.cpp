@@ -13,8 +13,16 @@ namespace {
 
 // y [rows,out] = x [rows,in] · panels
 Gather product(int64_t rows, int64_t in, int64_t out) {
-  return {.images = rows, .in = in, .out = out, .rows = {}, .cols = {}, .x_width = 1,
-          .x_image = in, .x_pixel = in, .y_image = out, .y_pixel = out};
+  return {.images = rows,
+          .in = in,
+          .out = out,
+          .rows = {},
+          .cols = {},
+          .x_width = 1,
+          .x_image = in,
+          .x_pixel = in,
+          .y_image = out,
+          .y_pixel = out};
 }
 
 const float* floats(const std::shared_ptr<Storage>& s) { return static_cast<const float*>(s->data()); }

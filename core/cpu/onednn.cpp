@@ -9,14 +9,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <dnnl.hpp>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string_view>
 #include <tuple>
 #include <vector>
-
-#include <dnnl.hpp>
 
 namespace espalier::cpu::onednn {
 
@@ -40,10 +39,10 @@ Descriptions describe(const Conv& g, bool bias) {
   const int64_t ci = g.c / g.groups, co = g.o / g.groups, oh = g.out_h(), ow = g.out_w();
   constexpr auto f32 = memory::data_type::f32;
   const int64_t filter = g.kh * g.kw * ci;  // weights lie o,kh,kw,i
-  const memory::dims weight = g.groups > 1 ? memory::dims{g.groups, co, ci, g.kh, g.kw}
-                                           : memory::dims{g.o, ci, g.kh, g.kw};
-  const memory::dims strides = g.groups > 1 ? memory::dims{co * filter, filter, 1, g.kw * ci, ci}
-                                            : memory::dims{filter, 1, g.kw * ci, ci};
+  const memory::dims weight =
+      g.groups > 1 ? memory::dims{g.groups, co, ci, g.kh, g.kw} : memory::dims{g.o, ci, g.kh, g.kw};
+  const memory::dims strides =
+      g.groups > 1 ? memory::dims{co * filter, filter, 1, g.kw * ci, ci} : memory::dims{filter, 1, g.kw * ci, ci};
   // Padding behind the last window may be negative: pixels that no window reaches.
   const int64_t after_h = (oh - 1) * g.stride_h + g.dilation_h * (g.kh - 1) + 1 - g.h - g.pad_h;
   const int64_t after_w = (ow - 1) * g.stride_w + g.dilation_w * (g.kw - 1) + 1 - g.w - g.pad_w;
@@ -79,7 +78,9 @@ dnnl::convolution_forward::primitive_desc forward_description(const Descriptions
   return description<dnnl::convolution_forward>(kind, direct, d.x, d.any_weight, d.bias, d.y, d.stride, d.dilation,
                                                 d.before, d.after);
 #else
-  return {{kind, direct, d.x, d.any_weight, d.bias, d.y, d.stride, d.dilation, d.before, d.after}, own_scratchpad(), engine()};
+  return {{kind, direct, d.x, d.any_weight, d.bias, d.y, d.stride, d.dilation, d.before, d.after},
+          own_scratchpad(),
+          engine()};
 #endif
 }
 
@@ -90,7 +91,8 @@ dnnl::convolution_backward_data::primitive_desc backward_description(const Descr
   return description<dnnl::convolution_backward_data>(direct, d.x, d.any_weight, d.y, d.stride, d.dilation, d.before,
                                                       d.after, forward);
 #else
-  return {{direct, d.x, d.any_weight, d.y, d.stride, d.dilation, d.before, d.after}, own_scratchpad(), engine(), forward};
+  return {
+      {direct, d.x, d.any_weight, d.y, d.stride, d.dilation, d.before, d.after}, own_scratchpad(), engine(), forward};
 #endif
 }
 

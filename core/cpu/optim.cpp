@@ -21,8 +21,7 @@ void sgd(const SgdStep& s, In grad, Out param, Out buffer) {
   };
   if (!buf) return over([=](int64_t i, float g) { w[i] -= lr * g; });
   if (s.first) {
-    if (s.nesterov)
-      return over([=](int64_t i, float g) { buf[i] = g, w[i] -= lr * (g + momentum * g); });
+    if (s.nesterov) return over([=](int64_t i, float g) { buf[i] = g, w[i] -= lr * (g + momentum * g); });
     return over([=](int64_t i, float g) { buf[i] = g, w[i] -= lr * g; });
   }
   if (s.nesterov)

@@ -16,8 +16,8 @@ namespace {
 using Key = std::tuple<uint64_t, const void*, std::vector<int64_t>>;  // storage, place in it, format
 
 struct Entry {
-  uint64_t version = 0, seen = 0;   // seen: the time of the last look
-  std::shared_ptr<Storage> copy;    // null until the same version is asked for twice
+  uint64_t version = 0, seen = 0;  // seen: the time of the last look
+  std::shared_ptr<Storage> copy;   // null until the same version is asked for twice
 };
 
 struct PackCache {
@@ -92,8 +92,10 @@ void pack_columns(const float* w, int64_t taps, int64_t in, int64_t out, float* 
       for (int64_t tap = 0; tap < taps; ++tap)
         for (int64_t i = 0; i < in; ++i, to += tile_cols) {
           const float* from = w + (i * taps + tap) * out + p * tile_cols;
-          if (cols == tile_cols) std::copy_n(from, tile_cols, to);
-          else std::fill(std::copy_n(from, cols, to), to + tile_cols, 0.f);
+          if (cols == tile_cols)
+            std::copy_n(from, tile_cols, to);
+          else
+            std::fill(std::copy_n(from, cols, to), to + tile_cols, 0.f);
         }
     }
   });

@@ -15,8 +15,7 @@ struct Range {
   int64_t begin, end, size;
 };
 
-Range window(int64_t out, int64_t outs, int64_t size, int64_t kernel, int64_t stride, int64_t pad,
-             const Pool& g) {
+Range window(int64_t out, int64_t outs, int64_t size, int64_t kernel, int64_t stride, int64_t pad, const Pool& g) {
   if (g.adaptive) {
     const int64_t begin = out * size / outs, end = ((out + 1) * size + outs - 1) / outs;
     return {begin, end, end - begin};
@@ -33,8 +32,8 @@ template <class F>
 void for_images(const Pool& g, F f) {
   parallel_for(g.n, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, g.h * g.w * g.c)),
                [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) f(n);
-  });
+                 for (int64_t n = begin; n < end; ++n) f(n);
+               });
 }
 
 }  // namespace

@@ -70,28 +70,31 @@ void reduce_sum(const Reduce& g, float scale, In x, Out y) {
   const int64_t per_unit = by_run ? columns : run * columns;
   const int64_t work = units * per_unit;
   const int64_t chunks =
-      groups >= most_chunks ? 1 : std::clamp<int64_t>(work / chunk_elements, 1, std::max<int64_t>(1, std::min(units, most_chunks)));
+      groups >= most_chunks
+          ? 1
+          : std::clamp<int64_t>(work / chunk_elements, 1, std::max<int64_t>(1, std::min(units, most_chunks)));
 
   std::vector<double> partial(static_cast<size_t>(chunks * kept), 0.0);
   parallel_for(groups * chunks, std::max<int64_t>(1, chunk_elements * chunks / std::max<int64_t>(work, 1)),
                [&](int64_t begin, int64_t end) {
-    for (int64_t job = begin; job < end; ++job) {
-      const int64_t group = job / chunks, chunk = job % chunks;
-      const int64_t first = units * chunk / chunks, stop = units * (chunk + 1) / chunks;
-      const float* base = in + outputs.offset(group * columns);
-      double* sum = partial.data() + chunk * kept + group * columns;
-      auto over = [&](const float* p, int64_t from, int64_t to) {
-        if (columns == 1) sum[0] += sum_row(p + from * step, to - from, step);
-        else
-          for (int64_t i = from; i < to; ++i) add_row(sum, p + i * step, columns);
-      };
-      if (by_run) {
-        if (count) over(base, first, stop);
-      } else {
-        for (int64_t r = first; r < stop; ++r) over(base + rows.offset(r), 0, run);
-      }
-    }
-  });
+                 for (int64_t job = begin; job < end; ++job) {
+                   const int64_t group = job / chunks, chunk = job % chunks;
+                   const int64_t first = units * chunk / chunks, stop = units * (chunk + 1) / chunks;
+                   const float* base = in + outputs.offset(group * columns);
+                   double* sum = partial.data() + chunk * kept + group * columns;
+                   auto over = [&](const float* p, int64_t from, int64_t to) {
+                     if (columns == 1)
+                       sum[0] += sum_row(p + from * step, to - from, step);
+                     else
+                       for (int64_t i = from; i < to; ++i) add_row(sum, p + i * step, columns);
+                   };
+                   if (by_run) {
+                     if (count) over(base, first, stop);
+                   } else {
+                     for (int64_t r = first; r < stop; ++r) over(base + rows.offset(r), 0, run);
+                   }
+                 }
+               });
   parallel_for(kept, chunk_elements, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       double sum = 0;

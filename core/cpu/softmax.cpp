@@ -14,8 +14,8 @@ template <class F>
 void for_rows(const SoftmaxOver& g, F f) {
   parallel_for(g.outer * g.inner, std::max<int64_t>(1, 4096 / std::max<int64_t>(g.n, 1)),
                [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) f(r / g.inner * g.n * g.inner + r % g.inner);
-  });
+                 for (int64_t r = begin; r < end; ++r) f(r / g.inner * g.n * g.inner + r % g.inner);
+               });
 }
 
 }  // namespace
@@ -49,8 +49,7 @@ void softmax_grad(const SoftmaxOver& g, In y, In dy, Out dx) {
     double sum = 0;
     if (g.log) {
       for (int64_t i = 0; i < n; ++i) sum += double(d[i * step]);
-      for (int64_t i = 0; i < n; ++i)
-        b[i * step] = float(double(d[i * step]) - std::exp(double(a[i * step])) * sum);
+      for (int64_t i = 0; i < n; ++i) b[i * step] = float(double(d[i * step]) - std::exp(double(a[i * step])) * sum);
     } else {
       for (int64_t i = 0; i < n; ++i) sum += double(d[i * step]) * double(a[i * step]);
       for (int64_t i = 0; i < n; ++i) b[i * step] = float(double(a[i * step]) * (double(d[i * step]) - sum));

@@ -7,44 +7,43 @@
 namespace espalier {
 
 const Column& cpu_column() {
-  static const Column column{
-      .memory = {.allocate = [](size_t bytes, int) { return std::aligned_alloc(64, bytes); },
-                 .release = [](void* data, int) { std::free(data); },
-                 .copy = [](void* to, const void* from, size_t n) { std::memcpy(to, from, n); },
-                 .synchronize = [](int) {}},
-      .kernels = {
-          .fill = cpu::fill,  // elementwise.cpp
-          .copy_strided = cpu::copy_strided,
-          .cast = cpu::cast,
-          .add_scaled = cpu::add_scaled,
-          .unary = cpu::unary,
-          .unary_grad = cpu::unary_grad,
-          .binary = cpu::binary,
-          .reduce_sum = cpu::reduce_sum,  // reduce.cpp
-          .softmax = cpu::softmax,        // softmax.cpp
-          .softmax_grad = cpu::softmax_grad,
-          .nll_loss = cpu::nll_loss,  // loss.cpp
-          .nll_loss_grad = cpu::nll_loss_grad,
-          .dropout = cpu::dropout,  // dropout.cpp
-          .conv2d = cpu::conv2d,    // conv2d.cpp
-          .conv2d_grad_input = cpu::conv2d_grad_input,
-          .conv2d_grad_weight = cpu::conv2d_grad_weight,
-          .linear = cpu::linear,  // linear.cpp
-          .linear_grad_input = cpu::linear_grad_input,
-          .linear_grad_weight = cpu::linear_grad_weight,
-          .matmul = cpu::matmul,
-          .masked_matmul = cpu::masked_matmul,  // masked_matmul.cpp
-          .max_pool = cpu::max_pool,            // pool.cpp
-          .max_pool_grad = cpu::max_pool_grad,
-          .avg_pool = cpu::avg_pool,
-          .avg_pool_grad = cpu::avg_pool_grad,
-          .batch_norm_train = cpu::batch_norm_train,  // batch_norm.cpp
-          .batch_norm_eval = cpu::batch_norm_eval,
-          .batch_norm_grad = cpu::batch_norm_grad,
-          .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
-          .sgd = cpu::sgd,  // optim.cpp
-          .adam = cpu::adam,
-      }};
+  static const Column column{.memory = {.allocate = [](size_t bytes, int) { return std::aligned_alloc(64, bytes); },
+                                        .release = [](void* data, int) { std::free(data); },
+                                        .copy = [](void* to, const void* from, size_t n) { std::memcpy(to, from, n); },
+                                        .synchronize = [](int) {}},
+                             .kernels = {
+                                 .fill = cpu::fill,  // elementwise.cpp
+                                 .copy_strided = cpu::copy_strided,
+                                 .cast = cpu::cast,
+                                 .add_scaled = cpu::add_scaled,
+                                 .unary = cpu::unary,
+                                 .unary_grad = cpu::unary_grad,
+                                 .binary = cpu::binary,
+                                 .reduce_sum = cpu::reduce_sum,  // reduce.cpp
+                                 .softmax = cpu::softmax,        // softmax.cpp
+                                 .softmax_grad = cpu::softmax_grad,
+                                 .nll_loss = cpu::nll_loss,  // loss.cpp
+                                 .nll_loss_grad = cpu::nll_loss_grad,
+                                 .dropout = cpu::dropout,  // dropout.cpp
+                                 .conv2d = cpu::conv2d,    // conv2d.cpp
+                                 .conv2d_grad_input = cpu::conv2d_grad_input,
+                                 .conv2d_grad_weight = cpu::conv2d_grad_weight,
+                                 .linear = cpu::linear,  // linear.cpp
+                                 .linear_grad_input = cpu::linear_grad_input,
+                                 .linear_grad_weight = cpu::linear_grad_weight,
+                                 .matmul = cpu::matmul,
+                                 .masked_matmul = cpu::masked_matmul,  // masked_matmul.cpp
+                                 .max_pool = cpu::max_pool,            // pool.cpp
+                                 .max_pool_grad = cpu::max_pool_grad,
+                                 .avg_pool = cpu::avg_pool,
+                                 .avg_pool_grad = cpu::avg_pool_grad,
+                                 .batch_norm_train = cpu::batch_norm_train,  // batch_norm.cpp
+                                 .batch_norm_eval = cpu::batch_norm_eval,
+                                 .batch_norm_grad = cpu::batch_norm_grad,
+                                 .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
+                                 .sgd = cpu::sgd,  // optim.cpp
+                                 .adam = cpu::adam,
+                             }};
   return column;
 }
 

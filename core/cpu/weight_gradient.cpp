@@ -30,7 +30,9 @@ struct Problem {
       : g(conv),
         rows(forward_axis(g.h, g.out_h(), g.kh, g.stride_h, g.pad_h, g.dilation_h)),
         cols(forward_axis(g.w, g.out_w(), g.kw, g.stride_w, g.pad_w, g.dilation_w)),
-        in(g.c / g.groups), out(g.o / g.groups), y_pixels(rows.outs * cols.outs) {
+        in(g.c / g.groups),
+        out(g.o / g.groups),
+        y_pixels(rows.outs * cols.outs) {
     lined = in < narrow && g.kh * g.kw > 1;
     by_pixel = y_pixels <= 64 && g.n >= 8;
     taps = lined ? 1 : g.kh * g.kw;
@@ -154,8 +156,7 @@ void weight_gradient(const Conv& g, const float* x, const float* dy, float* dw) 
             for (int64_t ky = 0; ky < g.kh; ++ky)
               for (int64_t kx = 0; kx < g.kw; ++kx) {
                 const int64_t iy = p.rows.at[size_t(row * g.kh + ky)], ix = p.cols.at[size_t(col * g.kw + kx)];
-                w = iy < 0 || ix < 0 ? std::fill_n(w, p.in, 0.f)
-                                     : std::copy_n(from + (iy * g.w + ix) * g.c, p.in, w);
+                w = iy < 0 || ix < 0 ? std::fill_n(w, p.in, 0.f) : std::copy_n(from + (iy * g.w + ix) * g.c, p.in, w);
               }
             scatter<tile_cols>(window.data(), p.columns, to, x_panel);
           }
@@ -165,22 +166,24 @@ void weight_gradient(const Conv& g, const float* x, const float* dy, float* dw) 
       const int64_t work = images * p.y_pixels * p.out * p.columns * p.taps / (p.column_panels * parts);
       parallel_for(p.column_panels * parts, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, work)),
                    [&](int64_t begin, int64_t end) {
-        const Walk& w = walk[0];
-        for (int64_t job = begin; job < end; ++job) {
-          const int64_t column = job / parts, part = job % parts;
-          const int cols = int(std::min<int64_t>(tile_cols, p.columns - column * tile_cols));
-          for (int64_t f = p.filter_panels * part / parts; f < p.filter_panels * (part + 1) / parts; ++f)
-            for (int64_t tap = 0; tap < p.taps; ++tap) {
-              float* out = dw + ((group * p.out + f * tile_rows) * p.taps + tap) * p.columns + column * tile_cols;
-              const int rows = int(std::min<int64_t>(tile_rows, p.out - f * tile_rows));
-              for (int64_t i = w.tap_group[size_t(tap)]; i < w.tap_group[size_t(tap) + 1]; ++i) {
-                const int64_t begin_run = w.groups[size_t(i)], end_run = w.groups[size_t(i) + 1];
-                outer_tile(w.runs.data() + begin_run, end_run - begin_run, ys + f * y_panel, xs + column * x_panel,
-                           x_step, out, p.taps * p.columns, rows, cols, first == 0 && i == w.tap_group[size_t(tap)]);
-              }
-            }
-        }
-      });
+                     const Walk& w = walk[0];
+                     for (int64_t job = begin; job < end; ++job) {
+                       const int64_t column = job / parts, part = job % parts;
+                       const int cols = int(std::min<int64_t>(tile_cols, p.columns - column * tile_cols));
+                       for (int64_t f = p.filter_panels * part / parts; f < p.filter_panels * (part + 1) / parts; ++f)
+                         for (int64_t tap = 0; tap < p.taps; ++tap) {
+                           float* out =
+                               dw + ((group * p.out + f * tile_rows) * p.taps + tap) * p.columns + column * tile_cols;
+                           const int rows = int(std::min<int64_t>(tile_rows, p.out - f * tile_rows));
+                           for (int64_t i = w.tap_group[size_t(tap)]; i < w.tap_group[size_t(tap) + 1]; ++i) {
+                             const int64_t begin_run = w.groups[size_t(i)], end_run = w.groups[size_t(i) + 1];
+                             outer_tile(w.runs.data() + begin_run, end_run - begin_run, ys + f * y_panel,
+                                        xs + column * x_panel, x_step, out, p.taps * p.columns, rows, cols,
+                                        first == 0 && i == w.tap_group[size_t(tap)]);
+                           }
+                         }
+                     }
+                   });
     }
   }
 }

@@ -16,8 +16,10 @@ struct BatchNormOp : Op {
   std::string_view name() const override { return "batch_norm"; }
 
   Attributes attributes() const override {
-    return {{"training", int64_t(options.training)}, {"momentum", double(options.momentum)},
-            {"eps", double(options.eps)}, {"relu", int64_t(options.relu)}};
+    return {{"training", int64_t(options.training)},
+            {"momentum", double(options.momentum)},
+            {"eps", double(options.eps)},
+            {"relu", int64_t(options.relu)}};
   }
 
   Shape infer(std::span<const Shape> in) const override {
@@ -34,8 +36,11 @@ struct BatchNormOp : Op {
   }
 
   Norm geometry(const Shape& x) const {
-    return {.rows = x[1] ? x.numel() / x[1] : 0, .c = x[1], .eps = options.eps,
-            .momentum = options.momentum, .relu = options.relu};
+    return {.rows = x[1] ? x.numel() / x[1] : 0,
+            .c = x[1],
+            .eps = options.eps,
+            .momentum = options.momentum,
+            .relu = options.relu};
   }
 
   Tensor forward(Inputs in, Saved& saved) const override {
@@ -47,8 +52,8 @@ struct BatchNormOp : Op {
     if (options.training) {
       Tensor batch_mean = Tensor::empty({g.c}, DType::f32, device);
       Tensor rstd = Tensor::empty({g.c}, DType::f32, device);
-      run::batch_norm_train(device, g, in[0], in[1], in[2], y.out(), batch_mean.out(), rstd.out(),
-                            mean.out(), var.out());
+      run::batch_norm_train(device, g, in[0], in[1], in[2], y.out(), batch_mean.out(), rstd.out(), mean.out(),
+                            var.out());
       mean = batch_mean;
       var = rstd;
     } else {
@@ -59,8 +64,8 @@ struct BatchNormOp : Op {
   }
 
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
-    const auto& [x, y, gamma, mean, var] = std::tie(saved.tensors[0], saved.tensors[1], saved.tensors[2],
-                                                    saved.tensors[3], saved.tensors[4]);
+    const auto& [x, y, gamma, mean, var] =
+        std::tie(saved.tensors[0], saved.tensors[1], saved.tensors[2], saved.tensors[3], saved.tensors[4]);
     const Device device = dy.device();
     const Norm g = geometry(x.shape());
     Tensors grads(5);
@@ -68,11 +73,9 @@ struct BatchNormOp : Op {
     grads[1] = Tensor::empty({g.c}, DType::f32, device);
     grads[2] = Tensor::empty({g.c}, DType::f32, device);
     if (options.training)
-      run::batch_norm_grad(device, g, x, y, gamma, mean, var, dy, grads[0].out(), grads[1].out(),
-                           grads[2].out());
+      run::batch_norm_grad(device, g, x, y, gamma, mean, var, dy, grads[0].out(), grads[1].out(), grads[2].out());
     else
-      run::batch_norm_eval_grad(device, g, x, y, gamma, mean, var, dy, grads[0].out(), grads[1].out(),
-                                grads[2].out());
+      run::batch_norm_eval_grad(device, g, x, y, gamma, mean, var, dy, grads[0].out(), grads[1].out(), grads[2].out());
     return grads;
   }
 
@@ -87,8 +90,8 @@ struct BatchNormOp : Op {
 
 }  // namespace
 
-Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& running_mean,
-                  Tensor& running_var, BatchNormOptions options) {
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& running_mean, Tensor& running_var,
+                  BatchNormOptions options) {
   return apply(BatchNormOp(options), {x, weight, bias, running_mean, running_var});
 }
 

@@ -14,8 +14,7 @@ void expect_f32(std::string_view op, Inputs in, size_t required) {
 }
 
 int dimension(std::string_view op, int dim, int rank) {
-  if (dim < -rank || dim >= rank)
-    fail(ErrorKind::other, "[", op, "] dimension ", dim, " of a tensor of rank ", rank);
+  if (dim < -rank || dim >= rank) fail(ErrorKind::other, "[", op, "] dimension ", dim, " of a tensor of rank ", rank);
   return dim < 0 ? dim + rank : dim;
 }
 
@@ -125,8 +124,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape, float scale) {
   if (x.shape() == shape && scale == 1) return x;
   std::vector<bool> dims(size_t(x.rank()), false);
   const int extra = x.rank() - shape.rank();
-  for (int d = 0; d < x.rank(); ++d)
-    dims[size_t(d)] = d < extra || (shape[d - extra] == 1 && x.dim(d) != 1);
+  for (int d = 0; d < x.rank(); ++d) dims[size_t(d)] = d < extra || (shape[d - extra] == 1 && x.dim(d) != 1);
   const Tensor y = run_sum(x, dims, true, scale);
   return run_reshape(y, shape);
 }

@@ -29,13 +29,21 @@ struct Conv2dOp : Op {
       fail(ErrorKind::other, "[conv2d] ", w[0], " filters do not divide into ", x[1] / w[1], " groups");
     if (in[2].rank() && in[2] != Shape{w[0]})
       fail(ErrorKind::other, "[conv2d] bias ", in[2], ", weight makes ", w[0], " channels");
-    const Conv g{.n = x[0], .c = x[1], .h = x[2], .w = x[3], .o = w[0], .kh = w[2], .kw = w[3],
-                 .stride_h = window.stride.h, .stride_w = window.stride.w,
-                 .pad_h = window.padding.h, .pad_w = window.padding.w,
-                 .dilation_h = window.dilation.h, .dilation_w = window.dilation.w,
+    const Conv g{.n = x[0],
+                 .c = x[1],
+                 .h = x[2],
+                 .w = x[3],
+                 .o = w[0],
+                 .kh = w[2],
+                 .kw = w[3],
+                 .stride_h = window.stride.h,
+                 .stride_w = window.stride.w,
+                 .pad_h = window.padding.h,
+                 .pad_w = window.padding.w,
+                 .dilation_h = window.dilation.h,
+                 .dilation_w = window.dilation.w,
                  .groups = x[1] / w[1]};
-    if (g.h + 2 * g.pad_h < g.dilation_h * (g.kh - 1) + 1 ||
-        g.w + 2 * g.pad_w < g.dilation_w * (g.kw - 1) + 1)
+    if (g.h + 2 * g.pad_h < g.dilation_h * (g.kh - 1) + 1 || g.w + 2 * g.pad_w < g.dilation_w * (g.kw - 1) + 1)
       fail(ErrorKind::other, "[conv2d] kernel ", g.kh, "x", g.kw, " is larger than the padded input ", x);
     return g;
   }
@@ -69,8 +77,7 @@ struct Conv2dOp : Op {
     return grads;
   }
 
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape&) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override {
     const Tags &x = in[0][1], &filters = in[1][0], &slices = in[1][1];
     const int64_t groups = shapes[0][1] / shapes[1][1];
     for (int d : {0, 2, 3}) c.pin(in[0][size_t(d)], name());

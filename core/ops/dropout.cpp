@@ -50,8 +50,7 @@ struct DropoutOp : Op {
 }  // namespace
 
 Tensor dropout(const Tensor& x, DropoutOptions options) {
-  if (!(options.p >= 0 && options.p < 1))
-    fail(ErrorKind::usage, "[dropout] p must be in [0, 1), got ", options.p);
+  if (!(options.p >= 0 && options.p < 1)) fail(ErrorKind::usage, "[dropout] p must be in [0, 1), got ", options.p);
   return apply(DropoutOp(options), {x});
 }
 

@@ -68,10 +68,17 @@ struct BinaryOp : Op {
     const bool wa = ops::wants(in, 0), wb = ops::wants(in, 1);
     switch (kind) {
       case Binary::Add:
-      case Binary::Sub: break;
-      case Binary::Mul: saved.tensors = {wb ? a : Tensor{}, wa ? b : Tensor{}}; break;
-      case Binary::Div: saved.tensors = {wb ? y : Tensor{}, b}; break;
-      case Binary::KlTerm: saved.tensors = {{}, b}; break;
+      case Binary::Sub:
+        break;
+      case Binary::Mul:
+        saved.tensors = {wb ? a : Tensor{}, wa ? b : Tensor{}};
+        break;
+      case Binary::Div:
+        saved.tensors = {wb ? y : Tensor{}, b};
+        break;
+      case Binary::KlTerm:
+        saved.tensors = {{}, b};
+        break;
     }
     return y;
   }
@@ -79,9 +86,7 @@ struct BinaryOp : Op {
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override {
     auto times = [&](size_t i) { return ops::run_binary(Binary::Mul, dy, saved.tensors[i]); };
     Tensors grads(2);
-    auto give = [&](size_t i, const Tensor& g, float scale = 1) {
-      grads[i] = ops::sum_to(g, saved.shapes[i], scale);
-    };
+    auto give = [&](size_t i, const Tensor& g, float scale = 1) { grads[i] = ops::sum_to(g, saved.shapes[i], scale); };
     switch (kind) {
       case Binary::Add:
       case Binary::Sub:
@@ -105,8 +110,7 @@ struct BinaryOp : Op {
   }
 
   // Dimension by dimension: equal ones share a fate; one that is repeated must live, since 0 cannot be repeated.
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape& out) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override {
     Dims dims;
     for (int d = 0; d < out.rank(); ++d) {
       const int da = d - out.rank() + shapes[0].rank(), db = d - out.rank() + shapes[1].rank();

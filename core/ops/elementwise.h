@@ -20,7 +20,10 @@ struct Relu {
 
 struct Relu6 {
   static constexpr bool from_output = true;
-  template <class V> void each(V v) const { v("min_val", 0.f), v("max_val", 6.f); }
+  template <class V>
+  void each(V v) const {
+    v("min_val", 0.f), v("max_val", 6.f);
+  }
   ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? (x < 6 ? x : 6) : 0; }
   ESPALIER_KERNEL float slope(float x) const { return x > 0 && x < 6 ? 1.f : 0.f; }
 };
@@ -28,7 +31,10 @@ struct Relu6 {
 struct LeakyRelu {
   static constexpr bool counted = true;
   float negative_slope = 0.01f;
-  template <class V> void each(V v) const { v("negative_slope", negative_slope); }
+  template <class V>
+  void each(V v) const {
+    v("negative_slope", negative_slope);
+  }
   ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? x : negative_slope * x; }
   ESPALIER_KERNEL float slope(float x) const { return x > 0 ? 1.f : negative_slope; }
 };
@@ -36,10 +42,11 @@ struct LeakyRelu {
 struct Hardtanh {
   static constexpr bool from_output = true;
   float min_val = -1, max_val = 1;
-  template <class V> void each(V v) const { v("min_val", min_val), v("max_val", max_val); }
-  ESPALIER_KERNEL float operator()(float x) const {
-    return x > min_val ? (x < max_val ? x : max_val) : min_val;
+  template <class V>
+  void each(V v) const {
+    v("min_val", min_val), v("max_val", max_val);
   }
+  ESPALIER_KERNEL float operator()(float x) const { return x > min_val ? (x < max_val ? x : max_val) : min_val; }
   ESPALIER_KERNEL float slope(float x) const { return x > min_val && x < max_val ? 1.f : 0.f; }
 };
 
@@ -76,34 +83,31 @@ struct Hardswish {
 
 // The exact form, x·Φ(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415)
 struct Gelu {
-  ESPALIER_KERNEL float operator()(float x) const {
-    return 0.5f * x * (1 + std::erf(x * 0.70710678118654752f));
-  }
+  ESPALIER_KERNEL float operator()(float x) const { return 0.5f * x * (1 + std::erf(x * 0.70710678118654752f)); }
   ESPALIER_KERNEL float slope(float x) const {
-    return 0.5f * (1 + std::erf(x * 0.70710678118654752f)) +
-           x * 0.39894228040143268f * std::exp(-0.5f * x * x);
+    return 0.5f * (1 + std::erf(x * 0.70710678118654752f)) + x * 0.39894228040143268f * std::exp(-0.5f * x * x);
   }
 };
 
 }  // namespace fn
 
 // One line per function: C++ name, functor, module name, ONNX operator, does it keep 0 at 0.
-#define ESPALIER_UNARY(X)                                   \
-  X(relu, Relu, ReLU, "Relu", true)                         \
-  X(relu6, Relu6, ReLU6, "Clip", true)                      \
-  X(leaky_relu, LeakyRelu, LeakyReLU, "LeakyRelu", true)    \
-  X(hardtanh, Hardtanh, Hardtanh, "Clip", true)             \
-  X(tanh, Tanh, Tanh, "Tanh", true)                         \
-  X(sigmoid, Sigmoid, Sigmoid, "Sigmoid", false)            \
-  X(silu, Silu, SiLU, "", true)                             \
-  X(hardswish, Hardswish, Hardswish, "HardSwish", true)     \
+#define ESPALIER_UNARY(X)                                \
+  X(relu, Relu, ReLU, "Relu", true)                      \
+  X(relu6, Relu6, ReLU6, "Clip", true)                   \
+  X(leaky_relu, LeakyRelu, LeakyReLU, "LeakyRelu", true) \
+  X(hardtanh, Hardtanh, Hardtanh, "Clip", true)          \
+  X(tanh, Tanh, Tanh, "Tanh", true)                      \
+  X(sigmoid, Sigmoid, Sigmoid, "Sigmoid", false)         \
+  X(silu, Silu, SiLU, "", true)                          \
+  X(hardswish, Hardswish, Hardswish, "HardSwish", true)  \
   X(gelu, Gelu, GELU, "", true)
 
 // kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0.
 #define ESPALIER_BINARY(X) \
   X(add, Add, a + b)       \
   X(sub, Sub, a - b)       \
-  X(mul, Mul, a * b)       \
+  X(mul, Mul, a* b)        \
   X(div, Div, a / b)       \
   X(kl_term, KlTerm, b > 0 ? b * (std::log(b) - a) : 0.f)
 
@@ -120,9 +124,9 @@ enum class Binary : int {
 };
 
 namespace fn {
-#define X(name, Functor, expression)                                                     \
-  struct Functor {                                                                       \
-    ESPALIER_KERNEL float operator()(float a, float b) const { return expression; }      \
+#define X(name, Functor, expression)                                                \
+  struct Functor {                                                                  \
+    ESPALIER_KERNEL float operator()(float a, float b) const { return expression; } \
   };
 ESPALIER_BINARY(X)
 #undef X
@@ -133,7 +137,8 @@ template <class F>
 void visit_unary(int kind, const void* data, F&& f) {
   switch (Unary(kind)) {
 #define X(name, Functor, ...) \
-  case Unary::Functor: return f(*static_cast<const fn::Functor*>(data));
+  case Unary::Functor:        \
+    return f(*static_cast<const fn::Functor*>(data));
     ESPALIER_UNARY(X)
 #undef X
   }
@@ -143,7 +148,8 @@ template <class F>
 void visit_binary(int kind, F&& f) {
   switch (Binary(kind)) {
 #define X(name, Functor, expression) \
-  case Binary::Functor: return f(fn::Functor());
+  case Binary::Functor:              \
+    return f(fn::Functor());
     ESPALIER_BINARY(X)
 #undef X
   }

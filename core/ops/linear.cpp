@@ -47,8 +47,7 @@ struct LinearOp : Op {
     return grads;
   }
 
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape&) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override {
     ops::tie(c, in[0][1], in[1][1], name());
     Tags out = in[1][0];
     if (shapes[2].rank()) out = ops::tie(c, out, in[2][0], name());
@@ -65,9 +64,7 @@ struct MatmulOp : Op {
   MatmulOp(bool a, bool b) : trans_a(a), trans_b(b) {}
 
   std::string_view name() const override { return "matmul"; }
-  Attributes attributes() const override {
-    return {{"trans_a", int64_t(trans_a)}, {"trans_b", int64_t(trans_b)}};
-  }
+  Attributes attributes() const override { return {{"trans_a", int64_t(trans_a)}, {"trans_b", int64_t(trans_b)}}; }
 
   Matmul geometry(std::span<const Shape> in) const {
     const Shape &a = in[0], &b = in[1];
@@ -76,8 +73,12 @@ struct MatmulOp : Op {
         (a.rank() == 3 && a[0] != b[0]))
       fail(ErrorKind::other, "[matmul] shapes ", a, trans_a ? " transposed" : "", " and ", b,
            trans_b ? " transposed" : "", " do not meet");
-    return {.batch = a.rank() == 3 ? a[0] : 1, .m = a[trans_a ? -1 : -2], .n = b[trans_b ? -2 : -1],
-            .k = k, .trans_a = trans_a, .trans_b = trans_b};
+    return {.batch = a.rank() == 3 ? a[0] : 1,
+            .m = a[trans_a ? -1 : -2],
+            .n = b[trans_b ? -2 : -1],
+            .k = k,
+            .trans_a = trans_a,
+            .trans_b = trans_b};
   }
 
   Shape infer(std::span<const Shape> in) const override {
@@ -98,25 +99,27 @@ struct MatmulOp : Op {
     const Matmul g = geometry(saved.shapes);
     const Tensor &a = saved.tensors[0], &b = saved.tensors[1];
     Tensors grads(2);
-    auto product = [&](size_t i, int64_t m, int64_t n, int64_t k, const Tensor& p, bool tp,
-                       const Tensor& q, bool tq) {
+    auto product = [&](size_t i, int64_t m, int64_t n, int64_t k, const Tensor& p, bool tp, const Tensor& q, bool tq) {
       grads[i] = Tensor::empty(saved.shapes[i], DType::f32, dy.device());
       const Matmul wanted{.batch = g.batch, .m = m, .n = n, .k = k, .trans_a = tp, .trans_b = tq};
       run::matmul(dy.device(), wanted, p, q, grads[i].out());
     };
     if (needs[0]) {
-      if (trans_a) product(0, g.k, g.m, g.n, b, trans_b, dy, true);
-      else product(0, g.m, g.k, g.n, dy, false, b, !trans_b);
+      if (trans_a)
+        product(0, g.k, g.m, g.n, b, trans_b, dy, true);
+      else
+        product(0, g.m, g.k, g.n, dy, false, b, !trans_b);
     }
     if (needs[1]) {
-      if (trans_b) product(1, g.n, g.k, g.m, dy, true, a, trans_a);
-      else product(1, g.k, g.n, g.m, a, !trans_a, dy, false);
+      if (trans_b)
+        product(1, g.n, g.k, g.m, dy, true, a, trans_a);
+      else
+        product(1, g.k, g.n, g.m, a, !trans_a, dy, false);
     }
     return grads;
   }
 
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape& out) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override {
     const auto rank = size_t(out.rank());
     const size_t am = rank - (trans_a ? 1 : 2), ak = rank - (trans_a ? 2 : 1);
     const size_t bk = rank - (trans_b ? 1 : 2), bn = rank - (trans_b ? 2 : 1);

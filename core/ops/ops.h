@@ -33,7 +33,7 @@ struct BatchNormOptions {
   bool training = true;   // batch statistics, and running ones updated; else the running ones are used
   float momentum = 0.1f;  // running = (1-momentum)·running + momentum·batch; variance unbiased, as PyTorch's
   float eps = 1e-5f;
-  bool relu = false;      // max(0, .) in the same pass
+  bool relu = false;  // max(0, .) in the same pass
 };
 // x [N,C,H,W] or [N,C]; weight, bias, running_mean, running_var [C].
 ESPALIER_API Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& running_mean,

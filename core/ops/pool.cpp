@@ -32,13 +32,21 @@ struct WindowPool : PoolOp {
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     const auto& o = options;
     if (x[2] + 2 * o.padding.h < o.kernel.h || x[3] + 2 * o.padding.w < o.kernel.w)
-      fail(ErrorKind::other, "[", name(), "] kernel ", o.kernel.h, "x", o.kernel.w,
-           " is larger than the padded input ", x);
-    return {.n = x[0], .c = x[1], .h = x[2], .w = x[3],
+      fail(ErrorKind::other, "[", name(), "] kernel ", o.kernel.h, "x", o.kernel.w, " is larger than the padded input ",
+           x);
+    return {.n = x[0],
+            .c = x[1],
+            .h = x[2],
+            .w = x[3],
             .out_h = window_count(x[2], o.kernel.h, o.stride.h, o.padding.h),
             .out_w = window_count(x[3], o.kernel.w, o.stride.w, o.padding.w),
-            .kh = o.kernel.h, .kw = o.kernel.w, .stride_h = o.stride.h, .stride_w = o.stride.w,
-            .pad_h = o.padding.h, .pad_w = o.padding.w, .count_include_pad = o.count_include_pad};
+            .kh = o.kernel.h,
+            .kw = o.kernel.w,
+            .stride_h = o.stride.h,
+            .stride_w = o.stride.w,
+            .pad_h = o.padding.h,
+            .pad_w = o.padding.w,
+            .count_include_pad = o.count_include_pad};
   }
 };
 
@@ -104,8 +112,7 @@ struct AdaptiveWindows : PoolOp {
   Pool geometry(const Shape& x) const override {
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     if (x[2] == 0 || x[3] == 0) fail(ErrorKind::other, "[", name(), "] the input is empty: ", x);
-    return {.n = x[0], .c = x[1], .h = x[2], .w = x[3], .out_h = output.h, .out_w = output.w,
-            .adaptive = true};
+    return {.n = x[0], .c = x[1], .h = x[2], .w = x[3], .out_h = output.h, .out_w = output.w, .adaptive = true};
   }
 };
 
@@ -125,8 +132,8 @@ PoolOptions checked(std::string_view op, PoolOptions o) {
   if (bad(o.kernel, 1) || bad(o.stride, 1) || bad(o.padding, 0))
     fail(ErrorKind::usage, "[", op, "] kernel and stride must be at least 1, padding at least 0");
   if (2 * o.padding.h > o.kernel.h || 2 * o.padding.w > o.kernel.w)
-    fail(ErrorKind::usage, "[", op, "] padding must be at most half of the kernel, got ", o.padding.h, "x",
-         o.padding.w, " for ", o.kernel.h, "x", o.kernel.w);
+    fail(ErrorKind::usage, "[", op, "] padding must be at most half of the kernel, got ", o.padding.h, "x", o.padding.w,
+         " for ", o.kernel.h, "x", o.kernel.w);
   return o;
 }
 

@@ -32,8 +32,10 @@ struct ReduceOp : Op {
     Shape shape;
     const auto flags = reduced(in[0].rank());
     for (int d = 0; d < in[0].rank(); ++d) {
-      if (!flags[size_t(d)]) shape.push_back(in[0][d]);
-      else if (keepdim) shape.push_back(1);
+      if (!flags[size_t(d)])
+        shape.push_back(in[0][d]);
+      else if (keepdim)
+        shape.push_back(1);
     }
     return shape;
   }
@@ -53,8 +55,7 @@ struct ReduceOp : Op {
     return {ops::run_binary(Binary::Mul, g, Tensor::full(x, scale(x), DType::f32, dy.device()))};
   }
   // A removed channel adds nothing to a sum, but changes what a mean divides by.
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape&) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override {
     Dims out;
     const auto flags = reduced(shapes[0].rank());
     for (size_t d = 0; d < in[0].size(); ++d) {
@@ -83,8 +84,10 @@ struct SoftmaxOp : Op {
     bool passed = false;
     for (int m = 0; m < x.rank(); ++m) {
       const int d = ops::memory_order(x.rank())[size_t(m)];
-      if (d == dim) passed = true;
-      else (passed ? g.inner : g.outer) *= x[d];
+      if (d == dim)
+        passed = true;
+      else
+        (passed ? g.inner : g.outer) *= x[d];
     }
     return g;
   }

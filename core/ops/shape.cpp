@@ -49,8 +49,7 @@ struct SameOrderOp : MoveOp {
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
     return {ops::run_reshape(dy, saved.shapes[0])};
   }
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape& out) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override {
     return couple_reshape(c, in[0], shapes[0], out, name());
   }
 };
@@ -83,8 +82,10 @@ struct FlattenOp : SameOrderOp {
     Shape shape;
     int64_t rest = 1;
     for (int d = 0; d < in[0].rank(); ++d) {
-      if (d < start) shape.push_back(in[0][d]);
-      else rest *= in[0][d];
+      if (d < start)
+        shape.push_back(in[0][d]);
+      else
+        rest *= in[0][d];
     }
     shape.push_back(rest);
     return shape;
@@ -183,8 +184,7 @@ struct CatOp : MoveOp {
     }
     return grads;
   }
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape& out) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override {
     Dims dims(size_t(out.rank()));
     bool tagged = false;
     for (const Dims& part : in) tagged = tagged || !part[size_t(dim)].empty();
@@ -230,14 +230,15 @@ struct SliceOp : MoveOp {
     return {dx};
   }
   // One of k equal parts stays one of k equal parts. Other bounds are numbers that shrinking cannot follow: pinned.
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes,
-              const Shape&) const override {
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override {
     Dims dims = in[0];
     Tags& tags = dims[size_t(dim)];
     if (tags.empty()) return dims;
     const int64_t n = end - begin;
-    if (n > 0 && shapes[0][dim] % n == 0 && begin % n == 0) c.balance(tags, shapes[0][dim] / n);
-    else c.pin(tags, name());
+    if (n > 0 && shapes[0][dim] % n == 0 && begin % n == 0)
+      c.balance(tags, shapes[0][dim] / n);
+    else
+      c.pin(tags, name());
     tags = Tags(tags.begin() + begin, tags.begin() + end);
     return dims;
   }
@@ -256,8 +257,8 @@ Tensor flatten(const Tensor& x, int start_dim) {
 }
 
 Tensor transpose(const Tensor& x, int dim0, int dim1) {
-  return apply(TransposeOp(ops::dimension("transpose", dim0, x.rank()),
-                           ops::dimension("transpose", dim1, x.rank())), {x});
+  return apply(TransposeOp(ops::dimension("transpose", dim0, x.rank()), ops::dimension("transpose", dim1, x.rank())),
+               {x});
 }
 
 Tensor cat(const std::vector<Tensor>& parts, int dim) {

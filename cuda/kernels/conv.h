@@ -1,6 +1,7 @@
-// Convolution as matrix multiplication: every output pixel's window becomes a row of a matrix (im2col), and the weights,
-// which are stored [o, kh, kw, c/groups], are its other factor as they lie. With images stored channels-last nothing is
-// transposed on the way in or out. Images go through in parts, so that the matrix stays small; groups are a batch.
+// Convolution as matrix multiplication: every output pixel's window becomes a row of a matrix (im2col), and the
+// weights, which are stored [o, kh, kw, c/groups], are its other factor as they lie. With images stored channels-last
+// nothing is transposed on the way in or out. Images go through in parts, so that the matrix stays small; groups are a
+// batch.
 #pragma once
 #include <espalier/cuda/kernels/linear.h>
 
@@ -11,8 +12,13 @@ struct Windows {
   Conv g;
   int64_t oh, ow, cg, og, taps, width;  // width: of a row
   explicit Windows(const Conv& conv)
-      : g(conv), oh(conv.out_h()), ow(conv.out_w()), cg(conv.c / conv.groups), og(conv.o / conv.groups),
-        taps(conv.kh * conv.kw), width(taps * cg) {}
+      : g(conv),
+        oh(conv.out_h()),
+        ow(conv.out_w()),
+        cg(conv.c / conv.groups),
+        og(conv.o / conv.groups),
+        taps(conv.kh * conv.kw),
+        width(taps * cg) {}
 
   // A pointwise convolution reads its images as the matrix.
   bool as_they_lie() const {
@@ -108,9 +114,15 @@ inline void conv2d(const Conv& g, In x, In w, In b, Out y) {
   const Scratch scratch = window_matrix(s);
   for_parts(s, [&](int64_t n, int64_t, int64_t rows) {
     const float* m = windows_of(s, scratch, x.f32() + n * g.h * g.w * g.c, rows);
-    gemm({.batch = g.groups, .m = rows, .n = s.og, .k = s.width, .a = {m, s.width, rows * s.width},
+    gemm({.batch = g.groups,
+          .m = rows,
+          .n = s.og,
+          .k = s.width,
+          .a = {m, s.width, rows * s.width},
           .b = {w.f32(), s.width, s.og * s.width, true},
-          .c = y.f32() + n * s.oh * s.ow * g.o, .c_step = g.o, .c_batch = s.og});
+          .c = y.f32() + n * s.oh * s.ow * g.o,
+          .c_step = g.o,
+          .c_batch = s.og});
   });
   add_bias(b, g.o, y);
 }
@@ -121,9 +133,15 @@ inline void conv2d_grad_input(const Conv& g, In dy, In w, Out dx) {
   for_parts(s, [&](int64_t n, int64_t images, int64_t rows) {
     float* to = dx.f32() + n * g.h * g.w * g.c;
     float* m = s.as_they_lie() ? to : scratch.data();
-    gemm({.batch = g.groups, .m = rows, .n = s.width, .k = s.og,
-          .a = {dy.f32() + n * s.oh * s.ow * g.o, g.o, s.og}, .b = {w.f32(), s.width, s.og * s.width},
-          .c = m, .c_step = s.width, .c_batch = rows * s.width});
+    gemm({.batch = g.groups,
+          .m = rows,
+          .n = s.width,
+          .k = s.og,
+          .a = {dy.f32() + n * s.oh * s.ow * g.o, g.o, s.og},
+          .b = {w.f32(), s.width, s.og * s.width},
+          .c = m,
+          .c_step = s.width,
+          .c_batch = rows * s.width});
     if (!s.as_they_lie()) launch_each(images * g.h * g.w * g.c, Col2im{s, rows, m, to});
   });
 }
@@ -134,9 +152,16 @@ inline void conv2d_grad_weight(const Conv& g, In x, In dy, Out dw, Out db) {
   if (g.n == 0) fill(dw, 0);
   for_parts(s, [&](int64_t n, int64_t, int64_t rows) {
     const float* m = windows_of(s, scratch, x.f32() + n * g.h * g.w * g.c, rows);
-    gemm({.batch = g.groups, .m = s.og, .n = s.width, .k = rows,
-          .a = {dy.f32() + n * s.oh * s.ow * g.o, g.o, s.og, true}, .b = {m, s.width, rows * s.width},
-          .c = dw.f32(), .c_step = s.width, .c_batch = s.og * s.width, .accumulate = n > 0});
+    gemm({.batch = g.groups,
+          .m = s.og,
+          .n = s.width,
+          .k = rows,
+          .a = {dy.f32() + n * s.oh * s.ow * g.o, g.o, s.og, true},
+          .b = {m, s.width, rows * s.width},
+          .c = dw.f32(),
+          .c_step = s.width,
+          .c_batch = s.og * s.width,
+          .accumulate = n > 0});
   });
   if (db) sum_rows(dy.f32(), g.n * s.oh * s.ow, g.o, db.f32());
 }

@@ -55,10 +55,14 @@ inline void copy_strided(const Strided& g, In x, Out y) {
     launch_each(n, CopyStrided<T>{g, x.as<T>(), y.as<T>()});
   };
   switch (size_of(y.dtype)) {
-    case 1: return go(uint8_t());
-    case 2: return go(uint16_t());
-    case 4: return go(float());
-    default: return go(int64_t());
+    case 1:
+      return go(uint8_t());
+    case 2:
+      return go(uint16_t());
+    case 4:
+      return go(float());
+    default:
+      return go(int64_t());
   }
 }
 
@@ -88,9 +92,7 @@ struct AddScaled {
   ESPALIER_BODY void operator()(int64_t i) const { y[i] += scale * x[i]; }
 };
 
-inline void add_scaled(float scale, In x, Out y) {
-  launch_each(y.numel, AddScaled{scale, x.f32(), y.f32()});
-}
+inline void add_scaled(float scale, In x, Out y) { launch_each(y.numel, AddScaled{scale, x.f32(), y.f32()}); }
 
 template <class F>
 struct Apply {
@@ -101,8 +103,7 @@ struct Apply {
 };
 
 inline void unary(int kind, const void* functor, In x, Out y) {
-  visit_unary(kind, functor,
-              [&](auto f) { launch_each(y.numel, Apply<decltype(f)>{f, x.f32(), y.f32()}); });
+  visit_unary(kind, functor, [&](auto f) { launch_each(y.numel, Apply<decltype(f)>{f, x.f32(), y.f32()}); });
 }
 
 template <class F>
@@ -134,8 +135,7 @@ struct CombineBroadcast {
   const float *a, *b;
   float* y;
   ESPALIER_BODY void operator()(int64_t i) const {
-    y[i] = f(a[offset_of(i, g.rank, &g.dims[0], &g.a_stride[0])],
-             b[offset_of(i, g.rank, &g.dims[0], &g.b_stride[0])]);
+    y[i] = f(a[offset_of(i, g.rank, &g.dims[0], &g.a_stride[0])], b[offset_of(i, g.rank, &g.dims[0], &g.b_stride[0])]);
   }
 };
 

@@ -69,9 +69,7 @@ struct TiledMatmul {
   int64_t y_step, y_batch;
   bool accumulate;
 
-  int64_t blocks(int64_t batch) const {
-    return batch * splits * ((m + TileM - 1) / TileM) * ((n + TileN - 1) / TileN);
-  }
+  int64_t blocks(int64_t batch) const { return batch * splits * ((m + TileM - 1) / TileM) * ((n + TileN - 1) / TileN); }
 
   // One strip of an operand into shared memory, walking its memory in order; zero beyond its edge.
   template <int Tile, class Operand>
@@ -163,8 +161,8 @@ inline void plain_gemm(const Gemm& g) { g.n <= 32 ? tiled_gemm<32>(g) : tiled_ge
 
 template <int TileN, class Right>
 void tiled_masked(const MaskedMatmul& g, const float* x, const Right& w, float* y) {
-  const TiledMatmul<Right, 64, TileN, 4, TileN == 16 ? 4 : 8> t{
-      {x, g.k, 1, 0}, w, g.m, g.n, g.k, 1, g.k, y, g.n, 0, false};
+  const TiledMatmul<Right, 64, TileN, 4, TileN == 16 ? 4 : 8> t{{x, g.k, 1, 0}, w, g.m, g.n, g.k, 1, g.k, y, g.n, 0,
+                                                                false};
   launch(t.blocks(1), t);
 }
 

@@ -45,8 +45,8 @@ struct Adam {
 
 inline void adam(const AdamStep& s, In grad, Out param, Out m, Out v) {
   const double t = double(s.step), c1 = 1 - std::pow(double(s.beta1), t), c2 = 1 - std::pow(double(s.beta2), t);
-  launch_each(param.numel, Adam{s, float(double(s.lr) / c1), float(std::sqrt(c2)), grad.f32(), param.f32(),
-                                m.f32(), v.f32()});
+  launch_each(param.numel,
+              Adam{s, float(double(s.lr) / c1), float(std::sqrt(c2)), grad.f32(), param.f32(), m.f32(), v.f32()});
 }
 
 }  // namespace espalier::ESPALIER_COLUMN

@@ -141,8 +141,6 @@ struct AvgPoolGrad {
   }
 };
 
-inline void avg_pool_grad(const Pool& g, In dy, Out dx) {
-  launch_each(dx.numel, AvgPoolGrad{g, dy.f32(), dx.f32()});
-}
+inline void avg_pool_grad(const Pool& g, In dy, Out dx) { launch_each(dx.numel, AvgPoolGrad{g, dy.f32(), dx.f32()}); }
 
 }  // namespace espalier::ESPALIER_COLUMN

@@ -5,8 +5,8 @@
 
 namespace espalier::ESPALIER_COLUMN {
 
-// result = the fold of s[0..Threads), pair by pair. result is written here only, so that no phase that follows, and writes
-// s again, can overtake a thread that still reads it.
+// result = the fold of s[0..Threads), pair by pair. result is written here only, so that no phase that follows, and
+// writes s again, can overtake a thread that still reads it.
 template <int Threads, class F>
 ESPALIER_BODY void block_fold(Block& b, float* s, float& result, F fold) {
   for (int half = Threads / 2; half > 0; half /= 2)

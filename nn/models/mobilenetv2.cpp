@@ -9,8 +9,9 @@ namespace {
 
 std::unique_ptr<Module> conv_bn_relu6(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t groups = 1) {
   auto block = std::make_unique<Sequential>();
-  block->add<Conv2d>(in, out, Conv2dOptions{.kernel = kernel, .stride = stride, .padding = kernel / 2,
-                                            .groups = groups, .bias = false});
+  block->add<Conv2d>(
+      in, out,
+      Conv2dOptions{.kernel = kernel, .stride = stride, .padding = kernel / 2, .groups = groups, .bias = false});
   block->add<BatchNorm2d>(out);
   block->add<ReLU6>();
   return block;
@@ -61,9 +62,7 @@ class MobileNetV2 : public Module {
   }
 
  protected:
-  Tensor forward(const Tensor& x) override {
-    return classifier(flatten(adaptive_avg_pool2d(features(x), 1)));
-  }
+  Tensor forward(const Tensor& x) override { return classifier(flatten(adaptive_avg_pool2d(features(x), 1))); }
 
  private:
   Sequential features, classifier;

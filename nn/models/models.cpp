@@ -48,8 +48,7 @@ const Entry& find(const std::string& name) {
   }
   std::string known;
   for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
-  fail(ErrorKind::usage, "[model] unknown model ", name, did_you_mean(base, names), "; the models are ",
-       known);
+  fail(ErrorKind::usage, "[model] unknown model ", name, did_you_mean(base, names), "; the models are ", known);
 }
 
 }  // namespace

@@ -12,8 +12,11 @@ Tensor norm_act(BatchNorm2d& bn, const Tensor& x, bool smooth) { return smooth ?
 class BasicBlock : public Module {
  public:
   BasicBlock(int64_t in, int64_t out, int64_t stride, bool smooth)
-      : conv1(in, out, {.kernel = 3, .stride = stride, .padding = 1, .bias = false}), bn1(out),
-        conv2(out, out, {.kernel = 3, .padding = 1, .bias = false}), bn2(out), smooth_(smooth) {
+      : conv1(in, out, {.kernel = 3, .stride = stride, .padding = 1, .bias = false}),
+        bn1(out),
+        conv2(out, out, {.kernel = 3, .padding = 1, .bias = false}),
+        bn2(out),
+        smooth_(smooth) {
     if (stride == 1 && in == out) return;
     downsample = std::make_unique<Sequential>();
     downsample->add<Conv2d>(in, out, Conv2dOptions{.kernel = 1, .stride = stride, .bias = false});

@@ -14,12 +14,16 @@ constexpr int64_t pool = 0;
 
 std::vector<int64_t> plan(int depth) {
   switch (depth) {
-    case 11: return {64, pool, 128, pool, 256, 256, pool, 512, 512, pool, 512, 512};
-    case 13: return {64, 64, pool, 128, 128, pool, 256, 256, pool, 512, 512, pool, 512, 512};
-    case 16: return {64, 64, pool, 128, 128, pool, 256, 256, 256, pool, 512, 512, 512, pool, 512, 512, 512};
+    case 11:
+      return {64, pool, 128, pool, 256, 256, pool, 512, 512, pool, 512, 512};
+    case 13:
+      return {64, 64, pool, 128, 128, pool, 256, 256, pool, 512, 512, pool, 512, 512};
+    case 16:
+      return {64, 64, pool, 128, 128, pool, 256, 256, 256, pool, 512, 512, 512, pool, 512, 512, 512};
     case 19:
       return {64, 64, pool, 128, 128, pool, 256, 256, 256, 256, pool, 512, 512, 512, 512, pool, 512, 512, 512, 512};
-    default: fail(ErrorKind::usage, "[vgg] depth ", depth, ", expected 11, 13, 16 or 19");
+    default:
+      fail(ErrorKind::usage, "[vgg] depth ", depth, ", expected 11, 13, 16 or 19");
   }
 }
 
@@ -52,9 +56,7 @@ class Vgg : public Module {
   }
 
  protected:
-  Tensor forward(const Tensor& x) override {
-    return classifier(flatten(avg_pool2d(feature(x), {.kernel = 2})));
-  }
+  Tensor forward(const Tensor& x) override { return classifier(flatten(avg_pool2d(feature(x), {.kernel = 2}))); }
 
  private:
   void add_linear(int64_t in, int64_t out) {

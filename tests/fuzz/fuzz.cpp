@@ -26,8 +26,7 @@ void check_refusal(const Error& e) {
 const std::string& as_file(const uint8_t* data, size_t size) {
   static const int file = memfd_create("input", 0);
   static const std::string path = "/proc/self/fd/" + std::to_string(file);
-  if (file < 0 || ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != ssize_t(size))
-    std::abort();
+  if (file < 0 || ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != ssize_t(size)) std::abort();
   return path;
 }
 
@@ -44,11 +43,9 @@ T number(const uint8_t* at) {
 void repair(uint8_t* data, size_t size) {
   for (size_t at = 0; at + 46 <= size; ++at) {
     if (number<uint32_t>(data + at) != 0x02014b50) continue;
-    const size_t header = number<uint32_t>(data + at + 42),
-                 bytes = number<uint32_t>(data + at + 20);
+    const size_t header = number<uint32_t>(data + at + 42), bytes = number<uint32_t>(data + at + 20);
     if (header + 30 > size) continue;
-    const size_t skip =
-        size_t(30) + number<uint16_t>(data + header + 26) + number<uint16_t>(data + header + 28);
+    const size_t skip = size_t(30) + number<uint16_t>(data + header + 26) + number<uint16_t>(data + header + 28);
     if (header + skip > size || bytes > size - header - skip) continue;
     const uint32_t sum = uint32_t(crc32(crc32(0, nullptr, 0), data + header + skip, uInt(bytes)));
     std::memcpy(data + header + 14, &sum, 4);

@@ -17,9 +17,7 @@ class Small : public Module {
   Linear fc{2, 3};
 
  protected:
-  Tensor forward(const Tensor& x) override {
-    return fc(flatten(adaptive_avg_pool2d(norm.with_relu(conv(x)), 1)));
-  }
+  Tensor forward(const Tensor& x) override { return fc(flatten(adaptive_avg_pool2d(norm.with_relu(conv(x)), 1))); }
 };
 
 }  // namespace espalier::fuzz

@@ -25,11 +25,9 @@ std::string place(const std::string& target, const std::string& name) {
 }
 
 void write_pth() {
-  for (const auto& file :
-       std::filesystem::recursive_directory_iterator(ESPALIER_SOURCE_DIR "/tests/data")) {
+  for (const auto& file : std::filesystem::recursive_directory_iterator(ESPALIER_SOURCE_DIR "/tests/data")) {
     if (file.path().extension() != ".pth") continue;
-    const std::string name =
-        file.path().parent_path().filename().string() + "-" + file.path().filename().string();
+    const std::string name = file.path().parent_path().filename().string() + "-" + file.path().filename().string();
     const auto bytes = read_file(file.path().string(), 1 << 20);
     write_file(place("fuzz_pth", name), {bytes.data(), bytes.size()});
     if (bytes[0] != 'P') continue;  // no zip archive
@@ -46,24 +44,20 @@ void write_pth() {
 void write_training() {
   fuzz::Small small;
   SGD optimizer(small, {.lr = 0.1, .momentum = 0.9});
-  for (auto& [name, p] : named_parameters(small))
-    p->value().set_grad(Tensor::ones(p->value().shape()));
+  for (auto& [name, p] : named_parameters(small)) p->value().set_grad(Tensor::ones(p->value().shape()));
   optimizer.step();
   TrainState state;
   state.rows = {{0, 1, 0.1, 2.3, 0.1, 2.2, 0.2, 1.5}};
   save_checkpoint(place("fuzz_checkpoint", "small"), small, optimizer, state);
 
   Masks masks;
-  for (auto& [name, p] : named_parameters(small))
-    masks.emplace_back(name, Tensor::ones(p->value().shape()));
+  for (auto& [name, p] : named_parameters(small)) masks.emplace_back(name, Tensor::ones(p->value().shape()));
   save_masks(place("fuzz_masks", "small"), masks);
 }
 
 void write_model() {
   pth::StateDict lenet;  // cut down to one channel everywhere
-  const auto add = [&](const char* name, const Shape& shape) {
-    lenet.emplace_back(name, Tensor::full(shape, 0.5f));
-  };
+  const auto add = [&](const char* name, const Shape& shape) { lenet.emplace_back(name, Tensor::full(shape, 0.5f)); };
   for (const char* name : {"conv1.weight", "conv2.weight"}) add(name, {1, 1, 3, 3});
   add("fc1.weight", {1, 144});
   add("fc2.weight", {10, 1});
@@ -75,10 +69,9 @@ void write_model() {
 }
 
 void write_config() {
-  const char* lists[] = {
-      R"([{"sparsity": 0.7, "op_types": ["BatchNorm2d"]}])",
-      R"([{"sparsity": 0.5, "op_types": ["default"]}, {"exclude": true, "op_names": ["fc2"]}])",
-      R"([{"sparsity": 0.25, "op_names": ["conv1", "conv2"], "op_types": ["Conv2d"]}])"};
+  const char* lists[] = {R"([{"sparsity": 0.7, "op_types": ["BatchNorm2d"]}])",
+                         R"([{"sparsity": 0.5, "op_types": ["default"]}, {"exclude": true, "op_names": ["fc2"]}])",
+                         R"([{"sparsity": 0.25, "op_names": ["conv1", "conv2"], "op_types": ["Conv2d"]}])"};
   for (int i = 0; i < 3; ++i) {
     parse_config(lists[i]);
     write_file(place("fuzz_config", std::to_string(i)), lists[i]);
@@ -91,8 +84,7 @@ void write_images() {
   write_file(place("fuzz_cifar10", "two"), records);
 
   using namespace std::string_literals;
-  const std::string images = "\0\0\x08\x03\0\0\0\2\0\0\0\x1c\0\0\0\x1c"s +
-                             std::string(2 * 28 * 28, '\x40'),
+  const std::string images = "\0\0\x08\x03\0\0\0\2\0\0\0\x1c\0\0\0\x1c"s + std::string(2 * 28 * 28, '\x40'),
                     labels = "\0\0\x08\x01\0\0\0\2\3\7"s;
   write_file(place("fuzz_mnist", "two"),
              std::string{char(images.size() & 255), char(images.size() >> 8)} + images + labels);
