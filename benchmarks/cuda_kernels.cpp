@@ -86,14 +86,16 @@ void measure(int64_t n, const Settings& s) {
   const Tensor x = noise({n, n}, 1).to(d), w = noise({n, n}, 2).to(d);
   Tensor y = Tensor::empty({n, n}, DType::f32, d);
   std::vector<Contender> all;
-  all.push_back({"dense matmul", 1, [&] { run::matmul(d, Matmul{1, n, n, n, false, true}, x.in(), w.in(), y.out()); }});
+  all.push_back({"dense matmul", 1, [&] {
+                   run::matmul(d, geometry::Matmul{1, n, n, n, false, true}, x.in(), w.in(), y.out());
+                 }});
   for (const int tile : {0, 16, 64})
     for (const float density : {1.f, 0.5f, 0.3f, 0.1f}) {
       const int64_t blocks = tile ? (n + tile - 1) / tile : n;
       const Tensor mask = random_mask(blocks, blocks, density).to(d);
       const std::string kind = tile ? "blocks of " + std::to_string(tile) : "elements";
       all.push_back({"masked by " + kind, double(density), [&, mask, tile] {
-                       run::masked_matmul(d, MaskedMatmul{n, n, n, tile}, x.in(), w.in(), mask.in(), y.out());
+                       run::masked_matmul(d, geometry::MaskedMatmul{n, n, n, tile}, x.in(), w.in(), mask.in(), y.out());
                      }});
     }
   for (Contender& c : all) {

@@ -1,6 +1,6 @@
 // Reading config lists strictly: whatever is not understood is refused, with the nearest thing that is.
 #include <espalier/compress/config.h>
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/core/nearest.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Masks on ports and in files. Everything is checked before anything is changed.
 #include <espalier/compress/mask.h>
+#include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
-#include <espalier/core/pth.h>
 
 #include <algorithm>
 #include <map>

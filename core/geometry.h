@@ -7,7 +7,7 @@
 #include <compare>
 #include <cstdint>
 
-namespace espalier {
+namespace espalier::geometry {
 
 // The size of a sliding window's output along one axis.
 constexpr int64_t window_count(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation = 1) {
@@ -113,4 +113,4 @@ struct MaskedMatmul {
   int tile = 0;
 };
 
-}  // namespace espalier
+}  // namespace espalier::geometry

@@ -17,36 +17,36 @@ namespace espalier {
 // clang-format off
 #define ESPALIER_KERNELS(X)                                                                          \
   X(fill, Out y, float value)                                              /* any dtype */           \
-  X(copy_strided, const Strided&, In x, Out y)                             /* any dtype, equal; accumulate: f32 */ \
+  X(copy_strided, const geometry::Strided&, In x, Out y)                             /* any dtype, equal; accumulate: f32 */ \
   X(cast, In x, Out y)                                                     /* any dtype to any */    \
   X(add_scaled, float scale, In x, Out y)                                  /* y += scale * x */      \
   X(unary, int kind, const void* functor, In x, Out y)                     /* functor: see ops/elementwise.h */ \
   X(unary_grad, int kind, const void* functor, In x, In dy, Out dx)                                  \
-  X(binary, int kind, const Broadcast&, In a, In b, Out y)                                           \
-  X(reduce_sum, const Reduce&, float scale, In x, Out y)                                             \
-  X(softmax, const SoftmaxOver&, In x, Out y)                                                            \
-  X(softmax_grad, const SoftmaxOver&, In y, In dy, Out dx)                                               \
-  X(nll_loss, const Nll&, In logp, In target, Out loss)                    /* target s64 [n]; loss [1] */ \
-  X(nll_loss_grad, const Nll&, In target, In dloss, Out dlogp)                                       \
-  X(dropout, const Drop&, In x, Out y)                                     /* its own gradient */    \
-  X(conv2d, const Conv&, In x, In w, In b, Out y)                          /* b may be absent */     \
-  X(conv2d_grad_input, const Conv&, In dy, In w, Out dx)                                             \
-  X(conv2d_grad_weight, const Conv&, In x, In dy, Out dw, Out db)          /* db may be absent */    \
-  X(linear, const Affine&, In x, In w, In b, Out y)                        /* b may be absent */     \
-  X(linear_grad_input, const Affine&, In dy, In w, Out dx)                                           \
-  X(linear_grad_weight, const Affine&, In x, In dy, Out dw, Out db)        /* db may be absent */    \
-  X(matmul, const Matmul&, In a, In b, Out y)                                                        \
-  X(masked_matmul, const MaskedMatmul&, In x, In w, In mask, Out y)                                  \
-  X(max_pool, const Pool&, In x, Out y, Out index)                         /* index s32: y·w place in its image plane; may be absent */ \
-  X(max_pool_grad, const Pool&, In dy, In index, Out dx)                                             \
-  X(avg_pool, const Pool&, In x, Out y)                                                              \
-  X(avg_pool_grad, const Pool&, In dy, Out dx)                                                       \
-  X(batch_norm_train, const Norm&, In x, In gamma, In beta, Out y, Out mean, Out rstd, Out running_mean, Out running_var) /* running: updated */ \
-  X(batch_norm_eval, const Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
-  X(batch_norm_grad, const Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
-  X(batch_norm_eval_grad, const Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
-  X(sgd, const SgdStep&, In grad, Out param, Out buffer)                       /* both updated; buffer may be absent */ \
-  X(adam, const AdamStep&, In grad, Out param, Out m, Out v)                   /* all updated */
+  X(binary, int kind, const geometry::Broadcast&, In a, In b, Out y)                                           \
+  X(reduce_sum, const geometry::Reduce&, float scale, In x, Out y)                                             \
+  X(softmax, const geometry::SoftmaxOver&, In x, Out y)                                                            \
+  X(softmax_grad, const geometry::SoftmaxOver&, In y, In dy, Out dx)                                               \
+  X(nll_loss, const geometry::Nll&, In logp, In target, Out loss)                    /* target s64 [n]; loss [1] */ \
+  X(nll_loss_grad, const geometry::Nll&, In target, In dloss, Out dlogp)                                       \
+  X(dropout, const geometry::Drop&, In x, Out y)                                     /* its own gradient */    \
+  X(conv2d, const geometry::Conv&, In x, In w, In b, Out y)                          /* b may be absent */     \
+  X(conv2d_grad_input, const geometry::Conv&, In dy, In w, Out dx)                                             \
+  X(conv2d_grad_weight, const geometry::Conv&, In x, In dy, Out dw, Out db)          /* db may be absent */    \
+  X(linear, const geometry::Affine&, In x, In w, In b, Out y)                        /* b may be absent */     \
+  X(linear_grad_input, const geometry::Affine&, In dy, In w, Out dx)                                           \
+  X(linear_grad_weight, const geometry::Affine&, In x, In dy, Out dw, Out db)        /* db may be absent */    \
+  X(matmul, const geometry::Matmul&, In a, In b, Out y)                                                        \
+  X(masked_matmul, const geometry::MaskedMatmul&, In x, In w, In mask, Out y)                                  \
+  X(max_pool, const geometry::Pool&, In x, Out y, Out index)                         /* index s32: y·w place in its image plane; may be absent */ \
+  X(max_pool_grad, const geometry::Pool&, In dy, In index, Out dx)                                             \
+  X(avg_pool, const geometry::Pool&, In x, Out y)                                                              \
+  X(avg_pool_grad, const geometry::Pool&, In dy, Out dx)                                                       \
+  X(batch_norm_train, const geometry::Norm&, In x, In gamma, In beta, Out y, Out mean, Out rstd, Out running_mean, Out running_var) /* running: updated */ \
+  X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
+  X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
+  X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
+  X(sgd, const geometry::SgdStep&, In grad, Out param, Out buffer)                       /* both updated; buffer may be absent */ \
+  X(adam, const geometry::AdamStep&, In grad, Out param, Out m, Out v)                   /* all updated */
 // clang-format on
 
 struct Kernels {

@@ -44,7 +44,9 @@ std::vector<T> Tensor::to_vector() const {
   template ESPALIER_API Tensor Tensor::from<T>(std::span<const T>, const Shape&); \
   template ESPALIER_API std::vector<T> Tensor::to_vector<T>() const;
 X(float)
-X(bfloat16) X(int64_t) X(int32_t) X(int8_t) X(uint8_t)
+X(bfloat16)
+X(int64_t)
+X(int32_t) X(int8_t) X(uint8_t)
 #undef X
 
     In Tensor::in() const {

@@ -20,6 +20,8 @@
 
 namespace espalier::ESPALIER_COLUMN {
 
+using namespace geometry;
+
 // One value per thread that lives from phase to phase.
 template <class T, int Threads>
 struct PerThread {

@@ -1,6 +1,6 @@
 // CIFAR-10's binary version: records of one label byte and 3072 pixel bytes, plane by plane. The planes are woven
 // into channels-last order here, once.
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/data/folder.h>
 #include <espalier/data/images.h>
 

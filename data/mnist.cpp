@@ -1,6 +1,6 @@
 // MNIST's IDX files: a big-endian header (magic, count, rows, columns) and then bytes. Every number in the header is
 // checked against the file's size before memory is asked for.
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/data/folder.h>
 #include <espalier/data/images.h>
 

@@ -2,7 +2,7 @@
 // input has been looked at.
 #include "common.h"
 
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/core/nearest.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/init.h>

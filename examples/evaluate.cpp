@@ -1,7 +1,7 @@
 // evaluate: how well a .pth file does on a set of images - dense, masked or shrunk; files that espalier wrote need no
 // model's name.
+#include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
-#include <espalier/core/pth.h>
 
 #include <chrono>
 

@@ -1,6 +1,6 @@
 // train: one network on one set of images, from first values or given weights, with checkpoints, exact resume and, for
 // comparisons with other frameworks, the loss of every step and the state before chosen ones.
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 

@@ -1,6 +1,6 @@
 // Checkpoints: everything that the rest of a training run depends on, in one .pth file that PyTorch can read.
 #pragma once
-#include <espalier/core/pth.h>
+#include <espalier/core/io/pth.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/optimizer.h>
 

@@ -1,7 +1,7 @@
 // Model files that describe themselves: a state dict as PyTorch writes it, and beside it a note in JSON that names the
 // model. load_model("shrunk.pth") rebuilds a bundled model, whatever its widths, without being told which it is.
 #pragma once
-#include <espalier/core/pth.h>
+#include <espalier/core/io/pth.h>
 #include <espalier/nn/models.h>
 
 namespace espalier {

@@ -170,12 +170,12 @@ void SGD::update(size_t group, Parameter& p, const Tensor& grad, int64_t) {
   const bool first = !p.state.count("momentum_buffer");
   Out buffer = r.momentum != 0 ? state_of(p, "momentum_buffer").out() : Out{};
   run::sgd(p.value().device(),
-           SgdStep{.lr = float(r.lr),
-                   .momentum = float(r.momentum),
-                   .dampening = float(o.dampening),
-                   .weight_decay = float(o.weight_decay),
-                   .nesterov = o.nesterov,
-                   .first = first},
+           geometry::SgdStep{.lr = float(r.lr),
+                             .momentum = float(r.momentum),
+                             .dampening = float(o.dampening),
+                             .weight_decay = float(o.weight_decay),
+                             .nesterov = o.nesterov,
+                             .first = first},
            grad, p.value().out(), buffer);
 }
 
@@ -203,13 +203,13 @@ void Adam::update(size_t group, Parameter& p, const Tensor& grad, int64_t step) 
   Tensor& m = state_of(p, "exp_avg");
   Tensor& v = state_of(p, "exp_avg_sq");
   run::adam(p.value().device(),
-            AdamStep{.lr = float(r.lr),
-                     .beta1 = float(r.momentum),
-                     .beta2 = float(o.beta2),
-                     .eps = float(o.eps),
-                     .weight_decay = float(o.weight_decay),
-                     .decoupled = decoupled_,
-                     .step = step},
+            geometry::AdamStep{.lr = float(r.lr),
+                               .beta1 = float(r.momentum),
+                               .beta2 = float(o.beta2),
+                               .eps = float(o.eps),
+                               .weight_decay = float(o.weight_decay),
+                               .decoupled = decoupled_,
+                               .step = step},
             grad, p.value().out(), m.out(), v.out());
 }
 

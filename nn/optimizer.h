@@ -1,7 +1,7 @@
 // Optimisers: one update rule, one kernel call per parameter. What a rule remembers lies in Parameter::state, so that
 // it moves, shrinks and travels with the parameter; groups give sets of parameters rates of their own.
 #pragma once
-#include <espalier/core/pth.h>
+#include <espalier/core/io/pth.h>
 #include <espalier/nn/module.h>
 
 #include <map>

@@ -1,6 +1,6 @@
 // State dicts: a module's parameters and buffers by name, in PyTorch's order and under its names.
 #pragma once
-#include <espalier/core/pth.h>
+#include <espalier/core/io/pth.h>
 #include <espalier/nn/module.h>
 
 namespace espalier {

@@ -1,5 +1,5 @@
 // The loop and its bookkeeping.
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/core/kernels.h>
 #include <espalier/core/tape.h>
 #include <espalier/nn/find_not_finite.h>

@@ -2,8 +2,8 @@
 // line on stderr and the exit code of its kind, and leaves the output folder as it was. Then interruption: a run that
 // was stopped or killed in the middle of an epoch ends with the same bits as one that was left alone.
 #include <doctest/doctest.h>
-#include <espalier/core/file.h>
-#include <espalier/core/pth.h>
+#include <espalier/core/io/file.h>
+#include <espalier/core/io/pth.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

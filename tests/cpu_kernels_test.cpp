@@ -11,6 +11,7 @@
 #include <vector>
 
 using namespace espalier;
+using namespace espalier::geometry;
 
 namespace {
 

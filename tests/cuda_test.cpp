@@ -16,6 +16,7 @@
 #endif
 
 using namespace espalier;
+using namespace espalier::geometry;
 
 namespace {
 

@@ -2,7 +2,7 @@
 // nothing behind.
 #include <doctest/doctest.h>
 #include <espalier/core/error.h>
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 

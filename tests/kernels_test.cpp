@@ -12,6 +12,7 @@
 #include <set>
 
 using namespace espalier;
+using namespace espalier::geometry;
 
 namespace {
 

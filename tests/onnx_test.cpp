@@ -5,9 +5,9 @@
 #include <espalier/compress/export/onnx_model.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/speedup.h>
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
+#include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
-#include <espalier/core/pth.h>
 #include <espalier/core/random.h>
 #include <espalier/nn/models.h>
 #include <espalier/nn/state_dict.h>

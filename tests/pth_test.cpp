@@ -2,10 +2,10 @@
 // no damaged or hostile file does anything but throw one line. tests/data/make_pth.py made the
 // samples and knows their values.
 #include <doctest/doctest.h>
-#include <espalier/core/file.h>
-#include <espalier/core/pickle.h>
-#include <espalier/core/pth.h>
-#include <espalier/core/zip.h>
+#include <espalier/core/io/file.h>
+#include <espalier/core/io/pickle.h>
+#include <espalier/core/io/pth.h>
+#include <espalier/core/io/zip.h>
 #include <sys/resource.h>
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 // The training loop: exact resume, signals, thread counts, the Slim penalty, NaN, metrics and progress.
 #include <doctest/doctest.h>
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/model_file.h>
 #include <espalier/nn/progress.h>

@@ -1,7 +1,7 @@
 // The door to the ONNX project's library: our plain description becomes a protobuf, which its
 // checker and its shape inference must accept, and whose shapes must be the ones we computed.
 #include <espalier/compress/export/onnx_model.h>
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <espalier/version.h>
 #include <onnx/checker.h>
 #include <onnx/onnx_pb.h>

@@ -7,6 +7,7 @@
 #include <vector>
 
 namespace espalier::cpu {
+using namespace geometry;
 
 // Along one image axis: at[out * taps + tap] is the place that an output reads through a tap, or -1.
 struct Axis {

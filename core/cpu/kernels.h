@@ -4,6 +4,7 @@
 #include <espalier/core/kernels.h>
 
 namespace espalier::cpu {
+using namespace geometry;
 #define X(name, ...) void name(__VA_ARGS__);
 ESPALIER_KERNELS(X)
 #undef X

@@ -7,6 +7,7 @@
 #include <espalier/core/view.h>
 
 namespace espalier::cpu::onednn {
+using namespace geometry;
 
 enum class Use { where_faster, wherever_possible, never };
 void set_use(Use use);  // for tests and measurements; where_faster unless set

@@ -3,6 +3,7 @@
 #include <espalier/core/geometry.h>
 
 namespace espalier::cpu {
+using namespace geometry;
 
 // Overwrites dw, which is [o][kh][kw][c/groups]. Depthwise convolutions have a kernel of their own.
 void weight_gradient(const Conv&, const float* x, const float* dy, float* dw);

@@ -35,7 +35,7 @@ struct BatchNormOp : Op {
     return x;
   }
 
-  Norm geometry(const Shape& x) const {
+  geometry::Norm geometry(const Shape& x) const {
     return {.rows = x[1] ? x.numel() / x[1] : 0,
             .c = x[1],
             .eps = options.eps,
@@ -47,7 +47,7 @@ struct BatchNormOp : Op {
     ops::expect_f32(name(), in, 5);
     const Shape shape = infer(ops::shapes_of(in));
     const Device device = in[0].device();
-    const Norm g = geometry(shape);
+    const geometry::Norm g = geometry(shape);
     Tensor y = Tensor::empty(shape, DType::f32, device), mean = in[3], var = in[4];
     if (options.training) {
       Tensor batch_mean = Tensor::empty({g.c}, DType::f32, device);
@@ -67,7 +67,7 @@ struct BatchNormOp : Op {
     const auto& [x, y, gamma, mean, var] =
         std::tie(saved.tensors[0], saved.tensors[1], saved.tensors[2], saved.tensors[3], saved.tensors[4]);
     const Device device = dy.device();
-    const Norm g = geometry(x.shape());
+    const geometry::Norm g = geometry(x.shape());
     Tensors grads(5);
     grads[0] = Tensor::empty(x.shape(), DType::f32, device);
     grads[1] = Tensor::empty({g.c}, DType::f32, device);

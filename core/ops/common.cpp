@@ -52,7 +52,7 @@ Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b) {
 Tensor run_binary(Binary kind, const Tensor& a, const Tensor& b) {
   const Shape shape = a.shape() == b.shape() ? a.shape() : broadcast_shape("binary", a.shape(), b.shape());
   Tensor y = Tensor::empty(shape, DType::f32, a.device());
-  Broadcast g;
+  geometry::Broadcast g;
   const auto sa = strides(a.shape()), sb = strides(b.shape());
   for (int m = 0; m < shape.rank(); ++m) {
     const int d = memory_order(shape.rank())[size_t(m)];
@@ -98,7 +98,7 @@ Tensor run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, flo
     if (const int d = memory_order(x.rank())[size_t(m)]; dims[size_t(d)]) summed.push_back(d);
 
   const auto step = strides(x.shape());
-  Reduce g;
+  geometry::Reduce g;
   auto append = [&](const std::vector<int>& list, int& count, int start) {
     for (int d : list) {
       const int64_t n = x.dim(d), s = step[size_t(d)];
@@ -129,7 +129,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape, float scale) {
   return run_reshape(y, shape);
 }
 
-void push_dimension(Strided& g, int64_t n, int64_t from_stride, int64_t to_stride) {
+void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_t to_stride) {
   if (n == 1) return;
   if (g.rank > 0) {
     const auto last = size_t(g.rank - 1);
@@ -151,7 +151,7 @@ namespace {
 // x's values in the memory order that `shape` has, where x walks its logical order (`unpack`) or the reverse.
 Tensor reorder(const Tensor& x, const Shape& rank4, bool to_memory) {
   Tensor y = Tensor::empty(to_memory ? rank4 : Shape{rank4.numel()}, x.dtype(), x.device());
-  Strided g;
+  geometry::Strided g;
   const auto memory = strides(rank4);
   const std::array<int64_t, 4> logical{rank4[1] * rank4[2] * rank4[3], rank4[2] * rank4[3], rank4[3], 1};
   for (int m = 0; m < 4; ++m) {

@@ -46,7 +46,7 @@ Tensor run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, flo
 // scale · x summed down to `shape`, which x's shape was broadcast from; no tape.
 Tensor sum_to(const Tensor& x, const Shape& shape, float scale = 1);
 // Adds an inner dimension to a strided copy, or lengthens the last one where both sides walk on evenly.
-void push_dimension(Strided& g, int64_t n, int64_t from_stride, int64_t to_stride);
+void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_t to_stride);
 // A tensor of x's elements under another shape, logical order kept; shares memory where it can; no tape.
 Tensor run_reshape(const Tensor& x, const Shape& shape);
 

@@ -18,7 +18,7 @@ struct Conv2dOp : Op {
             {"dilation", std::vector{window.dilation.h, window.dilation.w}}};
   }
 
-  Conv geometry(std::span<const Shape> in) const {
+  geometry::Conv geometry(std::span<const Shape> in) const {
     const Shape &x = in[0], &w = in[1];
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     ops::expect_rank(name(), w, 4, "a weight [O,C/groups,KH,KW]");
@@ -29,27 +29,27 @@ struct Conv2dOp : Op {
       fail(ErrorKind::other, "[conv2d] ", w[0], " filters do not divide into ", x[1] / w[1], " groups");
     if (in[2].rank() && in[2] != Shape{w[0]})
       fail(ErrorKind::other, "[conv2d] bias ", in[2], ", weight makes ", w[0], " channels");
-    const Conv g{.n = x[0],
-                 .c = x[1],
-                 .h = x[2],
-                 .w = x[3],
-                 .o = w[0],
-                 .kh = w[2],
-                 .kw = w[3],
-                 .stride_h = window.stride.h,
-                 .stride_w = window.stride.w,
-                 .pad_h = window.padding.h,
-                 .pad_w = window.padding.w,
-                 .dilation_h = window.dilation.h,
-                 .dilation_w = window.dilation.w,
-                 .groups = x[1] / w[1]};
+    const geometry::Conv g{.n = x[0],
+                           .c = x[1],
+                           .h = x[2],
+                           .w = x[3],
+                           .o = w[0],
+                           .kh = w[2],
+                           .kw = w[3],
+                           .stride_h = window.stride.h,
+                           .stride_w = window.stride.w,
+                           .pad_h = window.padding.h,
+                           .pad_w = window.padding.w,
+                           .dilation_h = window.dilation.h,
+                           .dilation_w = window.dilation.w,
+                           .groups = x[1] / w[1]};
     if (g.h + 2 * g.pad_h < g.dilation_h * (g.kh - 1) + 1 || g.w + 2 * g.pad_w < g.dilation_w * (g.kw - 1) + 1)
       fail(ErrorKind::other, "[conv2d] kernel ", g.kh, "x", g.kw, " is larger than the padded input ", x);
     return g;
   }
 
   Shape infer(std::span<const Shape> in) const override {
-    const Conv g = geometry(in);
+    const geometry::Conv g = geometry(in);
     return {g.n, g.o, g.out_h(), g.out_w()};
   }
 
@@ -63,7 +63,7 @@ struct Conv2dOp : Op {
   }
 
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override {
-    const Conv g = geometry(saved.shapes);
+    const geometry::Conv g = geometry(saved.shapes);
     const Device device = dy.device();
     Tensors grads(3);
     auto make = [&](size_t i) { return grads[i] = Tensor::empty(saved.shapes[i], DType::f32, device); };

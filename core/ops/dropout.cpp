@@ -13,8 +13,8 @@ struct DropoutOp : Op {
   std::string_view name() const override { return options.channels ? "dropout2d" : "dropout"; }
   Attributes attributes() const override { return {{"p", double(options.p)}}; }
 
-  Drop geometry(const Shape& x) const {
-    Drop g{.seed = options.seed, .stream = options.stream, .p = options.p};
+  geometry::Drop geometry(const Shape& x) const {
+    geometry::Drop g{.seed = options.seed, .stream = options.stream, .p = options.p};
     if (options.channels) {
       ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
       g.rows = x[2] * x[3];

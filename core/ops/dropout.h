@@ -6,12 +6,12 @@
 namespace espalier {
 
 // Which draw decides on element i: its own, or with channels > 0 the one of its image and channel.
-ESPALIER_KERNEL uint64_t drop_index(const Drop& g, int64_t i) {
+ESPALIER_KERNEL uint64_t drop_index(const geometry::Drop& g, int64_t i) {
   if (g.channels == 0) return uint64_t(i);
   return uint64_t(i / (g.rows * g.channels) * g.channels + i % g.channels);
 }
 
-ESPALIER_KERNEL float drop_scale(const Drop& g, int64_t i) {
+ESPALIER_KERNEL float drop_scale(const geometry::Drop& g, int64_t i) {
   return random_uniform(g.seed, g.stream, drop_index(g, i)) >= g.p ? 1 / (1 - g.p) : 0.f;
 }
 

@@ -8,7 +8,7 @@ namespace {
 struct LinearOp : Op {
   std::string_view name() const override { return "linear"; }
 
-  Affine geometry(std::span<const Shape> in) const {
+  geometry::Affine geometry(std::span<const Shape> in) const {
     ops::expect_rank(name(), in[0], 2, "an input [N,I]");
     ops::expect_rank(name(), in[1], 2, "a weight [O,I]");
     if (in[0][1] != in[1][1])
@@ -19,13 +19,13 @@ struct LinearOp : Op {
   }
 
   Shape infer(std::span<const Shape> in) const override {
-    const Affine g = geometry(in);
+    const geometry::Affine g = geometry(in);
     return {g.n, g.out};
   }
 
   Tensor forward(Inputs in, Saved& saved) const override {
     ops::expect_f32(name(), in, 2);
-    const Affine g = geometry(ops::shapes_of(in));
+    const geometry::Affine g = geometry(ops::shapes_of(in));
     Tensor y = Tensor::empty({g.n, g.out}, DType::f32, in[0].device());
     run::linear(in[0].device(), g, in[0], in[1], in[2], y.out());
     saved.tensors = {ops::wants(in, 1) ? in[0] : Tensor{}, ops::wants(in, 0) ? in[1] : Tensor{}};
@@ -33,7 +33,7 @@ struct LinearOp : Op {
   }
 
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override {
-    const Affine g = geometry(saved.shapes);
+    const geometry::Affine g = geometry(saved.shapes);
     const Device device = dy.device();
     Tensors grads(3);
     auto make = [&](size_t i) { return grads[i] = Tensor::empty(saved.shapes[i], DType::f32, device); };
@@ -66,7 +66,7 @@ struct MatmulOp : Op {
   std::string_view name() const override { return "matmul"; }
   Attributes attributes() const override { return {{"trans_a", int64_t(trans_a)}, {"trans_b", int64_t(trans_b)}}; }
 
-  Matmul geometry(std::span<const Shape> in) const {
+  geometry::Matmul geometry(std::span<const Shape> in) const {
     const Shape &a = in[0], &b = in[1];
     const int64_t k = a[trans_a ? -2 : -1];
     if (a.rank() != b.rank() || (a.rank() != 2 && a.rank() != 3) || k != b[trans_b ? -1 : -2] ||
@@ -82,7 +82,7 @@ struct MatmulOp : Op {
   }
 
   Shape infer(std::span<const Shape> in) const override {
-    const Matmul g = geometry(in);
+    const geometry::Matmul g = geometry(in);
     return in[0].rank() == 3 ? Shape{g.batch, g.m, g.n} : Shape{g.m, g.n};
   }
 
@@ -96,12 +96,12 @@ struct MatmulOp : Op {
   }
 
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override {
-    const Matmul g = geometry(saved.shapes);
+    const geometry::Matmul g = geometry(saved.shapes);
     const Tensor &a = saved.tensors[0], &b = saved.tensors[1];
     Tensors grads(2);
     auto product = [&](size_t i, int64_t m, int64_t n, int64_t k, const Tensor& p, bool tp, const Tensor& q, bool tq) {
       grads[i] = Tensor::empty(saved.shapes[i], DType::f32, dy.device());
-      const Matmul wanted{.batch = g.batch, .m = m, .n = n, .k = k, .trans_a = tp, .trans_b = tq};
+      const geometry::Matmul wanted{.batch = g.batch, .m = m, .n = n, .k = k, .trans_a = tp, .trans_b = tq};
       run::matmul(dy.device(), wanted, p, q, grads[i].out());
     };
     if (needs[0]) {

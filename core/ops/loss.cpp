@@ -20,7 +20,7 @@ struct NllLossOp : Op {
     if (in[0].numel() == 0) fail(ErrorKind::other, "[nll_loss] the batch is empty: ", in[0]);
     return {};
   }
-  Nll geometry(const Shape& logp) const { return {.n = logp[0], .c = logp[1], .smoothing = smoothing}; }
+  geometry::Nll geometry(const Shape& logp) const { return {.n = logp[0], .c = logp[1], .smoothing = smoothing}; }
 
   Tensor forward(Inputs in, Saved& saved) const override {
     infer(ops::shapes_of(in));

@@ -6,10 +6,10 @@ namespace espalier {
 namespace {
 
 struct PoolOp : Op {
-  virtual Pool geometry(const Shape& x) const = 0;
+  virtual geometry::Pool geometry(const Shape& x) const = 0;
 
   Shape infer(std::span<const Shape> in) const override {
-    const Pool g = geometry(in[0]);
+    const geometry::Pool g = geometry(in[0]);
     return {g.n, g.c, g.out_h, g.out_w};
   }
   Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override {
@@ -28,7 +28,7 @@ struct WindowPool : PoolOp {
             {"padding", std::vector{options.padding.h, options.padding.w}}};
   }
 
-  Pool geometry(const Shape& x) const override {
+  geometry::Pool geometry(const Shape& x) const override {
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     const auto& o = options;
     if (x[2] + 2 * o.padding.h < o.kernel.h || x[3] + 2 * o.padding.w < o.kernel.w)
@@ -38,8 +38,8 @@ struct WindowPool : PoolOp {
             .c = x[1],
             .h = x[2],
             .w = x[3],
-            .out_h = window_count(x[2], o.kernel.h, o.stride.h, o.padding.h),
-            .out_w = window_count(x[3], o.kernel.w, o.stride.w, o.padding.w),
+            .out_h = geometry::window_count(x[2], o.kernel.h, o.stride.h, o.padding.h),
+            .out_w = geometry::window_count(x[3], o.kernel.w, o.stride.w, o.padding.w),
             .kh = o.kernel.h,
             .kw = o.kernel.w,
             .stride_h = o.stride.h,
@@ -56,7 +56,7 @@ struct MaxPool2dOp : WindowPool {
 
   Tensor forward(Inputs in, Saved& saved) const override {
     ops::expect_f32(name(), in);
-    const Pool g = geometry(in[0].shape());
+    const geometry::Pool g = geometry(in[0].shape());
     const Shape shape{g.n, g.c, g.out_h, g.out_w};
     Tensor y = Tensor::empty(shape, DType::f32, in[0].device()), index;
     if (ops::wants(in, 0)) index = Tensor::empty(shape, DType::s32, in[0].device());
@@ -79,7 +79,7 @@ struct Average : Windows {
 
   Tensor forward(Inputs in, Saved&) const override {
     ops::expect_f32(this->name(), in);
-    const Pool g = this->geometry(in[0].shape());
+    const geometry::Pool g = this->geometry(in[0].shape());
     Tensor y = Tensor::empty({g.n, g.c, g.out_h, g.out_w}, DType::f32, in[0].device());
     run::avg_pool(in[0].device(), g, in[0], y.out());
     return y;
@@ -109,7 +109,7 @@ struct AdaptiveWindows : PoolOp {
   Pair output;
   explicit AdaptiveWindows(Pair o) : output(o) {}
 
-  Pool geometry(const Shape& x) const override {
+  geometry::Pool geometry(const Shape& x) const override {
     ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
     if (x[2] == 0 || x[3] == 0) fail(ErrorKind::other, "[", name(), "] the input is empty: ", x);
     return {.n = x[0], .c = x[1], .h = x[2], .w = x[3], .out_h = output.h, .out_w = output.w, .adaptive = true};

@@ -79,8 +79,8 @@ struct SoftmaxOp : Op {
   std::string_view name() const override { return log ? "log_softmax" : "softmax"; }
   Attributes attributes() const override { return {{"dim", int64_t(dim)}}; }
 
-  SoftmaxOver geometry(const Shape& x) const {
-    SoftmaxOver g{.outer = 1, .n = x[dim], .inner = 1, .log = log};
+  geometry::SoftmaxOver geometry(const Shape& x) const {
+    geometry::SoftmaxOver g{.outer = 1, .n = x[dim], .inner = 1, .log = log};
     bool passed = false;
     for (int m = 0; m < x.rank(); ++m) {
       const int d = ops::memory_order(x.rank())[size_t(m)];

@@ -111,7 +111,7 @@ struct TransposeOp : MoveOp {
     auto source = strides(x.shape());
     std::swap(source[size_t(dim0)], source[size_t(dim1)]);
     const auto target = strides(y.shape());
-    Strided g;
+    geometry::Strided g;
     for (int m = 0; m < y.rank(); ++m) {
       const auto d = size_t(ops::memory_order(y.rank())[size_t(m)]);
       ops::push_dimension(g, y.dim(int(d)), source[d], target[d]);
@@ -136,7 +136,7 @@ void copy_part(const Tensor& from, Tensor& to, int dim, int64_t begin) {
   const bool into = to.dim(dim) >= from.dim(dim);
   const Shape& part = into ? from.shape() : to.shape();
   const auto fs = strides(from.shape()), ts = strides(to.shape());
-  Strided g;
+  geometry::Strided g;
   for (int m = 0; m < part.rank(); ++m) {
     const auto d = size_t(ops::memory_order(part.rank())[size_t(m)]);
     ops::push_dimension(g, part[int(d)], fs[d], ts[d]);

@@ -1,6 +1,6 @@
 // The pickle inside a .pth file: the input is data.pkl of an archive with two storages of 64 bytes.
-#include <espalier/core/pth.h>
-#include <espalier/core/zip.h>
+#include <espalier/core/io/pth.h>
+#include <espalier/core/io/zip.h>
 
 #include "fuzz.h"
 

@@ -1,5 +1,5 @@
 // .pth files as they lie on disk.
-#include <espalier/core/pth.h>
+#include <espalier/core/io/pth.h>
 
 #include "fuzz.h"
 

@@ -2,9 +2,9 @@
 // come.
 #include <espalier/compress/config.h>
 #include <espalier/compress/mask.h>
-#include <espalier/core/file.h>
-#include <espalier/core/pth.h>
-#include <espalier/core/zip.h>
+#include <espalier/core/io/file.h>
+#include <espalier/core/io/pth.h>
+#include <espalier/core/io/zip.h>
 #include <espalier/nn/checkpoint.h>
 #include <espalier/nn/model_file.h>
 

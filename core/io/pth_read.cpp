@@ -1,10 +1,10 @@
-// Reading .pth files. The pickle is data (core/pickle.h); the few calls that torch.save writes for
+// Reading .pth files. The pickle is data (core/io/pickle.h); the few calls that torch.save writes for
 // tensors and ordered dicts are understood here, any other name is refused. What a file can make us
 // allocate is bounded by its size.
-#include <espalier/core/file.h>
-#include <espalier/core/pickle.h>
-#include <espalier/core/pth.h>
-#include <espalier/core/zip.h>
+#include <espalier/core/io/file.h>
+#include <espalier/core/io/pickle.h>
+#include <espalier/core/io/pth.h>
+#include <espalier/core/io/zip.h>
 
 #include <algorithm>
 #include <bit>

@@ -1,10 +1,10 @@
 // Values and how they are saved. Tensors go out in their memory order, and rank-4 tensors say so by
 // their strides: torch.load returns them as torch.channels_last tensors with the same logical
 // values.
-#include <espalier/core/file.h>
-#include <espalier/core/pickle.h>
-#include <espalier/core/pth.h>
-#include <espalier/core/zip.h>
+#include <espalier/core/io/file.h>
+#include <espalier/core/io/pickle.h>
+#include <espalier/core/io/pth.h>
+#include <espalier/core/io/zip.h>
 
 #include <map>
 

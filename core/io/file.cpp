@@ -1,6 +1,6 @@
 // Reading and writing through the system's own calls, whose errors can be reported by name.
 #include <espalier/core/error.h>
-#include <espalier/core/file.h>
+#include <espalier/core/io/file.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>

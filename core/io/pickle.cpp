@@ -1,6 +1,6 @@
 // The stack machine and its opposite. Opcodes are named in CPython's pickletools.py.
 #include <espalier/core/error.h>
-#include <espalier/core/pickle.h>
+#include <espalier/core/io/pickle.h>
 
 #include <bit>
 #include <cstring>

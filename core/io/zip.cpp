@@ -1,7 +1,7 @@
 // Zip, after PKWARE's APPNOTE 6.3: local headers, central directory and, for reading, their 64-bit
 // forms.
 #include <espalier/core/error.h>
-#include <espalier/core/zip.h>
+#include <espalier/core/io/zip.h>
 #include <zlib.h>
 
 #include <algorithm>
