@@ -22,14 +22,14 @@ class StepLog : public TrainObserver {
     std::istringstream text(std::string(bytes.begin(), bytes.end()));
     for (std::string line; std::getline(text, line);) before_.push_back(line);
   }
-  void step_begins(int64_t step) override {
+  void step_begins(const StepContext& c) override {
     if (begun_) return;
     begun_ = true;
     for (const auto& line : before_)
-      if (std::isdigit(static_cast<unsigned char>(line[0])) && std::stoll(line) < step) text_ << line << '\n';
+      if (std::isdigit(static_cast<unsigned char>(line[0])) && std::stoll(line) < c.step) text_ << line << '\n';
   }
   void step_ends(const StepReport& r) override {
-    text_ << r.step << ',' << std::setprecision(9) << r.loss << ',' << optimizer_.rate(0).lr << '\n';
+    text_ << r.step << ',' << std::setprecision(9) << r.numbers().loss << ',' << optimizer_.rate(0).lr << '\n';
   }
   void epoch_ends(const EpochRow&) override { write(); }
   void write() const {
@@ -50,7 +50,8 @@ class StepSaver : public TrainObserver {
  public:
   StepSaver(Module& module, std::vector<int64_t> steps, std::string folder, std::string note)
       : module_(module), steps_(std::move(steps)), folder_(std::move(folder)), note_(std::move(note)) {}
-  void step_begins(int64_t step) override {
+  void step_begins(const StepContext& c) override { save(c.step); }
+  void save(int64_t step) const {
     if (std::find(steps_.begin(), steps_.end(), step) == steps_.end()) return;
     pth::StateDict momentum;
     for (auto& [name, p] : named_parameters(module_)) {
@@ -104,7 +105,7 @@ void train_model(tool::Context& c) {
                        .stop = &tool::stop()};
   to(*module, device);
   SGD optimizer(*module, recipe.sgd);
-  c.make_out({"last.pth"});
+  c.make_out({"last.pth", "last.previous.pth"});
 
   Progress progress(c.say(), c.terminal());
   StepSaver saver(*module, saved_steps, c.out("steps"), options.note);
@@ -120,7 +121,7 @@ void train_model(tool::Context& c) {
   const TrainResult result = train(*module, optimizer, *train_set, test_set.get(), options, observers);
   if (log) log->write();
   tool::leave_if_stopped("repeat the command with --resume to go on");
-  saver.step_begins(result.state.step);  // the state after the last step, if asked for
+  saver.save(result.state.step);  // the state after the last step, if asked for
 
   save_model(c.out("model.pth"), *module, info.name);
   const Evaluation test = evaluate(*module, *test_set, options.loss, device);

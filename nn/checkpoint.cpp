@@ -3,6 +3,7 @@
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
 
+#include <algorithm>
 #include <map>
 
 namespace espalier {
@@ -51,10 +52,27 @@ EpochRow to_row(const Value& v, const std::string& path) {
           number("seconds")};
 }
 
+// Files of before observers had state carry no such entry: as if it were empty.
+void load_observers(const Value& value, const std::string& path, const Statefuls& observers) {
+  const Value saved = value.find("observers") ? get<Dict>(value, "observers", path) : Dict{};
+  for (const auto& [name, state] : std::get<Dict>(saved))
+    if (std::none_of(observers.begin(), observers.end(), [&](Stateful* o) { return o->name() == name; }))
+      fail(ErrorKind::data, "[checkpoint] ", path, " has the state of \"", name, "\", which does not observe this run");
+  for (Stateful* o : observers) {
+    if (o->name().empty()) continue;
+    const Value* state = saved.find(o->name());
+    if (!state) fail(ErrorKind::data, "[checkpoint] ", path, " has no state of \"", o->name(), "\"");
+    o->load(*state);
+  }
+}
+
 }  // namespace
 
 void save_checkpoint(const std::string& path, Module& module, const Optimizer& optimizer, const TrainState& s,
-                     const std::string& schedule, const std::string& note) {
+                     const std::string& schedule, const std::string& note, const Statefuls& observers) {
+  Dict states;
+  for (const Stateful* o : observers)
+    if (!o->name().empty()) states.push_back({o->name(), o->state()});
   Dict ports;
   for (const auto& [name, t] : port_tensors(module)) ports.push_back({name, t.detach()});
   pth::List rows;
@@ -64,6 +82,7 @@ void save_checkpoint(const std::string& path, Module& module, const Optimizer& o
             Dict{{"model", pth::from_state_dict(state_dict(module))},
                  {"ports", std::move(ports)},
                  {"optimizer", optimizer.state()},
+                 {"observers", std::move(states)},
                  {"schedule", schedule},
                  {"random", Dict{{"seed", int64_t(random.seed)}, {"draws", int64_t(random.draws)}}},
                  {"epoch", s.epoch},
@@ -78,8 +97,12 @@ void save_checkpoint(const std::string& path, Module& module, const Optimizer& o
             note);
 }
 
-TrainState load_checkpoint(const std::string& path, Module& module, Optimizer& optimizer) {
-  const Value value = pth::load(path);
+TrainState load_checkpoint(const std::string& path, Module& module, Optimizer& optimizer, const Statefuls& observers) {
+  return load_checkpoint(pth::load(path), path, module, optimizer, observers);
+}
+
+TrainState load_checkpoint(const Value& value, const std::string& path, Module& module, Optimizer& optimizer,
+                           const Statefuls& observers) {
   TrainState s;
   for (auto& [key, field] : {std::pair{"epoch", &s.epoch},
                              {"batch", &s.batch},
@@ -95,6 +118,7 @@ TrainState load_checkpoint(const std::string& path, Module& module, Optimizer& o
   for (const Value& row : get<pth::List>(value, "metrics", path)) s.rows.push_back(to_row(row, path));
   const Value random = get<Dict>(value, "random", path);
   const RandomState draws{uint64_t(get<int64_t>(random, "seed", path)), uint64_t(get<int64_t>(random, "draws", path))};
+  load_observers(value, path, observers);
 
   const pth::StateDict ports = pth::state_dict(get<Dict>(value, "ports", path), path);
   std::map<std::string, Tensor> here = port_tensors(module);

@@ -21,12 +21,28 @@ struct TrainState {
   std::vector<EpochRow> rows;
 };
 
-// {"model": state dict, "ports": masks and the like by leaf name, "optimizer", "random", "schedule", "epoch", ...}.
+// Whatever else the rest of a run depends on (a pruner half-way through its schedule). Unnamed, it has nothing to save.
+class ESPALIER_API Stateful {
+ public:
+  virtual ~Stateful() = default;
+  virtual std::string name() const { return {}; }  // its key in checkpoints
+  virtual pth::Value state() const { return {}; }
+  virtual void load(const pth::Value& /*state*/) {}  // throws ErrorKind::data on a state that is none of its own
+};
+using Statefuls = std::vector<Stateful*>;
+
+// {"model": state dict, "ports": masks and the like by leaf name, "optimizer", "random", "observers": state by name,
+// "schedule", "epoch", ...}.
 ESPALIER_API void save_checkpoint(const std::string& path, Module& module, const Optimizer& optimizer,
                                   const TrainState& state, const std::string& schedule = "none",
-                                  const std::string& note = "");
-// Puts weights, ports' tensors, optimiser state and this thread's random state back. The module must carry the same
-// transforms as when it was saved. Throws ErrorKind::data on a file that does not fit.
-ESPALIER_API TrainState load_checkpoint(const std::string& path, Module& module, Optimizer& optimizer);
+                                  const std::string& note = "", const Statefuls& observers = {});
+// Puts observers' state, weights, ports' tensors, optimiser state and this thread's random state back, in this order:
+// an observer may put the transforms on the module that it had when it was saved. Throws ErrorKind::data on a file
+// that does not fit, and where the named observers are not those of the file.
+ESPALIER_API TrainState load_checkpoint(const std::string& path, Module& module, Optimizer& optimizer,
+                                        const Statefuls& observers = {});
+// The same from what pth::load read; `path` stands for the file in errors.
+ESPALIER_API TrainState load_checkpoint(const pth::Value& checkpoint, const std::string& path, Module& module,
+                                        Optimizer& optimizer, const Statefuls& observers = {});
 
 }  // namespace espalier

@@ -1,6 +1,7 @@
 // The probe is a transform at the end of every module's output port; the first one to see a bad value names its module.
 #include <espalier/core/tape.h>
 #include <espalier/nn/find_not_finite.h>
+#include <espalier/nn/trace.h>
 
 #include <algorithm>
 #include <cmath>
@@ -49,6 +50,12 @@ std::string find_not_finite(Module& module, const Tensor& x) {
     if (name.starts_with(first + ".") && !finite(p->value()))
       return "the first output that is not finite is that of " + first + ", whose parameter " + name + " is not finite";
   return "the first output that is not finite is that of " + first;
+}
+
+std::string first_not_finite(Module& module) {
+  for (const auto& [name, t] : named_leaves(module))
+    if (!finite(t)) return name;
+  return "";
 }
 
 }  // namespace espalier

@@ -9,4 +9,7 @@ namespace espalier {
 // forward pass.
 ESPALIER_API std::string find_not_finite(Module& module, const Tensor& x);
 
+// The name of the first parameter, buffer or port tensor of module that holds a NaN or an infinity; "" if none does.
+ESPALIER_API std::string first_not_finite(Module& module);
+
 }  // namespace espalier

@@ -24,41 +24,91 @@ std::string clock_text(double seconds) {
   return h ? format("%lld:%02lld:%02lld", h, m, r) : format("%lld:%02lld", m, r);
 }
 
-Progress::Progress(std::ostream& out, bool terminal, std::string label)
-    : out_(out), terminal_(terminal), label_(label.empty() ? "" : label + ": ") {}
+Progress::Progress(std::ostream& out, bool terminal, std::string label, std::function<int()> width)
+    : out_(out), terminal_(terminal), label_(label.empty() ? "" : label + ": "), width_(std::move(width)) {}
 
-void Progress::line(const std::string& text, bool final) {
+void Progress::line(std::string text, bool final) {
+  text = label_ + text;
   if (terminal_) {
-    const size_t n = label_.size() + text.size();
-    out_ << '\r' << label_ << text << std::string(drawn_ > n ? drawn_ - n : 0, ' ');
-    drawn_ = final ? 0 : n;
+    const int width = width_ ? width_() : 0;
+    if (width > 0 && !final && text.size() >= size_t(width)) text.resize(size_t(width) - 1);
+    out_ << '\r' << text << std::string(drawn_ > text.size() ? drawn_ - text.size() : 0, ' ');
+    drawn_ = final ? 0 : text.size();
     if (final) out_ << '\n';
   } else {
-    out_ << label_ << text << '\n';
+    out_ << text << '\n';
   }
   out_.flush();
 }
 
-void Progress::epoch_begins(int64_t, int64_t epochs) {
+void Progress::end_line() {
+  if (drawn_ == 0) return;
+  drawn_ = 0;
+  out_ << '\n';
+  out_.flush();
+}
+
+void Progress::warning(const std::string& text) {
+  end_line();
+  line("warning: " + text, true);
+}
+
+void Progress::resumed(const TrainState& from) {
+  end_line();
+  line(
+      format("goes on with epoch %lld after %lld of its batches", (long long)(from.epoch + 1), (long long)(from.batch)),
+      true);
+}
+
+bool Progress::due() {
+  const auto now = Clock::now();
+  if (now - last_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000))) return false;
+  last_ = now;
+  return true;
+}
+
+// All epochs' training and testing that is left. Until a test has been timed, its batch counts as a third of a step.
+double Progress::remaining() const {
+  const double test = test_seconds_ >= 0 ? test_seconds_ : step_seconds_ / 3;
+  const int64_t epochs = epochs_ - epoch_;
+  return step_seconds_ * double(epochs * batches_ - batch_) + test * double(epochs * test_batches_ - tested_);
+}
+
+void Progress::epoch_begins(int64_t epoch, int64_t epochs) {
+  epoch_ = epoch;
   epochs_ = epochs;
-  seen_ = 0;
-  first_batch_ = -1;
+  seen_ = steps_ = batch_ = tested_ = 0;
   epoch_start_ = last_ = Clock::now();
 }
 
 void Progress::step_ends(const StepReport& r) {
-  if (first_batch_ < 0) first_batch_ = r.batch;
+  ++steps_;
   seen_ += r.examples;
-  const auto now = Clock::now();
-  if (now - last_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000))) return;
-  last_ = now;
-  const double spent = std::chrono::duration<double>(now - epoch_start_).count();
-  const int64_t done = r.batch + 1 - first_batch_, left = (epochs_ - r.epoch) * r.batches - (r.batch + 1);
+  batch_ = r.batch + 1;
+  batches_ = r.batches;
+  test_batches_ = r.test_batches;
+  test_start_ = Clock::now();
+  const double spent = std::chrono::duration<double>(test_start_ - epoch_start_).count();
+  step_seconds_ = spent / double(steps_);
+  if (!due()) return;
+  const StepReport::Numbers numbers = r.numbers();
   line(format("epoch %lld/%lld  batch %lld/%lld  %.1f images/s  ETA %s  loss %.4f  accuracy %.2f %%",
-              (long long)(r.epoch + 1), (long long)(epochs_), (long long)(r.batch + 1), (long long)(r.batches),
-              double(seen_) / spent, clock_text(spent / double(done) * double(left)).c_str(), r.epoch_loss,
-              100 * r.epoch_accuracy),
+              (long long)(r.epoch + 1), (long long)(epochs_), (long long)(batch_), (long long)(batches_),
+              double(seen_) / spent, clock_text(remaining()).c_str(), numbers.epoch_loss, 100 * numbers.epoch_accuracy),
        false);
+}
+
+void Progress::test_step_ends(const TestReport& r) {
+  tested_ = r.batch + 1;
+  test_batches_ = r.batches;
+  if (steps_ == 0 && tested_ == 1)
+    test_start_ = Clock::now();  // resumed between the last step and the test
+  else
+    test_seconds_ = std::chrono::duration<double>(Clock::now() - test_start_).count() / double(tested_);
+  if (due())
+    line(format("epoch %lld/%lld  testing, batch %lld/%lld  ETA %s", (long long)(r.epoch + 1), (long long)(epochs_),
+                (long long)(tested_), (long long)(r.batches), clock_text(remaining()).c_str()),
+         false);
 }
 
 void Progress::epoch_ends(const EpochRow& r) {

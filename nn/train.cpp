@@ -11,6 +11,8 @@
 #include <filesystem>
 #include <iomanip>
 #include <limits>
+#include <optional>
+#include <set>
 
 namespace espalier {
 
@@ -33,6 +35,20 @@ int64_t count_correct(const Tensor& output, const Tensor& labels) {
   return correct;
 }
 
+// A checkpoint that can be read, or why it cannot; whether it fits is another question, and its answer an error.
+std::optional<pth::Value> read_checkpoint(const std::string& path, std::string& why) {
+  try {
+    return pth::load(path);
+  } catch (const Error& e) {
+    why = e.what();
+    return std::nullopt;
+  }
+}
+
+BatchLoss on_labels(const Loss& loss) {
+  return [loss](const Tensor& output, const Batch& batch) { return loss(output, batch.labels); };
+}
+
 class Run {
  public:
   Run(Module& module, Optimizer& optimizer, BatchSource& train_set, BatchSource* test_set, const TrainOptions& options,
@@ -42,22 +58,52 @@ class Run {
         train_(train_set),
         test_(test_set),
         options_(options),
-        observers_(observers) {}
+        observers_(observers),
+        loss_(options.batch_loss ? options.batch_loss : on_labels(options.loss)) {}
 
   TrainResult operator()() {
-    if (!options_.loss) fail(ErrorKind::usage, "[train] options.loss is not set");
+    if (bool(options_.loss) == bool(options_.batch_loss))
+      fail(ErrorKind::usage, "[train] expected options.loss or options.batch_loss, got ",
+           options_.loss ? "both" : "neither");
+    if (!(options_.checkpoint_minutes >= 0))
+      fail(ErrorKind::usage, "[train] checkpoint_minutes is ", options_.checkpoint_minutes, ", expected 0 or more");
     if (train_.batches() < 1) fail(ErrorKind::usage, "[train] the training set is empty");
-    if (options_.resume && !options_.out.empty() && std::filesystem::exists(path("last.pth"))) {
-      s_ = load_checkpoint(path("last.pth"), module_, optimizer_);
-      write_metrics();
-    }
+    std::set<std::string> names;
+    for (const auto* o : observers_)
+      if (!o->name().empty() && !names.insert(o->name()).second)
+        fail(ErrorKind::usage, "[train] two observers are named \"", o->name(), "\"");
+    if (options_.resume && !options_.out.empty()) resume();
     module_.train();
+    saved_ = Clock::now();
     while (s_.epoch < options_.epochs && !ended()) epoch();
     return {s_, stopped_};
   }
 
  private:
   std::string path(const char* name) const { return options_.out + "/" + name; }
+  Statefuls statefuls() const { return {observers_.begin(), observers_.end()}; }
+
+  template <class F>
+  void tell(F f) {
+    for (auto* o : observers_) f(*o);
+  }
+
+  void resume() {
+    for (const char* name : {"last.pth", "last.previous.pth"}) {
+      if (!std::filesystem::exists(path(name))) continue;
+      std::string why;
+      const auto value = read_checkpoint(path(name), why);
+      if (!value) {
+        tell([&](auto& o) { o.warning(why + ": trying what is older"); });
+        continue;
+      }
+      s_ = load_checkpoint(*value, path(name), module_, optimizer_, statefuls());
+      (name == std::string_view("last.pth") ? last_is_good_ : previous_is_good_) = true;
+      write_metrics();
+      tell([&](auto& o) { o.resumed(s_); });
+      return;
+    }
+  }
 
   // Asked to stop, or at the limit of steps?
   bool ended() {
@@ -68,7 +114,7 @@ class Run {
   void epoch() {
     const auto start = Clock::now();
     const double before = s_.seconds;
-    for (auto* o : observers_) o->epoch_begins(s_.epoch, options_.epochs);
+    tell([&](auto& o) { o.epoch_begins(s_.epoch, options_.epochs); });
     if (!options_.schedule.per_step) set_rates(optimizer_, options_.schedule, s_.epoch);
     train_.start(s_.epoch);
     Batch batch;
@@ -77,11 +123,15 @@ class Run {
     while (train_.next(batch)) {
       step(batch);
       s_.seconds = before + seconds_since(start);
-      if (s_.batch < train_.batches() && ended()) {
-        save("last.pth");
-        return;
-      }
+      if (s_.batch == train_.batches()) continue;
+      const bool end = ended(),
+                 old = options_.checkpoint_minutes > 0 && seconds_since(saved_) >= 60 * options_.checkpoint_minutes;
+      if (end || old) save("last.pth");
+      if (end) return;
     }
+    if (const std::string name = first_not_finite(module_); !name.empty())
+      fail(ErrorKind::other, "[train] ", name, " is not finite after step ", s_.step - 1, " (the end of epoch ",
+           s_.epoch, ")");
     EpochRow row{.epoch = s_.epoch,
                  .step = s_.step,
                  .lr = optimizer_.rate(0).lr,
@@ -89,7 +139,12 @@ class Run {
                  .train_accuracy = double(s_.correct) / double(s_.seen)};
     row.test_loss = row.test_accuracy = std::numeric_limits<double>::quiet_NaN();
     if (test_) {
-      const Evaluation e = evaluate(module_, *test_, options_.loss, options_.device);
+      const Evaluation e = test();
+      s_.seconds = before + seconds_since(start);
+      if (e.stopped) {
+        stopped_ = e.stopped;
+        return save("last.pth");
+      }
       row.test_loss = e.loss;
       row.test_accuracy = e.accuracy;
     }
@@ -97,40 +152,51 @@ class Run {
     finish(row);
   }
 
+  Evaluation test() {
+    return evaluate(
+        module_, *test_, loss_,
+        {.device = options_.device, .stop = options_.stop, .progress = [&](int64_t done, int64_t of, int64_t) {
+           tell([&](auto& o) { o.test_step_ends({s_.epoch, done - 1, of}); });
+         }});
+  }
+
   void step(const Batch& batch) {
-    for (auto* o : observers_) o->step_begins(s_.step);
+    const StepContext context{s_.epoch, s_.batch, train_.batches(), s_.step, batch, module_};
+    tell([&](auto& o) { o.step_begins(context); });
     if (options_.schedule.per_step) set_rates(optimizer_, options_.schedule, s_.step);
-    const Tensor images = batch.images.to(options_.device), labels = batch.labels.to(options_.device);
+    const Batch here{batch.images.to(options_.device), batch.labels.to(options_.device)};
     const RandomState random = random_state();
     optimizer_.zero_grad();
-    const Tensor output = module_(images);
-    const Tensor loss = options_.loss(output, labels);
+    const Tensor output = module_(here.images);
+    const Tensor loss = loss_(output, here);
     const double value = loss.item();
     if (!std::isfinite(value)) {
       random_state() = random;
       fail(ErrorKind::other, "[train] the loss is ", std::isnan(value) ? "nan" : "infinite", " at step ", s_.step,
-           " (epoch ", s_.epoch, ", batch ", s_.batch, "): ", find_not_finite(module_, images));
+           " (epoch ", s_.epoch, ", batch ", s_.batch, "): ", find_not_finite(module_, here.images));
     }
     backward(loss);
     if (options_.slim != 0) add_slim_penalty(module_, options_.slim);
-    for (auto* o : observers_) o->gradients_ready(s_.step);
+    tell([&](auto& o) { o.gradients_ready(context); });
     optimizer_.step();
 
     const int64_t n = batch.labels.numel();
     s_.loss_sum += value * double(n);
     s_.seen += n;
     s_.correct += count_correct(output, batch.labels);
-    const StepReport report{s_.epoch,
-                            s_.batch,
-                            train_.batches(),
-                            s_.step,
-                            n,
-                            value,
-                            s_.loss_sum / double(s_.seen),
-                            double(s_.correct) / double(s_.seen)};
+    const StepReport report{
+        .epoch = s_.epoch,
+        .batch = s_.batch,
+        .batches = train_.batches(),
+        .step = s_.step,
+        .examples = n,
+        .test_batches = test_ ? test_->batches() : 0,
+        .numbers = [&] {
+          return StepReport::Numbers{value, s_.loss_sum / double(s_.seen), double(s_.correct) / double(s_.seen)};
+        }};
     ++s_.batch;
     ++s_.step;
-    for (auto* o : observers_) o->step_ends(report);
+    tell([&](auto& o) { o.step_ends(report); });
   }
 
   void finish(const EpochRow& row) {
@@ -144,12 +210,27 @@ class Run {
     if (best) save("best.pth");
     save("last.pth");
     write_metrics();
-    for (auto* o : observers_) o->epoch_ends(row);
+    tell([&](auto& o) { o.epoch_ends(row); });
   }
 
-  void save(const char* name) {
+  void save(const std::string& name) {
     if (options_.out.empty()) return;
-    save_checkpoint(path(name), module_, optimizer_, s_, options_.schedule.text, options_.note);
+    if (name == "last.pth") keep_previous();
+    save_checkpoint(path(name.c_str()), module_, optimizer_, s_, options_.schedule.text, options_.note, statefuls());
+    if (name != "last.pth") return;
+    last_is_good_ = true;
+    saved_ = Clock::now();
+  }
+
+  // A second name for the newest good checkpoint, which stays whole under the first one until that is replaced.
+  void keep_previous() {
+    namespace fs = std::filesystem;
+    if (previous_is_good_ && !last_is_good_) return;
+    std::error_code code;
+    fs::remove(path("last.previous.pth"), code);
+    if (!last_is_good_) return;
+    fs::create_hard_link(path("last.pth"), path("last.previous.pth"), code);
+    if (code) fs::copy_file(path("last.pth"), path("last.previous.pth"), code);  // a file system without such links
   }
 
   void write_metrics() {
@@ -162,8 +243,12 @@ class Run {
   BatchSource* test_;
   const TrainOptions& options_;
   const std::vector<TrainObserver*>& observers_;
+  const BatchLoss loss_;
   TrainState s_;
   int stopped_ = 0;
+  bool last_is_good_ = false,
+       previous_is_good_ = false;  // OUT/last.pth, last.previous.pth: read or written by this run
+  Clock::time_point saved_;        // when last.pth was
 };
 
 }  // namespace
@@ -174,21 +259,30 @@ Loss loss_of(const ModelInfo& info, float label_smoothing) {
   return [=](const Tensor& output, const Tensor& labels) { return cross_entropy(output, labels, label_smoothing); };
 }
 
-Evaluation evaluate(Module& module, BatchSource& source, const Loss& loss, Device device) {
+Evaluation evaluate(Module& module, BatchSource& source, const Loss& loss, const EvaluateOptions& options) {
+  return evaluate(module, source, on_labels(loss), options);
+}
+
+Evaluation evaluate(Module& module, BatchSource& source, const BatchLoss& loss, const EvaluateOptions& options) {
   EvalMode eval(module);
   NoGrad no_grad;
   Evaluation e;
   int64_t correct = 0;
   Batch batch;
   source.start(0);
-  while (source.next(batch)) {
-    const Tensor output = module(batch.images.to(device));
+  for (int64_t done = 0;; ++done) {
+    if (options.stop) e.stopped = options.stop->load();
+    if (e.stopped || !source.next(batch)) break;
+    const Batch here{batch.images.to(options.device), batch.labels.to(options.device)};
+    const Tensor output = module(here.images);
     const int64_t n = batch.labels.numel();
-    e.loss += loss(output, batch.labels.to(device)).item() * double(n);
+    e.loss += loss(output, here).item() * double(n);
     correct += count_correct(output, batch.labels);
     e.examples += n;
+    if (options.progress) options.progress(done + 1, source.batches(), e.examples);
   }
-  if (e.examples == 0) fail(ErrorKind::data, "[evaluate] the set is empty");
+  if (e.examples == 0 && !e.stopped) fail(ErrorKind::data, "[evaluate] the set is empty");
+  if (e.examples == 0) return e;
   e.loss /= double(e.examples);
   e.accuracy = double(correct) / double(e.examples);
   return e;

@@ -30,7 +30,7 @@ ImageSet digits() {
 
 struct Losses : TrainObserver {
   std::vector<double> values;
-  void step_ends(const StepReport& r) override { values.push_back(r.loss); }
+  void step_ends(const StepReport& r) override { values.push_back(r.numbers().loss); }
 };
 
 // The losses of the first steps on a device, dropout off; the same first weights and batches every time.
