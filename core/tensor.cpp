@@ -46,7 +46,8 @@ std::vector<T> Tensor::to_vector() const {
 X(float)
 X(bfloat16)
 X(int64_t)
-X(int32_t) X(int8_t) X(uint8_t)
+X(int32_t)
+X(int8_t) X(uint8_t)
 #undef X
 
     In Tensor::in() const {

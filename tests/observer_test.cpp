@@ -70,8 +70,9 @@ TEST_CASE("observers see the batch, and a named one's state is part of the run")
   CHECK(bits(process.model) == bits(uninterrupted.model));
 
   Process alone(killed.path);
-  CHECK_THROWS_WITH(alone.run(), "[checkpoint] observer_test_killed/last.pth has the state of \"counter\", which does "
-                                 "not observe this run");
+  CHECK_THROWS_WITH(alone.run(),
+                    "[checkpoint] observer_test_killed/last.pth has the state of \"counter\", which does "
+                    "not observe this run");
   struct Other : Counter {
     std::string name() const override { return "other"; }
   } other;
@@ -310,8 +311,10 @@ TEST_CASE("the progress line shows tests, fits the terminal, and ends before oth
     Progress progress(stopped, true);
     progress.epoch_begins(0, 2);
     Slow::nap();
-    progress.step_ends({.epoch = 0, .batch = 0, .batches = 4, .step = 0, .examples = 6, .test_batches = 0,
-                        .numbers = [] { return StepReport::Numbers{1, 1, 0.5}; }});
+    progress.step_ends(
+        {.epoch = 0, .batch = 0, .batches = 4, .step = 0, .examples = 6, .test_batches = 0, .numbers = [] {
+           return StepReport::Numbers{1, 1, 0.5};
+         }});
     CHECK(stopped.str().back() != '\n');
     progress.end_line();
     progress.end_line();
@@ -326,7 +329,8 @@ TEST_CASE("the estimate counts the tests to come") {
   std::this_thread::sleep_for(std::chrono::milliseconds(1000));
   // One step of two took a second; one step is left here and two in the next epoch; 6 batches of tests follow each
   // epoch, at a third of a step each until they have been timed: 3 + 4 s.
-  progress.step_ends({.epoch = 0, .batch = 0, .batches = 2, .step = 0, .examples = 6, .test_batches = 6,
-                      .numbers = [] { return StepReport::Numbers{1, 1, 1}; }});
+  progress.step_ends({.epoch = 0, .batch = 0, .batches = 2, .step = 0, .examples = 6, .test_batches = 6, .numbers = [] {
+                        return StepReport::Numbers{1, 1, 1};
+                      }});
   CHECK(screen.str().find("ETA 0:07") != std::string::npos);
 }
