@@ -43,11 +43,9 @@ std::vector<T> Tensor::to_vector() const {
 #define X(T)                                                                      \
   template ESPALIER_API Tensor Tensor::from<T>(std::span<const T>, const Shape&); \
   template ESPALIER_API std::vector<T> Tensor::to_vector<T>() const;
-X(float)
-X(bfloat16)
-X(int64_t)
-X(int32_t)
-X(int8_t) X(uint8_t)
+// clang-format off
+X(float) X(bfloat16) X(int64_t) X(int32_t) X(int8_t) X(uint8_t)
+// clang-format on
 #undef X
 
     In Tensor::in() const {
