@@ -16,6 +16,7 @@ class ESPALIER_API Mask : public Transform {
   std::string_view name() const override { return "mask"; }
   Tensor operator()(const Tensor& x) override;  // x · mask; the gradient is masked alike
   void tensors(const TensorVisitor& visit) override { visit("mask", mask_); }
+  Tensor keep() const override { return mask_; }  // masked raw values wait, untouched, for the mask to go
   const Tensor& value() const { return mask_; }
 
  private:

@@ -92,6 +92,9 @@ struct Drop {
   int64_t rows = 0, channels = 0;
 };
 
+// An optimiser's step takes an optional operand `keep`, one number per element: where it is 0, the weight and its
+// state are left alone, to the bit.
+
 // Stochastic gradient descent as PyTorch's: g = grad + weight_decay·w; buf = first ? g : momentum·buf +
 // (1-dampening)·g; w -= lr·(nesterov ? g + momentum·buf : momentum ? buf : g).
 struct SgdStep {

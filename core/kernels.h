@@ -45,8 +45,8 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
-  X(sgd, const geometry::SgdStep&, In grad, Out param, Out buffer)                       /* both updated; buffer may be absent */ \
-  X(adam, const geometry::AdamStep&, In grad, Out param, Out m, Out v)                   /* all updated */
+  X(sgd, const geometry::SgdStep&, In grad, In keep, Out param, Out buffer)              /* both updated; buffer may be absent */ \
+  X(adam, const geometry::AdamStep&, In grad, In keep, Out param, Out m, Out v)          /* all updated */
 // clang-format on
 
 struct Kernels {

@@ -52,7 +52,11 @@ void Optimizer::step() {
       const Tensor grad = p->grad();
       if (!grad.defined()) continue;
       Scope scope(name);
-      update(i, *p, grad, ++steps_[p]);
+      const Tensor keep = p->port.keep();
+      if (keep && (keep.shape() != p->value().shape() || keep.dtype() != DType::f32))
+        fail(ErrorKind::other, "[optimizer] what may learn is said by ", keep.dtype(), keep.shape(),
+             ", the parameter is ", p->value().shape());
+      update(i, *p, grad, keep, ++steps_[p]);
     }
 }
 
@@ -79,7 +83,7 @@ pth::Value Optimizer::state() const {
       if (const auto it = steps_.find(p); it != steps_.end()) steps.push_back({name, it->second});
       if (p->state.empty()) continue;
       pth::Dict entries;
-      for (const auto& [key, t] : p->state) entries.push_back({key, t.detach()});
+      for (const auto& [key, t] : p->state) entries.push_back({key, t.clone()});
       tensors.push_back({name, std::move(entries)});
     }
     groups.push_back(pth::Dict{{"lr", g.rate.lr},
@@ -164,7 +168,7 @@ SGD::SGD(std::vector<SgdGroup> groups)
   }
 }
 
-void SGD::update(size_t group, Parameter& p, const Tensor& grad, int64_t) {
+void SGD::update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t) {
   const SgdOptions& o = options_[group];
   const Rate r = rate(group);
   const bool first = !p.state.count("momentum_buffer");
@@ -176,7 +180,7 @@ void SGD::update(size_t group, Parameter& p, const Tensor& grad, int64_t) {
                              .weight_decay = float(o.weight_decay),
                              .nesterov = o.nesterov,
                              .first = first},
-           grad, p.value().out(), buffer);
+           grad, keep, p.value().out(), buffer);
 }
 
 Adam::Adam(std::vector<AdamGroup> groups, bool decoupled)
@@ -197,7 +201,7 @@ Adam::Adam(std::vector<AdamGroup> groups, bool decoupled)
   }
 }
 
-void Adam::update(size_t group, Parameter& p, const Tensor& grad, int64_t step) {
+void Adam::update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) {
   const AdamOptions& o = options_[group];
   const Rate r = rate(group);
   Tensor& m = state_of(p, "exp_avg");
@@ -210,7 +214,7 @@ void Adam::update(size_t group, Parameter& p, const Tensor& grad, int64_t step) 
                                .weight_decay = float(o.weight_decay),
                                .decoupled = decoupled_,
                                .step = step},
-            grad, p.value().out(), m.out(), v.out());
+            grad, keep, p.value().out(), m.out(), v.out());
 }
 
 }  // namespace espalier

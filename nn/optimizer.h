@@ -19,7 +19,9 @@ class ESPALIER_API Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  void step();       // passes over parameters that have no gradient
+  // Passes over parameters that have no gradient, and over elements that a port holds (a mask's zeros): weight decay
+  // and momentum do not move those, and their state waits as it is.
+  void step();
   void zero_grad();  // drops the gradients
   size_t groups() const { return groups_.size(); }
   Rate base_rate(size_t group) const { return groups_.at(group).base; }  // as constructed
@@ -27,8 +29,9 @@ class ESPALIER_API Optimizer {
   void set_rate(size_t group, Rate rate) { groups_.at(group).rate = rate; }
   virtual std::string_view type() const = 0;
 
-  // Rates, step counts and state tensors by parameter name, for checkpoints; load() throws ErrorKind::data on the state
-  // of another optimiser or of parameters with other names or shapes, and then changes nothing.
+  // Rates, step counts and state tensors by parameter name, for checkpoints: copies, which later steps leave alone.
+  // load() throws ErrorKind::data on the state of another optimiser or of parameters with other names or shapes, and
+  // then changes nothing.
   pth::Value state() const;
   void load(const pth::Value& state);
 
@@ -38,8 +41,8 @@ class ESPALIER_API Optimizer {
     Rate base, rate;
   };
   explicit Optimizer(std::vector<Group> groups);
-  // Updates p, whose gradient is defined, for the step-th time (from 1).
-  virtual void update(size_t group, Parameter& p, const Tensor& grad, int64_t step) = 0;
+  // Updates p, whose gradient is defined, for the step-th time (from 1); where keep is there and 0, nothing changes.
+  virtual void update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) = 0;
   // p's state tensor of that name, made of zeros at first; throws unless it has p's shape.
   static Tensor& state_of(Parameter& p, const char* name);
 
@@ -66,7 +69,7 @@ class ESPALIER_API SGD : public Optimizer {
   std::string_view type() const override { return "SGD"; }
 
  protected:
-  void update(size_t group, Parameter& p, const Tensor& grad, int64_t step) override;
+  void update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) override;
 
  private:
   std::vector<SgdOptions> options_;
@@ -89,7 +92,7 @@ class ESPALIER_API Adam : public Optimizer {
 
  protected:
   Adam(std::vector<AdamGroup> groups, bool decoupled);
-  void update(size_t group, Parameter& p, const Tensor& grad, int64_t step) override;
+  void update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) override;
 
  private:
   std::vector<AdamOptions> options_;

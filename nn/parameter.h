@@ -21,6 +21,9 @@ class ESPALIER_API Transform {
   virtual std::string_view name() const = 0;       // "mask": names its tensors "weight_mask"
   virtual Tensor operator()(const Tensor& x) = 0;  // taped
   virtual void tensors(const TensorVisitor&) {}    // what it holds, to move, shrink and name
+  // Which elements of a parameter may learn beneath this: f32 of its shape, 0 where the raw value and its optimiser's
+  // state stay as they are; undefined: all.
+  virtual Tensor keep() const { return {}; }
 };
 
 struct ESPALIER_API Port {
@@ -30,6 +33,7 @@ struct ESPALIER_API Port {
     return x;
   }
   bool empty() const { return chain.empty(); }
+  Tensor keep() const;  // the transforms' keep(), multiplied; undefined: all elements may learn
 };
 
 class ESPALIER_API Parameter {

@@ -127,7 +127,8 @@ TEST_CASE("SGD steps follow the formula") {
         const auto grad = noise(n, uint64_t(10 + step));
         SgdStep s = rule;
         s.first = step == 0;
-        run::sgd(device, s, Tensor::from(grad, {n}).to(device).in(), w.out(), rule.momentum > 0 ? buffer.out() : Out{});
+        run::sgd(device, s, Tensor::from(grad, {n}).to(device).in(), In{}, w.out(),
+                 rule.momentum > 0 ? buffer.out() : Out{});
         for (size_t i = 0; i < size_t(n); ++i) {
           const double g = double(grad[i]) + double(s.weight_decay) * exact[i];
           b[i] = s.first ? g : double(s.momentum) * b[i] + (1 - double(s.dampening)) * g;
@@ -153,7 +154,7 @@ TEST_CASE("Adam and AdamW steps follow the formula") {
       const int steps = 5;
       for (s.step = 1; s.step <= steps; ++s.step) {
         const auto grad = noise(n, uint64_t(10 + s.step));
-        run::adam(device, s, Tensor::from(grad, {n}).to(device).in(), w.out(), m.out(), v.out());
+        run::adam(device, s, Tensor::from(grad, {n}).to(device).in(), In{}, w.out(), m.out(), v.out());
         const double b1 = double(s.beta1), b2 = double(s.beta2), t = double(s.step);
         for (size_t i = 0; i < size_t(n); ++i) {
           if (s.decoupled) exact[i] *= 1 - double(s.lr) * double(s.weight_decay);
@@ -170,6 +171,57 @@ TEST_CASE("Adam and AdamW steps follow the formula") {
         outside += !(std::abs(double(got[i]) - exact[i]) <= 8 * steps * eps * (4 + double(s.lr) * 1e3));
       CHECK_MESSAGE(outside == 0, name_of(device));
     }
+}
+
+TEST_CASE("what a step is told to keep stays to the bit, and the rest moves as without it") {
+  // Runs one step on copies of w, a and b, with NaN as the gradient of what is held when it is told so.
+  const int64_t n = 1003;
+  std::vector<float> keep(static_cast<size_t>(n));
+  for (size_t i = 0; i < keep.size(); ++i) keep[i] = random_u32(5, 6, i) & 1 ? 1.f : 0.f;
+  const std::array<std::vector<float>, 3> start{noise(n, 1), noise(n, 2), noise(n, 3, 1e-3f)};
+  const auto check = [&](Device device, const std::string& what, auto step) {
+    std::array<std::vector<float>, 3> free, held;
+    for (const bool told : {false, true}) {
+      auto grad = noise(n, 4);
+      if (told)
+        for (size_t i = 0; i < keep.size(); ++i) grad[i] = keep[i] == 0 ? NAN : grad[i];
+      std::array<Tensor, 3> t;
+      for (size_t k = 0; k < 3; ++k) {
+        auto v = start[k];
+        if (k == 2)
+          for (float& x : v) x = std::abs(x);  // Adam's second moment
+        t[k] = Tensor::from(v, {n}).to(device);
+      }
+      const Tensor mask = told ? Tensor::from(keep, {n}).to(device) : Tensor{};
+      step(device, Tensor::from(grad, {n}).to(device).in(), mask.in(), t);
+      for (size_t k = 0; k < 3; ++k) (told ? held : free)[k] = t[k].to_vector();
+    }
+    for (size_t k = 0; k < 3; ++k) {
+      int wrong = 0;
+      for (size_t i = 0; i < keep.size(); ++i) {
+        const float before = k == 2 ? std::abs(start[k][i]) : start[k][i];
+        const float expected = keep[i] == 0 ? before : free[k][i];
+        wrong += std::memcmp(&held[k][i], &expected, sizeof expected) != 0;
+      }
+      CHECK_MESSAGE(wrong == 0, what << " on " << name_of(device) << ", tensor " << k);
+    }
+    CHECK_MESSAGE(free[0] != start[0], what << " on " << name_of(device) << " moves nothing");
+  };
+  for (Device device : columns_with({"sgd", "adam"})) {
+    for (const SgdStep& s :
+         {SgdStep{.lr = .1f, .weight_decay = .01f}, SgdStep{.lr = .1f, .momentum = .9f, .first = true},
+          SgdStep{.lr = .1f, .momentum = .9f, .dampening = .3f, .weight_decay = .1f},
+          SgdStep{.lr = .1f, .momentum = .9f, .nesterov = true, .first = true},
+          SgdStep{.lr = .1f, .momentum = .9f, .weight_decay = .1f, .nesterov = true}})
+      check(device, "sgd", [&](Device d, In grad, In mask, std::array<Tensor, 3>& t) {
+        run::sgd(d, s, grad, mask, t[0].out(), s.momentum != 0 ? t[1].out() : Out{});
+      });
+    for (const bool decoupled : {false, true})
+      check(device, "adam", [&](Device d, In grad, In mask, std::array<Tensor, 3>& t) {
+        run::adam(d, AdamStep{.lr = .01f, .weight_decay = .1f, .decoupled = decoupled, .step = 3}, grad, mask,
+                  t[0].out(), t[1].out(), t[2].out());
+      });
+  }
 }
 
 TEST_CASE("masked matmul equals the dense product of the masked weight and reads nothing masked") {

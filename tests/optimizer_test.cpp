@@ -77,6 +77,42 @@ TEST_CASE("an optimiser continues from its saved state with the same bits") {
   }
 }
 
+TEST_CASE("a saved state is a copy: later steps do not change it") {
+  Vector a(5);
+  SGD sgd(a, {.lr = 0.1, .momentum = 0.9});
+  set_grad(a.weight, 0);
+  sgd.step();
+  const pth::Value state = sgd.state();
+  const auto& buffer = std::get<Tensor>(*state.find("state")->find("weight")->find("momentum_buffer"));
+  const auto before = buffer.to_vector();
+  set_grad(a.weight, 1);
+  sgd.step();
+  CHECK(buffer.to_vector() == before);
+  sgd.load(state);
+  set_grad(a.weight, 1);
+  sgd.step();
+  CHECK(buffer.to_vector() == before);
+}
+
+TEST_CASE("a loaded state brings the rates in force, the rates that schedules start from, and the step counts") {
+  Vector a(5), b(5);
+  Adam saved({{named_parameters(a), {.lr = 0.1, .beta1 = 0.8}}, {named_parameters(b), {.lr = 0.01, .beta1 = 0.7}}});
+  saved.set_rate(0, {0.05, 0.6});
+  saved.set_rate(1, {0.005, 0.5});
+  Adam loaded({{named_parameters(a), {.lr = 1}}, {named_parameters(b), {.lr = 2}}});
+  loaded.load(saved.state());
+  for (size_t g = 0; g < 2; ++g) {
+    CHECK(loaded.rate(g).lr == saved.rate(g).lr);
+    CHECK(loaded.rate(g).momentum == saved.rate(g).momentum);
+    CHECK(loaded.base_rate(g).lr == saved.base_rate(g).lr);
+    CHECK(loaded.base_rate(g).momentum == saved.base_rate(g).momentum);
+  }
+  // What a schedule makes of the loaded one is what it would have made of the saved one.
+  set_rates(loaded, step_lr({.step_size = 2, .gamma = 0.5}), 4);
+  CHECK(loaded.rate(0).lr == doctest::Approx(0.025));
+  CHECK(loaded.rate(1).lr == doctest::Approx(0.0025));
+}
+
 TEST_CASE("groups have rates of their own, and schedules scale each") {
   Vector a(5), b(5);
   SGD optimizer({{named_parameters(a), {.lr = 0.1}}, {named_parameters(b), {.lr = 0.01}}});

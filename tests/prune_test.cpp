@@ -7,6 +7,7 @@
 #include <espalier/compress/prune/rank.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/models.h>
+#include <espalier/nn/optimizer.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
 
@@ -208,6 +209,73 @@ TEST_CASE("masked elements learn nothing, raw values survive") {
     for (size_t i = 0; i < grad.size(); ++i)
       if (m[i] == 0) CHECK(grad[i] == 0);
   }
+}
+
+TEST_CASE("momentum and weight decay leave what is masked to the bit, with its state, until the mask goes") {
+  const Tensor x = Tensor::from(std::vector<float>{1, -2, 3, 0.5f, -1, 2, 0.25f, 4}, {1, 2, 2, 2});
+  const auto step = [&](Module& net, Optimizer& optimizer, const Tensor& image) {
+    optimizer.zero_grad();
+    const Tensor y = net(image);
+    backward(sum(y * y));
+    optimizer.step();
+  };
+  const auto make = [](Module& net, int kind) -> std::unique_ptr<Optimizer> {
+    if (kind < 2)
+      return std::make_unique<SGD>(net,
+                                   SgdOptions{.lr = 1e-3, .momentum = 0.9, .weight_decay = 0.1, .nesterov = kind == 1});
+    const AdamOptions options{.lr = 1e-2, .weight_decay = 0.1};
+    if (kind == 2) return std::make_unique<Adam>(net, options);
+    return std::make_unique<AdamW>(net, options);
+  };
+  for (Device device : {Device{}, Device{Device::emulated, 0}})
+    for (int kind = 0; kind < 4; ++kind) {
+      CAPTURE(name_of(device));
+      CAPTURE(kind);
+      manual_seed(3);
+      Chain net;
+      to(net, device);
+      const Tensor image = x.to(device);
+      const auto optimizer = make(net, kind);
+      for (int i = 0; i < 3; ++i) step(net, *optimizer, image);  // momentum gathers
+      const std::vector<float> kept{0, 1, 1, 0, 1, 0, 0, 1};
+      set_mask(net.conv1.weight, Tensor::from(kept, {4, 2, 1, 1}));
+      Parameter& p = net.conv1.weight;
+      const auto everything = [&] {
+        std::vector<std::vector<float>> all{p.value().to_vector()};
+        for (const auto& [name, t] : p.state) all.push_back(t.to_vector());
+        return all;
+      };
+      const auto before = everything();
+      for (int i = 0; i < 20; ++i) step(net, *optimizer, image);
+      const auto after = everything();
+      REQUIRE(after.size() == (kind < 2 ? 2 : 3));
+      for (size_t k = 0; k < after.size(); ++k)
+        for (size_t i = 0; i < kept.size(); ++i) CHECK((after[k][i] == before[k][i]) == (kept[i] == 0));
+      remove_mask(p);
+      step(net, *optimizer, image);
+      for (size_t i = 0; i < kept.size(); ++i) CHECK(p.value().to_vector()[i] != after[0][i]);
+    }
+}
+
+TEST_CASE("several transforms of a port hold what any of them holds") {
+  struct Frozen : Transform {
+    std::string_view name() const override { return "frozen"; }
+    Tensor operator()(const Tensor& x) override { return x; }
+    Tensor keep() const override { return Tensor::from(std::vector<float>{1, 1, 0, 0}, {4}); }
+  };
+  Chain net;
+  net.bn1.weight.port.chain.push_back(std::make_shared<Frozen>());
+  set_mask(net.bn1.weight, Tensor::from(std::vector<float>{1, 0, 1, 0}, {4}));
+  CHECK(net.bn1.weight.port.keep().to_vector() == std::vector<float>{1, 0, 0, 0});
+  CHECK_FALSE(net.bn1.bias.port.keep().defined());
+  SGD sgd(net, {.lr = 1});
+  net.bn1.weight.value().set_grad(Tensor::ones({4}));
+  sgd.step();
+  CHECK(net.bn1.weight.value().to_vector() == std::vector<float>{0, 1, 1, 1});
+  net.bn1.weight.set(Tensor::ones({5}));
+  net.bn1.weight.value().set_grad(Tensor::ones({5}));
+  CHECK_THROWS_WITH_AS(sgd.step(), "[optimizer] what may learn is said by f32[4], the parameter is [5] (in bn1.weight)",
+                       Error);
 }
 
 TEST_CASE("compress is once; a mask already there is kept") {

@@ -1,4 +1,5 @@
-// Optimiser steps, as PyTorch computes them: one pass over a parameter, its gradient and its state.
+// Optimiser steps, as PyTorch computes them: one pass over a parameter, its gradient and its state. What is held keeps
+// its bits: a selection, so that the loops stay vectorised and a gradient that is not finite does no harm there.
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
 
@@ -7,36 +8,52 @@
 namespace espalier::cpu {
 
 namespace {
-constexpr int64_t grain = 16384;
+
+// update(i, moves) for every element; moves says that it may change, and is known to the compiler without a mask.
+template <class F>
+void for_elements(int64_t n, const float* keep, F update) {
+  parallel_for(n, 16384, [&](int64_t begin, int64_t end) {
+    if (keep)
+#pragma GCC ivdep
+      for (int64_t i = begin; i < end; ++i) update(i, keep[i] != 0);
+    else
+#pragma GCC ivdep
+      for (int64_t i = begin; i < end; ++i) update(i, true);
+  });
 }
 
-void sgd(const SgdStep& s, In grad, Out param, Out buffer) {
+void set(float& place, bool moves, float value) { place = moves ? value : place; }
+
+}  // namespace
+
+void sgd(const SgdStep& s, In grad, In keep, Out param, Out buffer) {
   const float* d = grad.f32();
   float *w = param.f32(), *buf = buffer.f32();
   const float momentum = s.momentum, damped = 1 - s.dampening, decay = s.weight_decay, lr = s.lr;
   auto over = [&](auto update) {
-    parallel_for(param.numel, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) update(i, d[i] + decay * w[i]);
+    for_elements(param.numel, keep.f32(), [=](int64_t i, bool moves) { update(i, moves, d[i] + decay * w[i]); });
+  };
+  if (!buf) return over([=](int64_t i, bool moves, float g) { set(w[i], moves, w[i] - lr * g); });
+  // The buffer's next value, then how far it and the gradient carry the weight.
+  auto with = [&](auto next) {
+    if (s.nesterov)
+      return over([=](int64_t i, bool moves, float g) {
+        const float b = next(i, g);
+        set(buf[i], moves, b);
+        set(w[i], moves, w[i] - lr * (g + momentum * b));
+      });
+    over([=](int64_t i, bool moves, float g) {
+      const float b = next(i, g);
+      set(buf[i], moves, b);
+      set(w[i], moves, w[i] - lr * b);
     });
   };
-  if (!buf) return over([=](int64_t i, float g) { w[i] -= lr * g; });
-  if (s.first) {
-    if (s.nesterov) return over([=](int64_t i, float g) { buf[i] = g, w[i] -= lr * (g + momentum * g); });
-    return over([=](int64_t i, float g) { buf[i] = g, w[i] -= lr * g; });
-  }
-  if (s.nesterov)
-    return over([=](int64_t i, float g) {
-      const float b = buf[i] = momentum * buf[i] + damped * g;
-      w[i] -= lr * (g + momentum * b);
-    });
-  over([=](int64_t i, float g) {
-    const float b = buf[i] = momentum * buf[i] + damped * g;
-    w[i] -= lr * b;
-  });
+  if (s.first) return with([](int64_t, float g) { return g; });
+  with([=](int64_t i, float g) { return momentum * buf[i] + damped * g; });
 }
 
 // Adam (Kingma & Ba 2015, arXiv 1412.6980); decoupled: AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
-void adam(const AdamStep& s, In grad, Out param, Out first, Out second) {
+void adam(const AdamStep& s, In grad, In keep, Out param, Out first, Out second) {
   const float* d = grad.f32();
   float *w = param.f32(), *m = first.f32(), *v = second.f32();
   const double correction1 = 1 - std::pow(double(s.beta1), double(s.step));
@@ -44,13 +61,12 @@ void adam(const AdamStep& s, In grad, Out param, Out first, Out second) {
   const auto rate = float(double(s.lr) / correction1), root = float(std::sqrt(correction2));
   const float shrink = s.decoupled ? 1 - s.lr * s.weight_decay : 1, decay = s.decoupled ? 0 : s.weight_decay;
   const float keep1 = 1 - s.beta1, keep2 = 1 - s.beta2, beta2 = s.beta2, eps = s.eps;
-  parallel_for(param.numel, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const float p = w[i] * shrink, g = d[i] + decay * p;
-      m[i] += keep1 * (g - m[i]);
-      v[i] = beta2 * v[i] + keep2 * g * g;
-      w[i] = p - rate * m[i] / (std::sqrt(v[i]) / root + eps);
-    }
+  for_elements(param.numel, keep.f32(), [=](int64_t i, bool moves) {
+    const float p = w[i] * shrink, g = d[i] + decay * p;
+    const float mean = m[i] + keep1 * (g - m[i]), square = beta2 * v[i] + keep2 * g * g;
+    set(m[i], moves, mean);
+    set(v[i], moves, square);
+    set(w[i], moves, p - rate * mean / (std::sqrt(square) / root + eps));
   });
 }
 
