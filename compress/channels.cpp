@@ -65,7 +65,7 @@ Channels::Local Channels::local(const GraphValue& v) {
   return local;
 }
 
-Channels::Channels(Module& model, const Tensor& example) : graph_(trace(model, example)) {
+Channels::Channels(Module& model, const Examples& examples) : graph_(trace(model, examples)) {
   const auto n = graph_.values.size();
   dims_.resize(n);
   origins_.resize(n);
@@ -80,8 +80,8 @@ Channels::Channels(Module& model, const Tensor& example) : graph_(trace(model, e
     }
     dims_[i] = fresh_tags(coupling_, v.shape);
     if (v.kind == GraphValue::input) {
-      dims_[i][0].clear();  // the batch
-      for (const Tags& tags : dims_[i]) coupling_.pin(tags, "the input");
+      if (!dims_[i].empty()) dims_[i][0].clear();  // the batch
+      for (const Tags& tags : dims_[i]) coupling_.pin(tags, v.name == "input" ? "the input" : "the " + v.name);
     } else if (v.kind == GraphValue::constant) {
       for (const Tags& tags : dims_[i]) coupling_.pin(tags, "a constant of the model");
     } else {

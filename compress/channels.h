@@ -3,6 +3,7 @@
 // a dimension that reaches an op's output makes channels, one that an op sums over reads them.
 #pragma once
 #include <espalier/core/graph.h>
+#include <espalier/nn/examples.h>
 #include <espalier/nn/module.h>
 
 #include <set>
@@ -16,8 +17,9 @@ using Marks = std::vector<std::vector<char>>;
 
 class ESPALIER_API Channels {
  public:
-  // Traces the model on the example. The input's channels and the output are pinned.
-  Channels(Module& model, const Tensor& example);
+  // Traces the model on the examples. The channels of every input and the output are pinned; dimension 0 of an input is
+  // the batch.
+  Channels(Module& model, const Examples& examples);
 
   const Graph& graph() const { return graph_; }
   Coupling& coupling() { return coupling_; }

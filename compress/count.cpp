@@ -12,8 +12,13 @@
 namespace espalier {
 
 Counts count_flops_params(Module& model, const Shape& input_shape) {
+  return count_flops_params(model, Tensor::zeros(input_shape, DType::f32, device_of(model)));
+}
+
+Counts count_flops_params(Module& model, const Examples& examples) {
   Counts counts;
-  std::map<std::string, size_t> places;  // layers without layers inside, by name
+  const Graph graph = trace(model, examples.to(device_of(model)));
+  std::map<std::string, size_t> places;  // layers without layers inside, by path, which starts at the whole's root
   auto modules = named_modules(model);
   if (modules.empty()) modules.push_back({"", &model});
   for (auto& [name, module] : modules) {
@@ -23,10 +28,9 @@ Counts count_flops_params(Module& model, const Shape& input_shape) {
       layer.params += p->value().numel();
       if (key == "weight") layer.weight = p->value().shape();
     }
-    places[name] = counts.layers.size();
+    places[module->path()] = counts.layers.size();
     counts.layers.push_back(std::move(layer));
   }
-  const Graph graph = trace(model, Tensor::zeros(input_shape, DType::f32, device_of(model)));
   for (const GraphValue& v : graph.values) {
     const auto place = places.find(v.path);
     if (v.kind != GraphValue::result || place == places.end()) continue;

@@ -2,6 +2,7 @@
 // batch norms as two per element, poolings only where they are layers of their own; what a forward function computes
 // between its layers (functional calls) is not counted.
 #pragma once
+#include <espalier/nn/examples.h>
 #include <espalier/nn/module.h>
 
 #include <iosfwd>
@@ -20,8 +21,11 @@ struct Counts {
   std::vector<Layer> layers;      // those that compute or hold something, in the model's order
 };
 
-// input_shape with the batch, as [1,3,32,32]. Masks do not lower the count: a masked model computes its zeros.
+// input_shape with the batch, as [1,3,32,32]; or the inputs of a model that takes several, whose values do not matter.
+// `model` may be a part of a larger one; layers are named from it. Masks do not lower the count: a masked model
+// computes its zeros.
 ESPALIER_API Counts count_flops_params(Module& model, const Shape& input_shape);
+ESPALIER_API Counts count_flops_params(Module& model, const Examples& examples);
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const Counts& counts);  // a table
 
 }  // namespace espalier

@@ -117,12 +117,16 @@ void apply_compression_results(Module& model, const std::string& masks_file) {
 
 Baked::Baked(Module& model) {
   NoGrad no_grad;
+  // First all that can throw, then the exchange: a transform may be a user's, and memory may end.
+  std::vector<Tensor> seen;
   for (auto& [name, p] : named_parameters(model)) {
     if (p->port.empty()) continue;
-    Tensor seen = (*p)().detach();
-    kept_.push_back({p, p->value(), std::move(p->port)});
-    p->port = {};
-    p->value() = std::move(seen);
+    seen.push_back((*p)().detach());
+    kept_.push_back({p, p->value(), p->port});
+  }
+  for (size_t i = 0; i < kept_.size(); ++i) {
+    kept_[i].parameter->port.chain.clear();
+    kept_[i].parameter->value() = std::move(seen[i]);
   }
 }
 

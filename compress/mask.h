@@ -48,7 +48,8 @@ ESPALIER_API Masks load_masks(const std::string& path);
 ESPALIER_API void apply_compression_results(Module& model, const std::string& masks_file);
 
 // While it lives, the model's parameters hold what its layers see - masked elements are zeros - and ports are empty:
-// what is saved, traced or exported then stands on its own. Raw values, gradients and ports come back afterwards.
+// what is saved, traced or exported then stands on its own. Raw values, gradients and ports come back afterwards, and
+// where a transform throws, nothing was changed.
 class ESPALIER_API Baked {
  public:
   explicit Baked(Module& model);

@@ -47,16 +47,17 @@ double largest_difference(const Tensor& a, const Tensor& b) {
   return largest;
 }
 
-double rounding_of(const Graph& graph, const Tensor& input, const Tensor& output) {
+double rounding_of(const Graph& graph, const Examples& inputs, const Tensor& output) {
   NoGrad no_grad;
   std::vector<size_t> last(graph.values.size(), 0);
   for (size_t i = 0; i < graph.values.size(); ++i)
     for (int in : graph.values[i].inputs)
       if (in >= 0) last[size_t(in)] = i;
   std::vector<Tensor> live(graph.values.size());
+  for (size_t i = 0; i < graph.inputs.size(); ++i) live[size_t(graph.inputs[i])] = inputs.at(i);
   for (size_t i = 0; i < graph.values.size(); ++i) {
     const GraphValue& v = graph.values[i];
-    live[i] = v.kind == GraphValue::input ? input : v.value;
+    if (v.value.defined()) live[i] = v.value;
     if (v.kind != GraphValue::result) continue;
     std::vector<Tensor> operands, magnitudes;
     for (int in : v.inputs) operands.push_back(in < 0 ? Tensor{} : live[size_t(in)]);

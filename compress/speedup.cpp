@@ -75,7 +75,7 @@ std::string label(const GraphValue& v) { return v.path.empty() ? std::string(v.o
 // Which roots may go, and what stays although it is masked.
 class Cutter {
  public:
-  Cutter(Module& model, const Tensor& example) : model_(model), channels_(model, example) {
+  Cutter(Module& model, const Examples& examples) : model_(model), channels_(model, examples) {
     std::vector<Marks> masked(channels_.graph().values.size());
     for (auto& [name, p] : named_parameters(model))
       if (const Mask* mask = mask_of(*p))
@@ -176,39 +176,50 @@ class Cutter {
   std::vector<std::string> emptied_;
 };
 
-Tensor run(Module& model, const Tensor& example) {
+Tensor run(Module& model, const Examples& examples) {
   EvalMode eval(model);
   NoGrad no_grad;
-  return model(example);
+  return model(examples);
+}
+
+// What counts as one example: zeros of the examples' shapes, with a batch of one.
+Examples one_of(const Examples& examples) {
+  Examples one;
+  for (const Tensor& x : examples) {
+    Shape shape = x.shape();
+    if (shape.rank() > 0) shape[0] = 1;
+    one.push_back(Tensor::zeros(shape, x.dtype(), x.device()));
+  }
+  return one;
 }
 
 }  // namespace
 
-ModelSpeedup::ModelSpeedup(Module& model, Tensor example) : model_(model), example_(std::move(example)) {
-  if (!example_.defined() || example_.numel() == 0)
-    fail(ErrorKind::usage, "[speedup] needs an example input with at least one image");
+ModelSpeedup::ModelSpeedup(Module& model, Examples examples) : model_(model), examples_(std::move(examples)) {
+  for (const Tensor& x : examples_)
+    if (x.defined() && x.numel() == 0) examples_.clear();
+  if (!examples_.defined()) fail(ErrorKind::usage, "[speedup] needs an example input with at least one image");
 }
-ModelSpeedup::ModelSpeedup(Module& model, Tensor example, const Masks& masks)
-    : ModelSpeedup(model, std::move(example)) {
+ModelSpeedup::ModelSpeedup(Module& model, Examples examples, const Masks& masks)
+    : ModelSpeedup(model, std::move(examples)) {
   set_masks(model, masks);
 }
-ModelSpeedup::ModelSpeedup(Module& model, Tensor example, const std::string& masks_file)
-    : ModelSpeedup(model, std::move(example), load_masks(masks_file)) {}
+ModelSpeedup::ModelSpeedup(Module& model, Examples examples, const std::string& masks_file)
+    : ModelSpeedup(model, std::move(examples), load_masks(masks_file)) {}
 
 const SpeedupReport& ModelSpeedup::speedup_model() {
   report_ = {};
-  example_ = example_.to(device_of(model_));
-  Shape one = example_.shape();
-  one[0] = 1;
+  examples_ = examples_.to(device_of(model_));
+  const Examples one = one_of(examples_);
   const Counts before = count_flops_params(model_, one);
-  const Tensor masked = run(model_, example_);
-  Cutter cutter(model_, example_);
-  report_.tolerance = rounding_of(cutter.graph(), example_, masked);
+  const Tensor masked = run(model_, examples_);
+  Cutter cutter(model_, examples_);
+  report_.tolerance = rounding_of(cutter.graph(), examples_, masked);
 
   Snapshot snapshot(model_);
   try {
     cutter.cut(report_.notes);
-    report_.difference = largest_difference(masked, run(model_, example_));
+    report_.difference = largest_difference(masked, run(model_, examples_));
     if (!(report_.difference <= report_.tolerance))
       fail(ErrorKind::other, "[speedup] the shrunk model's output differs by ", report_.difference,
            " from the masked one's, rounding explains ", report_.tolerance, "; the model is left as it was");

@@ -3,6 +3,7 @@
 // both and compares.
 #pragma once
 #include <espalier/compress/mask.h>
+#include <espalier/nn/examples.h>
 
 #include <iosfwd>
 #include <string>
@@ -25,11 +26,11 @@ ESPALIER_API std::ostream& operator<<(std::ostream& out, const SpeedupReport& re
 
 class ESPALIER_API ModelSpeedup {
  public:
-  // `example` is an input of the model with at least one image, best a real or random one: it is what masked and
-  // shrunk model are compared on. Masks come from a file or a list, or are those that the model carries.
-  ModelSpeedup(Module& model, Tensor example, const std::string& masks_file);
-  ModelSpeedup(Module& model, Tensor example, const Masks& masks);
-  ModelSpeedup(Module& model, Tensor example);
+  // `examples` are the model's input, or inputs, of at least one image, best real or random ones: they are what masked
+  // and shrunk model are compared on. Masks come from a file or a list, or are those that the model carries.
+  ModelSpeedup(Module& model, Examples examples, const std::string& masks_file);
+  ModelSpeedup(Module& model, Examples examples, const Masks& masks);
+  ModelSpeedup(Module& model, Examples examples);
 
   // Removes every channel that no layer can see: wherever it is read, either it is zero whatever the input, or the
   // weights that read it are masked. Masks that are left without a zero leave their ports. Throws, with the model as
@@ -38,7 +39,7 @@ class ESPALIER_API ModelSpeedup {
 
  private:
   Module& model_;
-  Tensor example_;
+  Examples examples_;
   SpeedupReport report_;
 };
 

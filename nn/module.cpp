@@ -2,6 +2,7 @@
 #include <espalier/core/tape.h>
 #include <espalier/nn/module.h>
 
+#include <mutex>
 #include <ostream>
 #include <unordered_set>
 
@@ -40,31 +41,58 @@ struct Walk : Members {
   }
 };
 
+// The first of the threads that meet at a fresh root names it, the others wait.
+void name_once(Module& root, const std::atomic<bool>& named) {
+  static std::mutex guard;
+  std::lock_guard lock(guard);
+  if (!named.load(std::memory_order_relaxed)) name_modules(root);
+}
+
 }  // namespace
 
-Tensor Module::operator()(const Tensor& x) {
-  if (!named_) name_modules(*this);
+Tensor Module::operator()(Inputs inputs) {
+  if (!named_.load(std::memory_order_acquire)) name_once(*this, named_);
   Scope scope(path_);
-  return output(forward(input(x)));
+  if (input.empty()) return output(forward(inputs));
+  if (inputs.size() != 1)
+    fail(ErrorKind::other, "[", type(), "] has a transform on its input port, which takes one input, got ",
+         inputs.size());
+  const Tensor x = input(inputs[0]);
+  return output(forward(Inputs(&x, 1)));
+}
+
+Tensor Module::forward(const Tensor&) { fail(ErrorKind::other, "[", type(), "] has no forward()"); }
+
+Tensor Module::forward(Inputs inputs) {
+  expect_inputs(inputs, 1);
+  return forward(inputs[0]);
+}
+
+void Module::expect_inputs(Inputs inputs, size_t n) const {
+  if (inputs.size() == n) return;
+  fail(ErrorKind::other, "[", type(), "] takes ", n == 1 ? "one input" : std::to_string(n) + " inputs", ", got ",
+       inputs.size());
 }
 
 Module& Module::train(bool on) {
-  training_ = on;
-  Walk walk;
-  walk.on_module = [&](const std::string&, Module& m) { m.training_ = on; };
-  members(walk);
+  // Written where it changes only: threads that share a module in eval mode may each ask for eval mode.
+  const auto set = [on](Module& m) {
+    if (m.training() != on) m.set_training(on);
+  };
+  set(*this);
+  for (auto& [name, m] : named_modules(*this)) set(*m);
   return *this;
 }
 
 void name_modules(Module& root) {
-  root.named_ = true;
   Walk walk;
   walk.prefix = root.path_;
   walk.on_module = [](const std::string& path, Module& m) {
     m.path_ = path;
-    m.named_ = true;
+    m.named_.store(true, std::memory_order_release);
   };
   root.members(walk);
+  root.named_.store(true, std::memory_order_release);
 }
 
 Named<Module> named_modules(Module& root) {
@@ -109,7 +137,7 @@ void to(Module& root, Device device) {
   };
   for (auto& [name, p] : named_parameters(root)) {
     const Tensor grad = p->grad();
-    p->set(p->value().to(device));
+    p->set(p->value().to(device));  // keeps what is frozen frozen
     if (grad.defined()) p->value().set_grad(grad.to(device));
     for (auto& [key, t] : p->state) t = t.to(device);
     move_port(p->port);

@@ -1,9 +1,13 @@
 // Module: a piece of a network that owns parameters and other modules, and says their names once, in members().
 // Those names are the state dict's keys, the config list's op_names, the graph's paths, the masks' keys and the
 // places that errors name. A module is not copied; what it owns lives as long as it does.
+// Several threads may run one module in eval mode at once, fresh or not: running it then writes nothing but its names,
+// once, under a lock. Training, and everything that changes a module, is for one thread.
 #pragma once
+#include <espalier/core/op.h>
 #include <espalier/nn/parameter.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -31,8 +35,14 @@ class ESPALIER_API Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  // Input port, forward, output port, under this module's name.
-  Tensor operator()(const Tensor& x);
+  // Input port, forward, output port, under this module's name. The input port is for modules of one input.
+  Tensor operator()(Inputs inputs);
+  Tensor operator()(const Tensor& x) { return (*this)(Inputs(&x, 1)); }
+  template <class... More>
+  Tensor operator()(const Tensor& first, const Tensor& second, const More&... more) {
+    const Tensor all[]{first, second, more...};
+    return (*this)(Inputs(all));
+  }
 
   virtual std::string_view type() const = 0;  // "Conv2d": what op_types selects
   virtual void members(Members&) {}
@@ -48,16 +58,22 @@ class ESPALIER_API Module {
   Port input, output;
 
  protected:
-  virtual Tensor forward(const Tensor& x) = 0;
+  // A module says one of the two: the first if it has one input, the second if it has several. The second's default
+  // hands a single input on, and refuses other numbers by the module's type.
+  virtual Tensor forward(const Tensor& x);
+  virtual Tensor forward(Inputs inputs);
+  // For modules of several inputs: throws, with the type and both numbers, unless there are n.
+  void expect_inputs(Inputs inputs, size_t n) const;
 
  private:
   friend ESPALIER_API void name_modules(Module& root);
   std::string path_;
-  bool training_ = true, named_ = false;
+  bool training_ = true;
+  std::atomic<bool> named_ = false;  // path_ is written before it, and not again by a call
 };
 
 // Gives every module below root its dotted path. Runs by itself at the first call of a root; call it again after
-// changing what a module owns.
+// changing what a module owns, while no thread runs it.
 ESPALIER_API void name_modules(Module& root);
 
 template <class T>

@@ -36,6 +36,9 @@ struct ESPALIER_API Port {
   Tensor keep() const;  // the transforms' keep(), multiplied; undefined: all elements may learn
 };
 
+// To freeze a parameter - set_requires_grad(false) - is to leave it as it is while the others learn: it receives no
+// gradient, costs no backward pass and optimisers pass over it, weight decay and momentum included. It stays frozen
+// through set() and to(), until it is told otherwise.
 class ESPALIER_API Parameter {
  public:
   Parameter() = default;  // absent, as a bias that a layer does without
@@ -47,14 +50,15 @@ class ESPALIER_API Parameter {
   const Tensor& value() const { return value_; }  // raw
   Tensor& value() { return value_; }
   Tensor operator()() const { return value_.defined() ? port(value_) : Tensor{}; }  // as layers see it
-  // Replaces the value (another shape allowed); the gradient is dropped, optimiser state is kept.
-  void set(Tensor value) {
-    value_ = value.detach();
-    value_.set_requires_grad(true);
-  }
+  // Replaces the value (another shape allowed); the gradient is dropped; optimiser state, whether it is frozen and
+  // who listens for its gradient (Node::on_grad) are kept.
+  void set(Tensor value);
+  bool requires_grad() const { return value_.requires_grad(); }
+  // Freezes, which drops the gradient, or thaws. An absent parameter stays absent.
+  void set_requires_grad(bool on);
   Tensor grad() const { return value_.grad(); }
   void zero_grad() {
-    if (value_.defined()) value_.set_grad({});
+    if (requires_grad()) value_.set_grad({});
   }
 
   Port port;

@@ -1,6 +1,8 @@
 // Naming the leaves of a trace.
 #include <espalier/nn/trace.h>
 
+#include <algorithm>
+
 namespace espalier {
 
 EvalMode::EvalMode(Module& module) {
@@ -36,11 +38,17 @@ std::vector<std::pair<std::string, Tensor>> named_leaves(Module& module) {
   return leaves;
 }
 
-Graph trace(Module& module, const Tensor& example) {
+Graph trace(Module& module, const Examples& examples) {
+  if (!examples.defined()) fail(ErrorKind::usage, "[trace] needs an example of every input of the model");
   EvalMode eval(module);
   Tracing tracing;
-  const Tensor input = example.detach();
-  return freeze(module(input), {input}, named_leaves(module));
+  std::vector<Tensor> inputs;
+  for (const Tensor& x : examples) {
+    // A graph knows its inputs by their memory: one that is given twice needs memory of its own.
+    const auto again = [&](const Tensor& t) { return t.storage() == x.storage(); };
+    inputs.push_back(std::any_of(inputs.begin(), inputs.end(), again) ? x.clone() : x.detach());
+  }
+  return freeze(module(inputs), inputs, named_leaves(module));
 }
 
 }  // namespace espalier

@@ -3,12 +3,14 @@
 // the tensor "mask" on conv1.weight; "conv1.input_scale" for "scale" on conv1's input).
 #pragma once
 #include <espalier/core/graph.h>
+#include <espalier/nn/examples.h>
 #include <espalier/nn/module.h>
 
 namespace espalier {
 
-// The module's training flags are as before when it returns, or throws.
-ESPALIER_API Graph trace(Module& module, const Tensor& example);
+// The graph's inputs are the examples, in their order. The module's training flags are as before when it returns, or
+// throws.
+ESPALIER_API Graph trace(Module& module, const Examples& examples);
 
 // Every tensor of the module under the name that a trace gives it: parameters, buffers, the ports' tensors.
 ESPALIER_API std::vector<std::pair<std::string, Tensor>> named_leaves(Module& module);

@@ -47,3 +47,27 @@ TEST_CASE("layer by layer, per batch, and what a forward function does between l
   table << counts;
   CHECK(table.str().find("conv   Conv2d        [2,2,3,3]                24320          38\n") != std::string::npos);
 }
+
+TEST_CASE("a part of a network counts what it counts alone, before and after the whole has run") {
+  SkipInit quick;
+  const auto whole = make_model("resnet20");
+  const auto part = [&](const std::string& name) -> Module& {
+    for (auto& [path, m] : named_modules(*whole))
+      if (path == name) return *m;
+    FAIL("no module " << name);
+    std::abort();
+  };
+  const Counts all = count_flops_params(*whole, {1, 3, 32, 32});
+  const auto sum_below = [&](const std::string& name) {
+    int64_t flops = 0;
+    for (const auto& layer : all.layers)
+      if (layer.name == name || layer.name.starts_with(name + ".")) flops += layer.flops;
+    return flops;
+  };
+  const Counts block = count_flops_params(part("layer1.0"), {1, 16, 32, 32});
+  CHECK(block.flops == sum_below("layer1.0"));
+  CHECK(block.flops > 4'000'000);
+  CHECK(block.layers.at(0).name == "conv1");  // named from the part
+  const Counts layer = count_flops_params(part("layer1.0.conv1"), {1, 16, 32, 32});
+  CHECK(layer.flops == 16 * 16 * 9 * 32 * 32);
+}

@@ -9,13 +9,13 @@ namespace espalier {
 
 void export_masked(Module& model, const ExportOptions& options) {
   if (options.model_path.empty()) fail(ErrorKind::usage, "[export_model] needs a model_path");
-  if (!options.onnx_path.empty() && options.input_shape.rank() == 0)
+  const Examples example = options.input_shape.rank() ? Tensor::zeros(options.input_shape) : options.example;
+  if (!options.onnx_path.empty() && !example.defined())
     fail(ErrorKind::usage, "[export_model] onnx_path needs input_shape, as [1,3,32,32]");
   if (!options.mask_path.empty()) save_masks(options.mask_path, masks_of(model));
   Baked baked(model);
   pth::save(options.model_path, pth::from_state_dict(state_dict(model)), options.note);
-  if (!options.onnx_path.empty())
-    export_onnx(trace(model, Tensor::zeros(options.input_shape, DType::f32, device_of(model))), options.onnx_path);
+  if (!options.onnx_path.empty()) export_onnx(trace(model, example.to(device_of(model))), options.onnx_path);
 }
 
 }  // namespace espalier

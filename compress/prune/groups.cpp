@@ -19,7 +19,7 @@ struct Unit {
 
 class Planner {
  public:
-  Planner(Module& model, const Tensor& example, const std::vector<GroupMember>& members, GroupOptions options)
+  Planner(Module& model, const Examples& example, const std::vector<GroupMember>& members, GroupOptions options)
       : model_(model), members_(members), options_(options), channels_(model, example) {}
 
   GroupPlan plan(const std::vector<Protected>& others) {
@@ -223,7 +223,7 @@ class Planner {
 
 }  // namespace
 
-GroupPlan plan_groups(Module& model, const Tensor& example, const std::vector<GroupMember>& members,
+GroupPlan plan_groups(Module& model, const Examples& example, const std::vector<GroupMember>& members,
                       const std::vector<Protected>& others, GroupOptions options) {
   return Planner(model, example, members, options).plan(others);
 }

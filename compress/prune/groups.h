@@ -2,6 +2,7 @@
 // summed, layers that share groups are ranked together, protected members pin theirs, and no layer is emptied.
 #pragma once
 #include <espalier/compress/mask.h>
+#include <espalier/nn/examples.h>
 
 #include <string>
 #include <vector>
@@ -33,7 +34,7 @@ struct GroupPlan {
   std::vector<std::string> notes;
 };
 
-GroupPlan plan_groups(Module& model, const Tensor& example, const std::vector<GroupMember>& members,
+GroupPlan plan_groups(Module& model, const Examples& example, const std::vector<GroupMember>& members,
                       const std::vector<Protected>& others, GroupOptions options);
 
 // The parameters that a module itself owns, not its children.

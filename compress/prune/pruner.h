@@ -4,6 +4,7 @@
 #pragma once
 #include <espalier/compress/config.h>
 #include <espalier/compress/prune/scorer.h>
+#include <espalier/nn/examples.h>
 
 #include <iosfwd>
 #include <memory>
@@ -13,9 +14,9 @@
 namespace espalier {
 
 struct PrunerOptions {
-  // An input of the model, any batch size: channel pruners trace the model with it to learn which channels belong
-  // together. Its values do not matter.
-  Tensor example = {};
+  // An input of the model, or its inputs, any batch size: channel pruners trace the model with them to learn which
+  // channels belong together. Their values do not matter.
+  Examples example = {};
   int64_t round_to = 1;  // channel pruners keep a multiple of this many channels per layer where they can
 };
 
@@ -33,8 +34,9 @@ ESPALIER_API std::ostream& operator<<(std::ostream& out, const PruneReport& repo
 struct ExportOptions {
   std::string model_path;      // the weights, masked ones zeroed
   std::string mask_path = {};  // {layer: {weight, bias}}
-  std::string onnx_path = {};  // needs input_shape
+  std::string onnx_path = {};  // needs input_shape or example
   Shape input_shape = {};      // with the batch, as [1,3,32,32]
+  Examples example = {};       // in the place of input_shape, for a model of several inputs; values do not matter
   std::string note = {};       // travels in the model's file (pth::save)
 };
 
