@@ -18,7 +18,7 @@ Dims fresh_tags(Coupling& c, const Shape& shape) {
   return dims;
 }
 
-bool is_product(std::string_view op) { return op == "conv2d" || op == "linear" || op == "matmul"; }
+bool same_place(const Tensor& a, const Tensor& b) { return a.storage() == b.storage() && a.offset() == b.offset(); }
 
 }  // namespace
 
@@ -30,17 +30,17 @@ struct Channels::Local {
   std::map<int, std::vector<Slot>> operands;  // by local root
   Dims out;                                   // the output's local roots
 
-  // All slices of `operand` at this root are zero, and there is at least one.
-  bool zero(int root, int operand, const Marks& marks) const {
-    bool any = false;
+  // What `operand` is at this root: all of its slices there are zero, or not, or there are none.
+  Slice state(int root, int operand, const Marks& marks) const {
     const auto found = operands.find(root);
-    if (found == operands.end()) return false;
+    if (found == operands.end()) return Slice::elsewhere;
+    Slice state = Slice::elsewhere;
     for (const Slot& s : found->second) {
       if (s.operand != operand) continue;
-      if (!marks[size_t(s.dim)][size_t(s.index)]) return false;
-      any = true;
+      if (!marks[size_t(s.dim)][size_t(s.index)]) return Slice::live;
+      state = Slice::zero;
     }
-    return any;
+    return state;
   }
 };
 
@@ -117,7 +117,7 @@ void Channels::trace_roles() {
 int Channels::leaf_of(const Tensor& t) const {
   if (!t.defined()) return -1;
   for (size_t i = 0; i < graph_.values.size(); ++i)
-    if (graph_.values[i].kind == GraphValue::leaf && graph_.values[i].value.storage() == t.storage()) return int(i);
+    if (graph_.values[i].kind == GraphValue::leaf && same_place(graph_.values[i].value, t)) return int(i);
   return -1;
 }
 
@@ -139,37 +139,14 @@ std::vector<Marks> Channels::zeros(const std::vector<Marks>& masked) {
     zero[i] = v.kind == GraphValue::result || masked[i].empty() ? unmarked(int(i)) : masked[i];
     if (v.kind != GraphValue::result) continue;
     const Local l = local(v);
-    const auto at = [&](int root, size_t operand) {
-      return operand < v.inputs.size() && v.inputs[operand] >= 0 &&
-             l.zero(root, int(operand), zero[size_t(v.inputs[operand])]);
-    };
-    const auto absent = [&](size_t operand) { return operand >= v.inputs.size() || v.inputs[operand] < 0; };
+    std::vector<Slice> states(v.inputs.size());
     for (size_t d = 0; d < l.out.size(); ++d)
       for (size_t k = 0; k < l.out[d].size(); ++k) {
-        const int root = l.out[d][k];
-        const std::string_view op = v.op->name();
-        bool is_zero;
-        if (op == "mul")
-          is_zero = at(root, 0) || at(root, 1);
-        else if (op == "div")
-          is_zero = at(root, 0);
-        else if (is_product(op))
-          is_zero = (at(root, 0) || at(root, 1)) && (absent(2) || at(root, 2));
-        else if (op == "batch_norm")
-          is_zero = at(root, 1) && at(root, 2);  // scale and shift
-        else if (op == "cat") {                  // each output slice comes from one operand
-          is_zero = false;
-          const auto found = l.operands.find(root);
-          if (found != l.operands.end())
-            is_zero = std::all_of(found->second.begin(), found->second.end(), [&](const auto& s) {
-              return zero[size_t(v.inputs[size_t(s.operand)])][size_t(s.dim)][size_t(s.index)] != 0;
-            });
-        } else {
-          is_zero = v.op->keeps_zero();
-          for (size_t operand = 0; is_zero && operand < v.inputs.size(); ++operand)
-            is_zero = absent(operand) || at(root, operand);
+        for (size_t operand = 0; operand < states.size(); ++operand) {
+          const int place = v.inputs[operand];
+          states[operand] = place < 0 ? Slice::absent : l.state(l.out[d][k], int(operand), zero[size_t(place)]);
         }
-        zero[i][d][k] = is_zero;
+        zero[i][d][k] = v.op->zero(states);
       }
   }
   return zero;

@@ -30,8 +30,6 @@ Tensor disturbed(const Tensor& y, const Tensor& terms, uint64_t node) {
   return Tensor::from(values, y.shape()).to(y.device());
 }
 
-bool is_product(std::string_view op) { return op == "conv2d" || op == "linear" || op == "matmul"; }
-
 }  // namespace
 
 double largest_difference(const Tensor& a, const Tensor& b) {
@@ -49,31 +47,19 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 
 double rounding_of(const Graph& graph, const Examples& inputs, const Tensor& output) {
   NoGrad no_grad;
-  std::vector<size_t> last(graph.values.size(), 0);
-  for (size_t i = 0; i < graph.values.size(); ++i)
-    for (int in : graph.values[i].inputs)
-      if (in >= 0) last[size_t(in)] = i;
-  std::vector<Tensor> live(graph.values.size());
-  for (size_t i = 0; i < graph.inputs.size(); ++i) live[size_t(graph.inputs[i])] = inputs.at(i);
-  for (size_t i = 0; i < graph.values.size(); ++i) {
-    const GraphValue& v = graph.values[i];
-    if (v.value.defined()) live[i] = v.value;
-    if (v.kind != GraphValue::result) continue;
-    std::vector<Tensor> operands, magnitudes;
-    for (int in : v.inputs) operands.push_back(in < 0 ? Tensor{} : live[size_t(in)]);
-    live[i] = apply(v.op, operands);
-    if (is_product(v.op->name())) {
-      for (const Tensor& t : operands) magnitudes.push_back(magnitude(t));
-      live[i] = disturbed(live[i], apply(v.op, magnitudes), i);
-    }
-    for (int in : v.inputs)
-      if (in >= 0 && last[size_t(in)] == i) live[size_t(in)] = {};
-  }
+  const Tensor moved = graph.run(inputs, [&](int value, Inputs operands) {
+    const Tensor y = graph.compute(value, operands);
+    const Op& op = *graph.values[size_t(value)].op;
+    if (!op.sums_products()) return y;
+    std::vector<Tensor> magnitudes;
+    for (const Tensor& t : operands) magnitudes.push_back(magnitude(t));
+    return disturbed(y, graph.compute(value, magnitudes), uint64_t(value));
+  });
   // The random signs may miss the worst case by a few times; the last product's own rounding is never missed.
   constexpr double margin = 8;
   double size = 0;
   for (const float y : output.to_vector()) size = std::max(size, std::abs(double(y)));
-  return margin * (largest_difference(live[size_t(graph.output)], output) + epsilon * size);
+  return margin * (largest_difference(moved, output) + epsilon * size);
 }
 
 }  // namespace espalier

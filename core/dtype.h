@@ -81,4 +81,10 @@ decltype(auto) visit(DType t, F&& f) {
   return f(float());
 }
 
+// The same for the types that functions of real numbers are computed of.
+template <class F>
+decltype(auto) visit_float(DType t, F&& f) {
+  return t == DType::bf16 ? f(bfloat16()) : f(float());
+}
+
 }  // namespace espalier

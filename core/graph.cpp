@@ -1,7 +1,9 @@
 // Freezing, running and printing graphs.
 #include <espalier/core/graph.h>
 
+#include <algorithm>
 #include <map>
+#include <tuple>
 #include <unordered_map>
 
 namespace espalier {
@@ -22,11 +24,15 @@ void print(std::ostream& out, const Attribute& a) {
   }
 }
 
+// Leaves are told apart by where their values lie.
+using Memory = std::tuple<uint64_t, size_t, size_t>;
+Memory memory_of(const Tensor& t) { return {t.storage()->id(), t.offset(), t.bytes()}; }
+
 struct Freezer {
   Graph graph;
   std::unordered_map<const Node*, int> places;
-  std::map<uint64_t, int> leaves;  // by storage id
-  std::map<uint64_t, std::string> names;
+  std::map<Memory, int> leaves;
+  std::map<Memory, std::string> names;
   std::map<std::string, int> used;
 
   std::string unique(std::string name) {
@@ -35,7 +41,7 @@ struct Freezer {
   }
 
   int leaf(const Node& node) {
-    const auto id = node.value.storage()->id();
+    const auto id = memory_of(node.value);
     if (const auto it = leaves.find(id); it != leaves.end()) return it->second;
     GraphValue v;
     const auto name = names.find(id);
@@ -83,7 +89,8 @@ struct Freezer {
 
 Graph freeze(const Tensor& output, const std::vector<Tensor>& inputs,
              const std::vector<std::pair<std::string, Tensor>>& named) {
-  if (!output.node()) fail(ErrorKind::other, "[trace] the output was not recorded; run the model under Tracing");
+  if (!output.node() || (output.node()->op && !output.node()->traced))
+    fail(ErrorKind::other, "[trace] the output was not recorded for a trace; run the model under Tracing");
   Freezer f;
   for (size_t i = 0; i < inputs.size(); ++i) {
     GraphValue v;
@@ -93,9 +100,9 @@ Graph freeze(const Tensor& output, const std::vector<Tensor>& inputs,
     v.dtype = inputs[i].dtype();
     f.graph.values.push_back(std::move(v));
     f.graph.inputs.push_back(int(i));
-    f.leaves[inputs[i].storage()->id()] = int(i);
+    f.leaves[memory_of(inputs[i])] = int(i);
   }
-  for (const auto& [name, tensor] : named) f.names.emplace(tensor.storage()->id(), name);
+  for (const auto& [name, tensor] : named) f.names.emplace(memory_of(tensor), name);
   f.graph.output = f.visit(output.node());
   return std::move(f.graph);
 }
@@ -106,7 +113,33 @@ std::vector<Shape> Graph::input_shapes(const GraphValue& v) const {
   return shapes;
 }
 
-Tensor Graph::operator()(std::vector<Tensor> given) const {
+namespace {
+
+// Where an op's output may lie: over an operand that dies with it, that nobody else holds and that has its shape and
+// type.
+Tensor* memory_to_reuse(const Op& op, std::vector<Tensor>& operands, const std::vector<char>& dying) {
+  std::vector<Shape> shapes;
+  for (const Tensor& t : operands) shapes.push_back(t.defined() ? t.shape() : Shape{});
+  for (size_t i = 0; i < operands.size(); ++i) {
+    const Tensor& t = operands[i];
+    if (dying[i] && op.in_place(i) && t.dtype() == DType::f32 && t.storage().use_count() == 1 &&
+        op.infer(shapes) == t.shape())
+      return &operands[i];
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Tensor Graph::compute(int value, Inputs operands) const {
+  const GraphValue& v = values[size_t(value)];
+  Scope scope(v.path);
+  return apply(v.op, {operands.begin(), operands.end()});
+}
+
+Tensor Graph::operator()(std::vector<Tensor> given) const { return run(std::move(given), nullptr); }
+
+Tensor Graph::run(std::vector<Tensor> given, const Visit& visit) const {
   if (given.size() != inputs.size())
     fail(ErrorKind::other, "[graph] expected ", inputs.size(), " input(s), got ", given.size());
   std::vector<size_t> last(values.size(), 0);
@@ -122,9 +155,24 @@ Tensor Graph::operator()(std::vector<Tensor> given) const {
     if (v.kind == GraphValue::leaf || v.kind == GraphValue::constant) live[i] = v.value;
     if (v.kind != GraphValue::result) continue;
     std::vector<Tensor> operands;
-    for (int in : v.inputs) operands.push_back(in < 0 ? Tensor{} : live[size_t(in)]);
-    Scope scope(v.path);
-    live[i] = apply(v.op, std::move(operands));
+    std::vector<char> dying;
+    for (int in : v.inputs) {
+      const bool done = in >= 0 && last[size_t(in)] == i;
+      const bool again = done && std::count(v.inputs.begin(), v.inputs.end(), in) > 1;
+      operands.push_back(in < 0 ? Tensor{} : done && !again ? std::move(live[size_t(in)]) : live[size_t(in)]);
+      if (done && !again) live[size_t(in)] = {};
+      dying.push_back(done && !again && values[size_t(in)].kind == GraphValue::result);
+    }
+    if (visit) {
+      live[i] = visit(int(i), operands);
+    } else if (Tensor* memory = grad_enabled() || tracing() ? nullptr : memory_to_reuse(*v.op, operands, dying)) {
+      Scope scope(v.path);
+      Tensor out = *memory;
+      run_into(*v.op, operands, out);
+      live[i] = std::move(out);
+    } else {
+      live[i] = compute(int(i), operands);
+    }
     for (int in : v.inputs)
       if (in >= 0 && last[size_t(in)] == i) live[size_t(in)] = {};
   }

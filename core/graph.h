@@ -3,6 +3,7 @@
 #pragma once
 #include <espalier/core/tape.h>
 
+#include <functional>
 #include <iosfwd>
 #include <string>
 #include <vector>
@@ -25,8 +26,14 @@ struct ESPALIER_API Graph {
   std::vector<int> inputs;
   int output = -1;
 
-  // Runs the ops in order on other inputs of any fitting shape, freeing each value after its last use.
+  // Runs the ops in order on other inputs of any fitting shape, freeing each value after its last use and computing in
+  // place where an op allows it. This is the one loop that runs graphs: a Visit sees every op's operands, computes it
+  // in its own way or with compute(), and gives the value that later ops are to see. Under a Visit no operand's memory
+  // is written again.
   Tensor operator()(std::vector<Tensor> inputs) const;
+  using Visit = std::function<Tensor(int value, Inputs operands)>;
+  Tensor run(std::vector<Tensor> inputs, const Visit& visit) const;
+  Tensor compute(int value, Inputs operands) const;  // the op of one result, under its path
   // The input shapes of a result, absent operands as rank 0.
   std::vector<Shape> input_shapes(const GraphValue& v) const;
 };

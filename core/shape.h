@@ -24,8 +24,9 @@ class Shape {
   }
 
   int rank() const { return rank_; }
-  int64_t operator[](int i) const { return dims_[size_t(i < 0 ? i + rank_ : i)]; }
-  int64_t& operator[](int i) { return dims_[size_t(i < 0 ? i + rank_ : i)]; }
+  // Counted from the end where negative; throws outside -rank..rank-1.
+  int64_t operator[](int i) const { return dims_[place(i)]; }
+  int64_t& operator[](int i) { return dims_[place(i)]; }
   void push_back(int64_t d) {
     if (rank_ == max_rank) fail(ErrorKind::other, "[shape] rank above the limit of ", max_rank);
     if (d < 0) fail(ErrorKind::other, "[shape] negative size ", d);
@@ -33,14 +34,16 @@ class Shape {
   }
   const int64_t* begin() const { return dims_.data(); }
   const int64_t* end() const { return dims_.data() + rank_; }
-  int64_t numel() const {
-    int64_t n = 1;
-    for (int64_t d : *this) n *= d;
-    return n;
-  }
+  int64_t numel() const;  // throws where it does not fit into 63 bits
   bool operator==(const Shape& o) const { return rank_ == o.rank_ && std::equal(begin(), end(), o.begin()); }
 
  private:
+  size_t place(int i) const {
+    const int at = i < 0 ? i + rank_ : i;
+    if (at < 0 || at >= rank_) fail(ErrorKind::other, "[shape] dimension ", i, " of a shape of rank ", rank_);
+    return size_t(at);
+  }
+
   std::array<int64_t, max_rank> dims_{};
   int rank_ = 0;
 };
@@ -61,6 +64,17 @@ inline std::ostream& operator<<(std::ostream& out, const Shape& s) {
   out << '[';
   for (int i = 0; i < s.rank(); ++i) out << (i ? "," : "") << s[i];
   return out << ']';
+}
+
+inline int64_t Shape::numel() const {
+  int64_t n = 1;
+  bool fits = true;
+  for (int64_t d : *this) {
+    if (d == 0) return 0;
+    fits = !__builtin_mul_overflow(n, d, &n) && fits;
+  }
+  if (!fits) fail(ErrorKind::other, "[shape] ", *this, " has more elements than can be counted");
+  return n;
 }
 
 }  // namespace espalier

@@ -1,20 +1,57 @@
-// Storage: reference-counted bytes on one device, taken from that device's caching pool and given back to it.
-// `version` counts in-place writes, so that what was derived from the bytes (packed weights) knows when to expire.
+// Storage: reference-counted bytes on one device, taken from that device's caching pool and given back to it. It knows
+// when each stretch of its bytes was last written, so that what was derived from a stretch (packed weights, a tape's
+// saved operands) knows when it has expired, while writes to other stretches do not disturb it.
 #pragma once
 #include <espalier/core/device.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
 
 namespace espalier {
 
-// How a device provides bytes. `copy` moves between any two places of which at least one is this device.
+// How a device provides bytes. `copy` moves between any two places of which at least one is this device. `trim` gives
+// what was released back to the system; it may be null.
 struct Memory {
   void* (*allocate)(size_t bytes, int index);
   void (*release)(void* data, int index);
   void (*copy)(void* to, const void* from, size_t bytes);
   void (*synchronize)(int index);
+  void (*trim)() = nullptr;
+};
+
+class Storage;
+
+// What a write left behind. `handed_out` says that the last writer was a pointer of mutable_data(), through which more
+// may be written at any time without a word.
+struct LastWrite {
+  uint64_t version = 0;  // grows with every write
+  bool handed_out = false;
+};
+
+// Copies of stretches of a storage in other formats, kept while the stretch stays as it is and dropped with the
+// storage.
+class ESPALIER_API Packs {
+ public:
+  using Format = std::vector<int64_t>;
+  // The copy of the stretch at `offset` in that format, made from that version; null if there is none. `keep` says
+  // whether a caller who now makes one should put() it: the same version was asked for before.
+  std::shared_ptr<Storage> find(size_t offset, const Format& format, LastWrite source, bool& keep);
+  void put(size_t offset, const Format& format, LastWrite source, std::shared_ptr<Storage> copy);
+
+ private:
+  struct Entry {
+    uint64_t version = 0;
+    bool seen = false;
+    std::shared_ptr<Storage> copy;  // null until the same version is asked for twice
+  };
+  std::mutex guard_;
+  std::map<std::pair<size_t, Format>, Entry> entries_;
 };
 
 class ESPALIER_API Storage {
@@ -28,22 +65,42 @@ class ESPALIER_API Storage {
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
   uint64_t id() const { return id_; }  // never used twice in a process
-  uint64_t version() const { return version_.load(std::memory_order_relaxed); }
-  void written() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Notes a write to bytes [offset, offset + bytes).
+  void written(size_t offset, size_t bytes, bool handed_out = false);
+  // The last write that touched any of these bytes.
+  LastWrite last_write(size_t offset, size_t bytes) const;
+  Packs& packs() { return packs_; }
 
  private:
+  struct Stretch {
+    size_t end;
+    uint64_t stamp;
+  };
+
   void* data_ = nullptr;
   size_t bytes_, capacity_ = 0;
   Device device_;
   uint64_t id_;
-  std::atomic<uint64_t> version_{0};
+  // A stamp is 2·version + handed_out. whole_ is that of the last write to all bytes; stretches written since then lie
+  // in parts_, disjoint, by their begin. Most storages are only ever written whole and never take the lock.
+  std::atomic<uint64_t> clock_{0}, whole_{0};
+  std::atomic<bool> parted_{false};
+  mutable std::mutex guard_;
+  std::map<size_t, Stretch> parts_;
+  Packs packs_;
 };
 
 struct PoolUse {
   size_t live, peak, cached;  // bytes handed out now, at most, and kept for reuse
+  uint64_t blocks;            // how often the system was asked for memory
 };
 ESPALIER_API PoolUse pool_use(Device device);
 ESPALIER_API void reset_pool_peak(Device device);
 ESPALIER_API void empty_pool(Device device);  // gives the cached blocks back to the system
+// How many bytes a device's pool may keep for reuse, from now on; the least recently used blocks go first. Without a
+// limit of one's own (nullopt) it is ESPALIER_CACHE_LIMIT (bytes, or with K, M, G behind), else a share of what has
+// been in use at once: see storage.cpp.
+ESPALIER_API void set_cache_limit(Device device, std::optional<size_t> bytes);
 
 }  // namespace espalier

@@ -10,20 +10,31 @@
 namespace espalier {
 
 // One entry: how a tensor was made. A leaf (parameter, input) has no op.
-struct Node {
+struct ESPALIER_API Node {
+  Node() = default;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  ~Node();  // without recursion, however long the chain behind it
+
   std::shared_ptr<const Op> op;
   std::vector<std::shared_ptr<Node>> inputs;  // null for operands that are absent or outside the tape
   Saved saved;                                // freed by backward as soon as it is used
   Shape shape;
   DType dtype = DType::f32;
   std::string path;  // the module that ran the op
+  bool traced = false;
   bool requires_grad = false;
   Tensor value;                        // leaves of a trace: the tensor itself (detached)
   Tensor grad;                         // leaves: the accumulated gradient
   std::function<void(Node&)> on_grad;  // leaves: called when backward has completed grad
 };
 
-// Runs an op: infers the shape, computes, and records an entry if a gradient or a trace wants one.
+// Computes an op into `out`, without a tape: checks as apply() does, and that `out` has the shape, type and device.
+// `out` may lie over an operand for which op.in_place() holds. Views have no part in this: see Op::alias.
+ESPALIER_API void run_into(const Op& op, Inputs inputs, Tensor& out);
+
+// Runs an op: infers shape and type, allocates the output (or takes the view that the op is), computes, and records an
+// entry if a gradient or a trace wants one.
 ESPALIER_API Tensor apply(std::shared_ptr<const Op> op, std::vector<Tensor> inputs);
 template <class O>
 Tensor apply(O op, std::vector<Tensor> inputs) {

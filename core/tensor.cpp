@@ -11,7 +11,10 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   Tensor t;
   t.shape_ = shape;
   t.dtype_ = dtype;
-  t.storage_ = std::make_shared<Storage>(size_t(shape.numel()) * size_of(dtype), device);
+  size_t bytes = 0;
+  if (__builtin_mul_overflow(size_t(shape.numel()), size_of(dtype), &bytes))
+    fail(ErrorKind::other, "[tensor] ", dtype, shape, " has more bytes than can be counted");
+  t.storage_ = std::make_shared<Storage>(bytes, device);
   return t;
 }
 
@@ -26,7 +29,7 @@ Tensor Tensor::from(std::span<const T> values, const Shape& shape) {
   if (int64_t(values.size()) != shape.numel())
     fail(ErrorKind::other, "[tensor] ", values.size(), " values for shape ", shape);
   Tensor t = empty(shape, dtype_of<T>);
-  to_memory_order(values.data(), t.mutable_data<T>(), shape, sizeof(T));
+  to_memory_order(values.data(), t.out().data, shape, sizeof(T));
   return t;
 }
 
@@ -50,26 +53,37 @@ X(float) X(bfloat16) X(int64_t) X(int32_t) X(int8_t) X(uint8_t)
 
     In Tensor::in() const {
   if (!storage_) return {};
-  return {storage_->data(), dtype_, numel(), storage_->id(), storage_->version()};
+  return {at(), dtype_, numel(), storage_.get()};
 }
 
 Out Tensor::out() {
   if (!storage_) return {};
-  storage_->written();
-  return {storage_->data(), dtype_, numel()};
+  storage_->written(offset_, bytes());
+  return {at(), dtype_, numel()};
+}
+
+uint64_t Tensor::version() const { return storage_ ? storage_->last_write(offset_, bytes()).version : 0; }
+
+void Tensor::expect_defined(const char* what) const {
+  if (!storage_) fail(ErrorKind::other, "[", what, "] of an undefined tensor");
 }
 
 const void* Tensor::host(DType expected) const {
-  if (!storage_) fail(ErrorKind::other, "[tensor] the values of an undefined tensor were asked for");
+  expect_defined("values");
   if (dtype_ != expected) fail(ErrorKind::other, "[tensor] holds ", dtype_, ", asked for as ", expected);
   if (device().kind == Device::cuda)
     fail(ErrorKind::other, "[tensor] lives on ", device(), "; copy it to the cpu first");
-  return storage_->data();
+  return at();
 }
 
-void* Tensor::host(DType expected) { return const_cast<void*>(static_cast<const Tensor&>(*this).host(expected)); }
+void* Tensor::mutable_host(DType expected) {
+  void* values = const_cast<void*>(host(expected));
+  storage_->written(offset_, bytes(), true);
+  return values;
+}
 
 double Tensor::item() const {
+  expect_defined("item");
   if (numel() != 1) fail(ErrorKind::other, "[item] expected one element, got shape ", shape_);
   if (dtype_ == DType::s64) return double(to(Device{}).data<int64_t>()[0]);
   return double(to_vector<float>()[0]);
@@ -103,6 +117,8 @@ Tensor Tensor::detach() const {
 }
 
 void Tensor::copy_from(const Tensor& source) {
+  expect_defined("copy");
+  source.expect_defined("copy");
   if (shape_ != source.shape_ || dtype_ != source.dtype_)
     fail(ErrorKind::other, "[copy] from ", source.dtype_, source.shape_, " to ", dtype_, shape_);
   const Device d = device(), s = source.device();
@@ -112,9 +128,26 @@ void Tensor::copy_from(const Tensor& source) {
 
 Tensor Tensor::view_as(const Shape& shape) const {
   if (shape.numel() != numel()) fail(ErrorKind::other, "[view] of ", shape_, " as ", shape, ": the sizes differ");
+  return view_as(shape, 0);
+}
+
+Tensor Tensor::view_as(const Shape& shape, int64_t first) const {
+  expect_defined("view");
+  if (first < 0 || first > numel() || shape.numel() > numel() - first)
+    fail(ErrorKind::other, "[view] of ", shape_, " as ", shape, " from element ", first, ": too few elements");
   Tensor t = detach();
   t.shape_ = shape;
+  t.offset_ += size_t(first) * size_of(dtype_);
   return t;
+}
+
+Tensor Tensor::narrow(int64_t first, int64_t count) const {
+  expect_defined("narrow");
+  if (rank() == 0 || first < 0 || count < 0 || first > dim(0) || count > dim(0) - first)
+    fail(ErrorKind::other, "[narrow] ", count, " from ", first, " of ", shape_);
+  Shape shape = shape_;
+  shape[0] = count;
+  return view_as(shape, dim(0) ? first * (numel() / dim(0)) : 0);
 }
 
 namespace {

@@ -1,5 +1,6 @@
-// Tensor: a handle on numbers - shape, type, storage - and, while gradients or tracing are on, on the tape
-// entry that made it. Copies share storage. Always contiguous; no layout flag and no general strides.
+// Tensor: a handle on numbers - shape, type, a stretch of a storage - and, while gradients or tracing are on, on the
+// tape entry that made it. Copies share memory, and so do views: what a tensor is, is (storage, offset, shape). Always
+// contiguous; no layout flag and no general strides.
 // Logical order of images and convolution weights is N,C,H,W, memory order of every rank-4 tensor is N,H,W,C:
 // data() walks memory, to_vector() and from() speak the logical order.
 #pragma once
@@ -42,18 +43,20 @@ class ESPALIER_API Tensor {
   int64_t dim(int i) const { return shape_[i]; }
   int64_t numel() const { return shape_.numel(); }
   size_t bytes() const { return size_t(numel()) * size_of(dtype_); }
+  size_t offset() const { return offset_; }  // of its first byte in its storage
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device() : Device{}; }
 
-  // Host memory, in memory order; throws for a CUDA tensor or another T. mutable_data counts as a write.
+  // Host memory, in memory order; throws for a CUDA tensor, another T, an undefined tensor. mutable_data counts as a
+  // write, and as the possibility of more: until the library itself writes these values again, no packed copy of them
+  // is kept. A tape that saved them refuses its backward pass.
   template <class T = float>
   const T* data() const {
     return static_cast<const T*>(host(dtype_of<T>));
   }
   template <class T = float>
   T* mutable_data() {
-    storage_->written();
-    return static_cast<T*>(host(dtype_of<T>));
+    return static_cast<T*>(mutable_host(dtype_of<T>));
   }
   In in() const;  // what kernels read; an undefined tensor gives an empty In
   Out out();      // what kernels write; counts as a write
@@ -63,31 +66,42 @@ class ESPALIER_API Tensor {
   std::vector<T> to_vector() const;  // logical order, from any device
   double item() const;               // the value of a one-element tensor
 
-  Tensor to(Device device) const;            // itself where it is there already; no gradient flows
-  Tensor to(DType dtype) const;              // converted with rounding to nearest; no gradient flows
-  Tensor clone() const;                      // same values, own storage, no tape
-  Tensor detach() const;                     // same storage, no tape
-  void copy_from(const Tensor& source);      // overwrites the values; same shape and type, any device
-  Tensor view_as(const Shape& shape) const;  // same bytes under another shape, no tape: memory order is kept
+  Tensor to(Device device) const;        // itself where it is there already; no gradient flows
+  Tensor to(DType dtype) const;          // converted with rounding to nearest; no gradient flows
+  Tensor clone() const;                  // same values, own storage, no tape
+  Tensor detach() const;                 // same storage, no tape
+  void copy_from(const Tensor& source);  // overwrites the values; same shape and type, any device
+  // Views share the bytes, without a tape; memory order is kept. view_as: under a shape of as many elements, or, from
+  // element `first` on, of as many as lie there. narrow: `count` indices of dimension 0 from `first`: images of a
+  // batch.
+  Tensor view_as(const Shape& shape) const;
+  Tensor view_as(const Shape& shape, int64_t first) const;
+  Tensor narrow(int64_t first, int64_t count) const;
 
   const std::shared_ptr<Storage>& storage() const { return storage_; }
-  bool same_memory(const Tensor& o) const { return storage_ == o.storage_ && shape_ == o.shape_; }
+  bool same_memory(const Tensor& o) const {
+    return storage_ == o.storage_ && offset_ == o.offset_ && shape_ == o.shape_;
+  }
+  uint64_t version() const;  // grows whenever any of these values may have been written
 
   // Gradients. A leaf that requires them collects grad() during backward().
   bool requires_grad() const;
   Tensor& set_requires_grad(bool on = true);  // makes this tensor a leaf of the tape
   Tensor grad() const;                        // undefined until backward() reached this leaf
-  void set_grad(Tensor grad);
+  void set_grad(Tensor grad);                 // of this tensor's shape and type, or undefined; throws otherwise
   const std::shared_ptr<Node>& node() const { return node_; }
   void set_node(std::shared_ptr<Node> node) { node_ = std::move(node); }
 
  private:
   const void* host(DType expected) const;
-  void* host(DType expected);
+  void* mutable_host(DType expected);
+  void expect_defined(const char* what) const;
+  void* at() const { return static_cast<char*>(storage_->data()) + offset_; }
 
   Shape shape_;
   DType dtype_ = DType::f32;
   std::shared_ptr<Storage> storage_;
+  size_t offset_ = 0;  // in bytes
   std::shared_ptr<Node> node_;
 };
 

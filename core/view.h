@@ -1,5 +1,5 @@
 // In and Out: what a kernel sees of a tensor. A kernel knows bytes, a type and a length; geometry comes beside
-// it in a plain struct. `storage` and `version` name the bytes, so that a kernel may keep a packed copy of weights.
+// it in a plain struct. `owner` is the storage that the bytes lie in, where a kernel may keep a packed copy of weights.
 #pragma once
 #include <espalier/core/dtype.h>
 
@@ -7,11 +7,13 @@
 
 namespace espalier {
 
+class Storage;
+
 struct In {
   const void* data = nullptr;  // null where an optional operand is absent
   DType dtype = DType::f32;
   int64_t numel = 0;
-  uint64_t storage = 0, version = 0;
+  Storage* owner = nullptr;
 
   explicit operator bool() const { return data != nullptr; }
   template <class T>

@@ -20,7 +20,7 @@ void fill_random(Tensor& t, F value) {
   if (skip) return constant_(t, 0);
   const uint64_t seed = state.seed, stream = next_stream("init");
   Tensor host = t.device().kind == Device::cpu ? t : Tensor::empty(t.shape());
-  float* data = host.mutable_data();
+  float* data = host.out().f32();
   parallel_for(t.numel(), 4096, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) data[i] = float(value(seed, stream, uint64_t(i)));
   });

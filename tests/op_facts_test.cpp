@@ -240,6 +240,18 @@ TEST_CASE("means over channels and softmax pin, sums do not") {
   }
 }
 
+namespace {
+
+// Is the output zero where the first operand is, and everything that shares its shape?
+bool zero_from_zeros(const Tensor& y) {
+  std::vector<Slice> states;
+  for (const auto& input : y.node()->inputs)
+    states.push_back(!input ? Slice::absent : input->shape == y.node()->inputs[0]->shape ? Slice::zero : Slice::live);
+  return y.node()->op->zero(states);
+}
+
+}  // namespace
+
 TEST_CASE("who keeps zeros") {
   Tensor mean3 = t({3}), var3 = t({3});
   const Tensor x = t({2, 3, 4, 4});
@@ -264,10 +276,10 @@ TEST_CASE("who keeps zeros") {
                           avg_pool2d(x, {}),
                           adaptive_avg_pool2d(x, 1),
                           dropout(x, {})})
-    CHECK_MESSAGE(y.node()->op->keeps_zero(), y.node()->op->name());
+    CHECK_MESSAGE(zero_from_zeros(y), y.node()->op->name());
   for (const Tensor& y :
        {sigmoid(x), x / x, softmax(x), log_softmax(x), batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})})
-    CHECK_MESSAGE(!y.node()->op->keeps_zero(), y.node()->op->name());
+    CHECK_MESSAGE(!zero_from_zeros(y), y.node()->op->name());
 }
 
 TEST_CASE("FLOPs as thop 0.0.31 counts them") {
@@ -402,4 +414,27 @@ TEST_CASE("errors say what came, what was expected and where") {
        "[mse_loss] values [2,3], targets [3]"},
   };
   for (const auto& [f, expected] : table) CHECK(message(f) == expected + " (in layer2.0.conv1)");
+}
+
+TEST_CASE("an op says where zeros stay zeros, operand by operand") {
+  const auto zero = [](const Tensor& y, std::vector<Slice> states) { return y.node()->op->zero(states); };
+  constexpr Slice absent = Slice::absent, elsewhere = Slice::elsewhere, live = Slice::live, none = Slice::zero;
+  Tensor mean3 = t({3}), var3 = t({3});
+  Tracing on;
+  const Tensor x = t({2, 3, 4, 4}), conv = conv2d(x, t({5, 3, 1, 1}), t({5}));
+  CHECK(zero(conv, {live, none, none}));  // a masked filter and its bias
+  CHECK(zero(conv, {live, none, absent}));
+  CHECK(zero(conv, {none, live, none}));
+  CHECK_FALSE(zero(conv, {live, none, live}));  // the bias is what comes out
+  CHECK_FALSE(zero(conv, {live, live, none}));
+  CHECK(zero(x * x, {none, live}));
+  CHECK(zero(x / x, {none, live}));
+  CHECK_FALSE(zero(x / x, {live, none}));
+  CHECK_FALSE(zero(x + x, {none, live}));
+  CHECK_FALSE(zero(x + t({3, 1, 1}), {none, elsewhere}));  // what has no slice there may still add something
+  const Tensor norm = batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false});
+  CHECK(zero(norm, {live, none, none, live, live}));
+  CHECK_FALSE(zero(norm, {none, live, live, none, live}));
+  CHECK(zero(cat({x, x}), {none, elsewhere}));
+  CHECK_FALSE(zero(cat({x, x}), {live, elsewhere}));
 }

@@ -5,13 +5,13 @@
 
 #include <string>
 
-// The message of the data error that f throws, "accepted" if it throws none. Any other exception is a failure.
+// The message of the error that f throws, "accepted" if it throws none. An error of another kind is a failure.
 template <class F>
-std::string refusal(F f) {
+std::string refusal(F f, espalier::ErrorKind kind = espalier::ErrorKind::data) {
   try {
     f();
   } catch (const espalier::Error& e) {
-    CHECK(e.kind() == espalier::ErrorKind::data);
+    CHECK(e.kind() == kind);
     CHECK(std::string(e.what()).find('\n') == std::string::npos);
     return e.what();
   }

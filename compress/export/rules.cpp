@@ -2,6 +2,7 @@
 // elementwise functions need none: their line in ESPALIER_UNARY names the ONNX operator.
 #include <espalier/compress/export/onnx_model.h>
 #include <espalier/core/ops/elementwise.h>
+#include <espalier/core/rewrite.h>
 
 #include <cctype>
 #include <map>
@@ -201,6 +202,12 @@ void leaky_relu(Step& s) { s.emit("LeakyRelu", s.in, {{"alpha", s.real("negative
 
 void silu(Step& s) { s.emit("Mul", {s.in[0], s.node("Sigmoid", s.in)}); }
 
+void cast(Step& s) {  // TensorProto.DataType
+  static const std::map<std::string, int64_t> codes{{"f32", 1}, {"u8", 2},  {"s8", 3},
+                                                    {"s32", 6}, {"s64", 7}, {"bf16", 16}};
+  s.emit("Cast", s.in, {{"to", codes.at(s.attribute<std::string>("to"))}});
+}
+
 void gelu(Step& s) {  // 0.5·x·(1 + erf(x/√2))
   const std::string erf = s.node("Erf", {s.node("Div", {s.in[0], s.number("sqrt2", 1.4142135623730951)})});
   const std::string factor = s.node("Add", {erf, s.number("one", 1)});
@@ -227,6 +234,7 @@ const std::map<std::string_view, Rule> rules = {
     {"leaky_relu", leaky_relu},
     {"silu", silu},
     {"gelu", gelu},
+    {"cast", cast},
     {"add", [](Step& s) { s.emit("Add", s.in); }},
     {"sub", [](Step& s) { s.emit("Sub", s.in); }},
     {"mul", [](Step& s) { s.emit("Mul", s.in); }},
@@ -259,13 +267,11 @@ void say(Step& s, std::string_view op) {
 
 }  // namespace
 
-OnnxModel to_onnx(const Graph& graph, const OnnxOptions& options) {
-  const size_t n = graph.values.size();
+OnnxModel to_onnx(const Graph& traced, const OnnxOptions& options) {
+  const Graph graph = fold_constants(traced);
   OnnxModel model;
   std::set<std::string> names{"output"};
-  std::vector<std::string> name(n);  // given when a value is first used or made
-  std::vector<Tensor> known(n);      // what does not depend on the inputs
-  std::vector<std::string> leaf(n);  // the parameter that a known value comes from
+  std::vector<std::string> name(graph.values.size());  // given when a value is first used or made
   const auto claim = [&](const std::string& wanted) {
     std::string unique = wanted;
     for (int i = 1; !names.insert(unique).second; ++i) unique = wanted + "." + std::to_string(i);
@@ -273,9 +279,10 @@ OnnxModel to_onnx(const Graph& graph, const OnnxOptions& options) {
   };
   const auto use = [&](int i) -> std::string {
     if (i < 0) return "";
-    if (known[size_t(i)].defined() && name[size_t(i)].empty()) {
-      name[size_t(i)] = claim(leaf[size_t(i)]);
-      model.initializers.emplace_back(name[size_t(i)], known[size_t(i)]);
+    const GraphValue& v = graph.values[size_t(i)];
+    if (name[size_t(i)].empty()) {
+      name[size_t(i)] = claim(v.name);
+      model.initializers.emplace_back(name[size_t(i)], v.value);
     }
     return name[size_t(i)];
   };
@@ -285,28 +292,9 @@ OnnxModel to_onnx(const Graph& graph, const OnnxOptions& options) {
     name[size_t(i)] = claim(v.name);
     model.inputs.push_back({name[size_t(i)], v.shape, v.dtype});
   }
-  const NoGrad no_grad;
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = 0; i < graph.values.size(); ++i) {
     const GraphValue& v = graph.values[i];
-    if (v.kind == GraphValue::leaf || v.kind == GraphValue::constant) {
-      known[i] = v.value;
-      leaf[i] = v.name;
-    }
     if (v.kind != GraphValue::result) continue;
-
-    std::vector<Tensor> operands;
-    bool constant = true;
-    for (int in : v.inputs) {
-      operands.push_back(in < 0 ? Tensor{} : known[size_t(in)]);
-      constant &= in < 0 || operands.back().defined();
-      if (in >= 0 && leaf[i].empty() && graph.values[size_t(in)].kind != GraphValue::constant)
-        leaf[i] = leaf[size_t(in)];
-    }
-    if (constant) {
-      known[i] = apply(v.op, std::move(operands));
-      if (leaf[i].empty()) leaf[i] = v.name;
-      continue;
-    }
     std::vector<std::string> inputs;
     for (int in : v.inputs) inputs.push_back(use(in));
     name[i] = int(i) == graph.output ? "output" : claim(v.path.empty() ? std::string(v.op->name()) : v.path);

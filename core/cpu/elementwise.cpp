@@ -111,21 +111,25 @@ void add_scaled(float scale, In x, Out y) {
 }
 
 void unary(int kind, const void* functor, In x, Out y) {
-  const float* a = x.f32();
-  float* b = y.f32();
-  visit_unary(kind, functor, [&](auto f) {
-    parallel_for(y.numel, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) b[i] = f(a[i]);
+  visit_float(y.dtype, [&]<class T>(T) {
+    const T* a = x.as<T>();
+    T* b = y.as<T>();
+    visit_unary(kind, functor, [&](auto f) {
+      parallel_for(y.numel, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) b[i] = convert<T>(f(convert<float>(a[i])));
+      });
     });
   });
 }
 
 void unary_grad(int kind, const void* functor, In x, In dy, Out dx) {
-  const float *a = x.f32(), *d = dy.f32();
-  float* b = dx.f32();
-  visit_unary(kind, functor, [&](auto f) {
-    parallel_for(dx.numel, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) b[i] = d[i] * f.slope(a[i]);
+  visit_float(dx.dtype, [&]<class T>(T) {
+    const T *a = x.as<T>(), *d = dy.as<T>();
+    T* b = dx.as<T>();
+    visit_unary(kind, functor, [&](auto f) {
+      parallel_for(dx.numel, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) b[i] = convert<T>(convert<float>(d[i]) * f.slope(convert<float>(a[i])));
+      });
     });
   });
 }

@@ -1,66 +1,23 @@
-// The cache of packed weights, and the packing of our own panels.
+// Packed copies through the cache of the weight's storage, and the packing of our own panels.
 #include <espalier/core/cpu/pack.h>
 #include <espalier/core/cpu/tile.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/storage.h>
 
 #include <algorithm>
-#include <map>
-#include <mutex>
-#include <tuple>
 
 namespace espalier::cpu {
 
-namespace {
-
-using Key = std::tuple<uint64_t, const void*, std::vector<int64_t>>;  // storage, place in it, format
-
-struct Entry {
-  uint64_t version = 0, seen = 0;  // seen: the time of the last look
-  std::shared_ptr<Storage> copy;   // null until the same version is asked for twice
-};
-
-struct PackCache {
-  std::mutex guard;
-  std::map<Key, Entry> entries;
-  uint64_t time = 0;
-
-  // The copy if it is kept; otherwise `keep` says whether the caller's should be.
-  std::shared_ptr<Storage> find(const Key& key, uint64_t version, bool& keep) {
-    std::lock_guard lock(guard);
-    Entry& entry = entries[key];
-    keep = entry.seen > 0 && entry.version == version;
-    if (!keep) entry.copy.reset();
-    entry.version = version;
-    entry.seen = ++time;
-    if (time % 256 == 0)  // models come and go: what 1024 looks passed by is forgotten
-      std::erase_if(entries, [&](const auto& e) { return e.second.seen + 1024 < time; });
-    return entry.copy;
-  }
-
-  void put(const Key& key, uint64_t version, std::shared_ptr<Storage> copy) {
-    std::lock_guard lock(guard);
-    const auto it = entries.find(key);
-    if (it != entries.end() && it->second.version == version) it->second.copy = std::move(copy);
-  }
-};
-
-PackCache& cache() {
-  static auto& c = *new PackCache;  // outlives every static tensor
-  return c;
-}
-
-}  // namespace
-
-std::shared_ptr<Storage> packed_as(In w, std::vector<int64_t> format, size_t bytes,
+std::shared_ptr<Storage> packed_as(In w, const std::vector<int64_t>& format, size_t bytes,
                                    const std::function<void(float*)>& pack) {
-  const Key key{w.storage, w.data, std::move(format)};
+  const size_t offset = w.owner ? size_t(w.as<char>() - static_cast<const char*>(w.owner->data())) : 0;
+  const LastWrite source = w.owner ? w.owner->last_write(offset, size_t(w.numel) * size_of(w.dtype)) : LastWrite{};
   bool keep = false;
-  if (w.storage)
-    if (auto kept = cache().find(key, w.version, keep)) return kept;
+  if (w.owner)
+    if (auto kept = w.owner->packs().find(offset, format, source, keep)) return kept;
   auto copy = std::make_shared<Storage>(bytes, Device{});
   pack(static_cast<float*>(copy->data()));
-  if (keep) cache().put(key, w.version, copy);
+  if (keep) w.owner->packs().put(offset, format, source, copy);
   return copy;
 }
 

@@ -13,8 +13,9 @@ class Storage;
 
 namespace espalier::cpu {
 
-// w in the format that those numbers name, made by pack(to) if it is not kept. `to` is 64-byte aligned.
-std::shared_ptr<Storage> packed_as(In w, std::vector<int64_t> format, size_t bytes,
+// w in the format that those numbers name, made by pack(to) if it is not kept. `to` is 64-byte aligned. What is kept
+// lies with w's storage (core/storage.h) and goes with it.
+std::shared_ptr<Storage> packed_as(In w, const std::vector<int64_t>& format, size_t bytes,
                                    const std::function<void(float*)>& pack);
 
 // Panels for our own tiles: [ceil(out/16)][tap][in][16], zero beyond `out`.

@@ -1,5 +1,6 @@
 // The CPU column: which kernels it has, and its memory.
 #include <espalier/core/cpu/kernels.h>
+#include <malloc.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -10,7 +11,8 @@ const Column& cpu_column() {
   static const Column column{.memory = {.allocate = [](size_t bytes, int) { return std::aligned_alloc(64, bytes); },
                                         .release = [](void* data, int) { std::free(data); },
                                         .copy = [](void* to, const void* from, size_t n) { std::memcpy(to, from, n); },
-                                        .synchronize = [](int) {}},
+                                        .synchronize = [](int) {},
+                                        .trim = [] { malloc_trim(0); }},
                              .kernels = {
                                  .fill = cpu::fill,  // elementwise.cpp
                                  .copy_strided = cpu::copy_strided,

@@ -7,6 +7,7 @@
 #include <espalier/core/io/zip.h>
 
 #include <map>
+#include <tuple>
 
 namespace espalier::pth {
 
@@ -81,7 +82,7 @@ class Saver {
   // _rebuild_tensor_v2(('storage', type, key, device, numel), offset, size, stride, requires_grad,
   // hooks)
   void tensor(const Tensor& t) {
-    const auto [place, is_new] = stored_.emplace(t.storage()->id(), tensors_.size());
+    const auto [place, is_new] = stored_.emplace(std::tuple(t.storage()->id(), t.offset(), t.bytes()), tensors_.size());
     if (is_new) tensors_.push_back(t);
     out_.global("torch._utils _rebuild_tensor_v2").op(mark);
     out_.op(mark).text("storage").global(storage_of(t.dtype())).text(std::to_string(place->second));
@@ -99,7 +100,7 @@ class Saver {
 
   pickle::Writer out_;
   std::vector<Tensor> tensors_;
-  std::map<uint64_t, size_t> stored_;  // places in tensors_ by storage
+  std::map<std::tuple<uint64_t, size_t, size_t>, size_t> stored_;  // places in tensors_ by stretch of a storage
 };
 
 }  // namespace

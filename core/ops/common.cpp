@@ -3,16 +3,6 @@
 
 namespace espalier::ops {
 
-void expect_f32(std::string_view op, Inputs in, size_t required) {
-  for (size_t i = 0; i < in.size(); ++i) {
-    if (!in[i].defined()) {
-      if (i < required) fail(ErrorKind::other, "[", op, "] operand ", i, " is absent");
-    } else if (in[i].dtype() != DType::f32) {
-      fail(ErrorKind::other, "[", op, "] operand ", i, " holds ", in[i].dtype(), ", expected f32");
-    }
-  }
-}
-
 int dimension(std::string_view op, int dim, int rank) {
   if (dim < -rank || dim >= rank) fail(ErrorKind::other, "[", op, "] dimension ", dim, " of a tensor of rank ", rank);
   return dim < 0 ? dim + rank : dim;
@@ -52,6 +42,12 @@ Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b) {
 Tensor run_binary(Binary kind, const Tensor& a, const Tensor& b) {
   const Shape shape = a.shape() == b.shape() ? a.shape() : broadcast_shape("binary", a.shape(), b.shape());
   Tensor y = Tensor::empty(shape, DType::f32, a.device());
+  run_binary(kind, a, b, y);
+  return y;
+}
+
+void run_binary(Binary kind, const Tensor& a, const Tensor& b, Tensor& y) {
+  const Shape& shape = y.shape();
   geometry::Broadcast g;
   const auto sa = strides(a.shape()), sb = strides(b.shape());
   for (int m = 0; m < shape.rank(); ++m) {
@@ -76,22 +72,31 @@ Tensor run_binary(Binary kind, const Tensor& a, const Tensor& b) {
     g.b_stride[next] = step_b;
   }
   run::binary(a.device(), int(kind), g, a, b, y.out());
-  return y;
+}
+
+Shape sum_shape(const Shape& x, const std::vector<bool>& dims, bool keepdim) {
+  Shape shape;
+  for (int d = 0; d < x.rank(); ++d) {
+    if (!dims[size_t(d)])
+      shape.push_back(x[d]);
+    else if (keepdim)
+      shape.push_back(1);
+  }
+  return shape;
 }
 
 Tensor run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float scale) {
-  Shape shape;
+  Tensor y = Tensor::empty(sum_shape(x.shape(), dims, keepdim), DType::f32, x.device());
+  run_sum(x, dims, keepdim, scale, y);
+  return y;
+}
+
+void run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float scale, Tensor& y) {
+  const Shape& shape = y.shape();
   std::vector<int> kept, summed;  // logical dimensions of x; kept in y's memory order
   std::vector<int> source;        // y's dimensions in x, -1 for one that was summed
-  for (int d = 0; d < x.rank(); ++d) {
-    if (!dims[size_t(d)]) {
-      shape.push_back(x.dim(d));
-      source.push_back(d);
-    } else if (keepdim) {
-      shape.push_back(1);
-      source.push_back(-1);
-    }
-  }
+  for (int d = 0; d < x.rank(); ++d)
+    if (!dims[size_t(d)] || keepdim) source.push_back(dims[size_t(d)] ? -1 : d);
   for (int m = 0; m < shape.rank(); ++m)
     if (const int d = source[size_t(memory_order(shape.rank())[size_t(m)])]; d >= 0) kept.push_back(d);
   for (int m = 0; m < x.rank(); ++m)
@@ -115,9 +120,7 @@ Tensor run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, flo
   };
   append(kept, g.kept, 0);
   append(summed, g.reduced, g.kept);
-  Tensor y = Tensor::empty(shape, DType::f32, x.device());
   run::reduce_sum(x.device(), g, scale, x, y.out());
-  return y;
 }
 
 Tensor sum_to(const Tensor& x, const Shape& shape, float scale) {
@@ -126,7 +129,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape, float scale) {
   const int extra = x.rank() - shape.rank();
   for (int d = 0; d < x.rank(); ++d) dims[size_t(d)] = d < extra || (shape[d - extra] == 1 && x.dim(d) != 1);
   const Tensor y = run_sum(x, dims, true, scale);
-  return run_reshape(y, shape);
+  return reshaped(y, shape);
 }
 
 void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_t to_stride) {
@@ -148,9 +151,11 @@ void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_
 
 namespace {
 
-// x's values in the memory order that `shape` has, where x walks its logical order (`unpack`) or the reverse.
-Tensor reorder(const Tensor& x, const Shape& rank4, bool to_memory) {
-  Tensor y = Tensor::empty(to_memory ? rank4 : Shape{rank4.numel()}, x.dtype(), x.device());
+// Memory order and logical order are one.
+bool plain(const Shape& s) { return s.rank() != 4 || s[1] == 1 || s[2] * s[3] == 1; }
+
+// x's values, which lie in the logical order of `rank4`, into the memory order that it has, or the reverse.
+void reorder(const Tensor& x, const Shape& rank4, bool to_memory, Tensor& y) {
   geometry::Strided g;
   const auto memory = strides(rank4);
   const std::array<int64_t, 4> logical{rank4[1] * rank4[2] * rank4[3], rank4[2] * rank4[3], rank4[3], 1};
@@ -160,19 +165,30 @@ Tensor reorder(const Tensor& x, const Shape& rank4, bool to_memory) {
     push_dimension(g, rank4[d], to_memory ? l : p, to_memory ? p : l);
   }
   run::copy_strided(x.device(), g, x, y.out());
-  return y;
 }
-
-// Memory order and logical order are one.
-bool plain(const Shape& s) { return s.rank() != 4 || s[1] == 1 || s[2] * s[3] == 1; }
 
 }  // namespace
 
-Tensor run_reshape(const Tensor& x, const Shape& shape) {
-  if (x.shape() == shape) return x.detach();
-  if (plain(x.shape()) && plain(shape)) return x.view_as(shape);
-  Tensor flat = plain(x.shape()) ? x.view_as({x.numel()}) : reorder(x, x.shape(), false);
-  return plain(shape) ? flat.view_as(shape) : reorder(flat, shape, true);
+bool reshape_is_free(const Shape& from, const Shape& to) { return from == to || (plain(from) && plain(to)); }
+
+void run_reshape(const Tensor& x, Tensor& out) {
+  if (plain(out.shape())) {
+    if (plain(x.shape())) return out.copy_from(x.view_as(out.shape()));
+    return reorder(x, x.shape(), false, out);
+  }
+  Tensor flat = x.view_as({x.numel()});
+  if (!plain(x.shape())) {
+    flat = Tensor::empty({x.numel()}, x.dtype(), x.device());
+    reorder(x, x.shape(), false, flat);
+  }
+  reorder(flat, out.shape(), true, out);
+}
+
+Tensor reshaped(const Tensor& x, const Shape& shape) {
+  if (reshape_is_free(x.shape(), shape)) return x.view_as(shape);
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+  run_reshape(x, y);
+  return y;
 }
 
 }  // namespace espalier::ops

@@ -13,8 +13,6 @@ inline std::vector<Shape> shapes_of(Inputs in) {
   return shapes;
 }
 
-// Throws unless every operand that is there holds f32, and the first `required` are there.
-void expect_f32(std::string_view op, Inputs in, size_t required = 1);
 inline void expect_rank(std::string_view op, const Shape& s, int rank, const char* what) {
   if (s.rank() != rank) fail(ErrorKind::other, "[", op, "] expected ", what, ", got ", s);
 }
@@ -39,15 +37,21 @@ Dims tie_all(Coupling& c, const Dims& a, const Dims& b, std::string_view why);
 
 // The shape of `a op b` by NumPy's rules; throws with both shapes.
 Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b);
-// a kind b, broadcast, into a fresh tensor; no tape.
+// a kind b, broadcast, into `out` or a fresh tensor; no tape.
+void run_binary(Binary kind, const Tensor& a, const Tensor& b, Tensor& out);
 Tensor run_binary(Binary kind, const Tensor& a, const Tensor& b);
-// scale · Σ of x over `dims` (keepdim 1); no tape. Nothing to do gives x itself.
+// scale · Σ of x over `dims`, into `out` or a fresh tensor; no tape.
+void run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float scale, Tensor& out);
 Tensor run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float scale);
+Shape sum_shape(const Shape& x, const std::vector<bool>& dims, bool keepdim);
 // scale · x summed down to `shape`, which x's shape was broadcast from; no tape.
 Tensor sum_to(const Tensor& x, const Shape& shape, float scale = 1);
 // Adds an inner dimension to a strided copy, or lengthens the last one where both sides walk on evenly.
 void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_t to_stride);
-// A tensor of x's elements under another shape, logical order kept; shares memory where it can; no tape.
-Tensor run_reshape(const Tensor& x, const Shape& shape);
+// x's elements under another shape, logical order kept; no tape. Where that is free, memory order stays as it is and
+// reshaped() shares memory; run_reshape() writes into `out`, of as many elements.
+bool reshape_is_free(const Shape& from, const Shape& to);
+void run_reshape(const Tensor& x, Tensor& out);
+Tensor reshaped(const Tensor& x, const Shape& shape);
 
 }  // namespace espalier::ops

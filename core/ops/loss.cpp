@@ -1,45 +1,33 @@
 // Losses: one number each, a mean over the batch. Cross entropy, squared error and divergence are short sentences
 // in other ops; only the negative log-likelihood has kernels of its own.
 #include <espalier/core/ops/common.h>
+#include <espalier/core/ops/loss.h>
 
 namespace espalier {
 
-namespace {
+Shape NllLossOp::infer(std::span<const Shape> in) const {
+  ops::expect_rank(name(), in[0], 2, "log-probabilities [N,C]");
+  if (in[1] != Shape{in[0][0]})
+    fail(ErrorKind::other, "[nll_loss] expected ", in[0][0], " targets for ", in[0], ", got ", in[1]);
+  if (in[0].numel() == 0) fail(ErrorKind::other, "[nll_loss] the batch is empty: ", in[0]);
+  return {};
+}
 
-struct NllLossOp : Op {
-  float smoothing;
-  explicit NllLossOp(float s) : smoothing(s) {}
+DType NllLossOp::dtype(std::span<const DType> in) const {
+  if (in[1] != DType::s64) fail(ErrorKind::other, "[nll_loss] targets hold ", in[1], ", expected s64");
+  return Op::dtype(in.first(1));
+}
 
-  std::string_view name() const override { return "nll_loss"; }
-  Attributes attributes() const override { return {{"label_smoothing", double(smoothing)}}; }
+void NllLossOp::run(Inputs in, Tensor& out, Saved& saved) const {
+  run::nll_loss(out.device(), geometry(in[0].shape()), in[0], in[1], out.out());
+  saved.tensors = {in[1]};
+}
 
-  Shape infer(std::span<const Shape> in) const override {
-    ops::expect_rank(name(), in[0], 2, "log-probabilities [N,C]");
-    if (in[1] != Shape{in[0][0]})
-      fail(ErrorKind::other, "[nll_loss] expected ", in[0][0], " targets for ", in[0], ", got ", in[1]);
-    if (in[0].numel() == 0) fail(ErrorKind::other, "[nll_loss] the batch is empty: ", in[0]);
-    return {};
-  }
-  geometry::Nll geometry(const Shape& logp) const { return {.n = logp[0], .c = logp[1], .smoothing = smoothing}; }
-
-  Tensor forward(Inputs in, Saved& saved) const override {
-    infer(ops::shapes_of(in));
-    ops::expect_f32(name(), in.first(1));
-    if (in[1].dtype() != DType::s64)
-      fail(ErrorKind::other, "[nll_loss] targets hold ", in[1].dtype(), ", expected s64");
-    Tensor loss = Tensor::empty({}, DType::f32, in[0].device());
-    run::nll_loss(in[0].device(), geometry(in[0].shape()), in[0], in[1], loss.out());
-    saved.tensors = {in[1]};
-    return loss;
-  }
-  Tensors backward(const Saved& saved, const Tensor& dloss, const Needs&) const override {
-    Tensor dlogp = Tensor::empty(saved.shapes[0], DType::f32, dloss.device());
-    run::nll_loss_grad(dloss.device(), geometry(saved.shapes[0]), saved.tensors[0], dloss, dlogp.out());
-    return {dlogp, {}};
-  }
-};
-
-}  // namespace
+Tensors NllLossOp::backward(const Saved& saved, const Tensor& dloss, const Needs&) const {
+  Tensor dlogp = Tensor::empty(saved.shapes[0], DType::f32, dloss.device());
+  run::nll_loss_grad(dloss.device(), geometry(saved.shapes[0]), saved.tensors[0], dloss, dlogp.out());
+  return {dlogp, {}};
+}
 
 Tensor nll_loss(const Tensor& logp, const Tensor& target, float label_smoothing) {
   if (!(label_smoothing >= 0 && label_smoothing <= 1))

@@ -57,6 +57,8 @@ ESPALIER_UNARY(X)
 #define X(name, Functor, expression) ESPALIER_API Tensor name(const Tensor& a, const Tensor& b);
 ESPALIER_BINARY(X)
 #undef X
+// To another element type, rounded to nearest; between f32 and bf16 gradients flow.
+ESPALIER_API Tensor cast(const Tensor& x, DType to);
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
 inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }

@@ -1,5 +1,6 @@
 // Operations that move values without changing them. Where memory order and logical order agree, reshaping is free.
 #include <espalier/core/ops/common.h>
+#include <espalier/core/ops/shape.h>
 
 #include <algorithm>
 
@@ -36,101 +37,6 @@ Dims couple_reshape(Coupling& c, const Dims& in, const Shape& from, const Shape&
   return out;
 }
 
-struct MoveOp : Op {
-  bool keeps_zero() const override { return true; }
-};
-
-// The same elements in the same logical order under the shape that infer() gives.
-struct SameOrderOp : MoveOp {
-  Tensor forward(Inputs in, Saved&) const override {
-    const Shape shape[] = {in[0].shape()};
-    return ops::run_reshape(in[0], infer(shape));
-  }
-  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
-    return {ops::run_reshape(dy, saved.shapes[0])};
-  }
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override {
-    return couple_reshape(c, in[0], shapes[0], out, name());
-  }
-};
-
-struct ReshapeOp : SameOrderOp {
-  std::vector<int64_t> target;  // 0: as the input has it there, as in ONNX
-  explicit ReshapeOp(std::vector<int64_t> t) : target(std::move(t)) {}
-
-  std::string_view name() const override { return "reshape"; }
-  Attributes attributes() const override { return {{"shape", target}}; }
-
-  Shape infer(std::span<const Shape> in) const override {
-    Shape shape;
-    for (size_t d = 0; d < target.size(); ++d)
-      shape.push_back(target[d] == 0 && int(d) < in[0].rank() ? in[0][int(d)] : target[d]);
-    if (shape.numel() != in[0].numel())
-      fail(ErrorKind::other, "[reshape] of ", in[0], " to ", shape, ": the sizes differ");
-    return shape;
-  }
-};
-
-struct FlattenOp : SameOrderOp {
-  int start;
-  explicit FlattenOp(int s) : start(s) {}
-
-  std::string_view name() const override { return "flatten"; }
-  Attributes attributes() const override { return {{"start_dim", int64_t(start)}}; }
-
-  Shape infer(std::span<const Shape> in) const override {
-    Shape shape;
-    int64_t rest = 1;
-    for (int d = 0; d < in[0].rank(); ++d) {
-      if (d < start)
-        shape.push_back(in[0][d]);
-      else
-        rest *= in[0][d];
-    }
-    shape.push_back(rest);
-    return shape;
-  }
-};
-
-struct TransposeOp : MoveOp {
-  int dim0, dim1;
-  TransposeOp(int a, int b) : dim0(a), dim1(b) {}
-
-  std::string_view name() const override { return "transpose"; }
-  Attributes attributes() const override { return {{"dim0", int64_t(dim0)}, {"dim1", int64_t(dim1)}}; }
-
-  Shape infer(std::span<const Shape> in) const override {
-    Shape shape = in[0];
-    std::swap(shape[dim0], shape[dim1]);
-    return shape;
-  }
-  Tensor forward(Inputs in, Saved&) const override {
-    const Tensor& x = in[0];
-    const Shape from[] = {x.shape()};
-    Tensor y = Tensor::empty(infer(from), x.dtype(), x.device());
-    auto source = strides(x.shape());
-    std::swap(source[size_t(dim0)], source[size_t(dim1)]);
-    const auto target = strides(y.shape());
-    geometry::Strided g;
-    for (int m = 0; m < y.rank(); ++m) {
-      const auto d = size_t(ops::memory_order(y.rank())[size_t(m)]);
-      ops::push_dimension(g, y.dim(int(d)), source[d], target[d]);
-    }
-    run::copy_strided(x.device(), g, x, y.out());
-    return y;
-  }
-  Tensors backward(const Saved&, const Tensor& dy, const Needs&) const override {
-    Saved none;
-    const Tensor in[] = {dy};
-    return {forward(in, none)};
-  }
-  Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override {
-    Dims out = in[0];
-    std::swap(out[size_t(dim0)], out[size_t(dim1)]);
-    return out;
-  }
-};
-
 // Copies between a tensor and the stretch of a larger one that starts at `begin` of dimension `dim`.
 void copy_part(const Tensor& from, Tensor& to, int dim, int64_t begin) {
   const bool into = to.dim(dim) >= from.dim(dim);
@@ -145,106 +51,179 @@ void copy_part(const Tensor& from, Tensor& to, int dim, int64_t begin) {
   run::copy_strided(from.device(), g, from, to.out());
 }
 
-struct CatOp : MoveOp {
-  int dim;
-  explicit CatOp(int d) : dim(d) {}
-
-  std::string_view name() const override { return "cat"; }
-  Attributes attributes() const override { return {{"dim", int64_t(dim)}}; }
-
-  Shape infer(std::span<const Shape> in) const override {
-    Shape shape = in[0];
-    for (size_t i = 1; i < in.size(); ++i) {
-      Shape other = in[i];
-      if (other.rank() == shape.rank()) other[dim] = shape[dim];
-      if (other != shape)
-        fail(ErrorKind::other, "[cat] shapes ", in[0], " and ", in[i], " differ outside dimension ", dim);
-      shape[dim] += in[i][dim];
-    }
-    return shape;
-  }
-  Tensor forward(Inputs in, Saved&) const override {
-    for (const Tensor& t : in)
-      if (t.dtype() != in[0].dtype()) fail(ErrorKind::other, "[cat] of ", in[0].dtype(), " and ", t.dtype());
-    Tensor y = Tensor::empty(infer(ops::shapes_of(in)), in[0].dtype(), in[0].device());
-    int64_t at = 0;
-    for (const Tensor& t : in) {
-      if (t.numel()) copy_part(t, y, dim, at);
-      at += t.dim(dim);
-    }
-    return y;
-  }
-  Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override {
-    Tensors grads;
-    int64_t at = 0;
-    for (size_t i = 0; i < saved.shapes.size(); ++i) {
-      grads.push_back(needs[i] ? Tensor::empty(saved.shapes[i], dy.dtype(), dy.device()) : Tensor{});
-      if (needs[i] && grads[i].numel()) copy_part(dy, grads[i], dim, at);
-      at += saved.shapes[i][dim];
-    }
-    return grads;
-  }
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override {
-    Dims dims(size_t(out.rank()));
-    bool tagged = false;
-    for (const Dims& part : in) tagged = tagged || !part[size_t(dim)].empty();
-    for (int d = 0; d < out.rank(); ++d) {
-      if (d != dim) {
-        dims[size_t(d)] = in[0][size_t(d)];
-        for (const Dims& part : in) dims[size_t(d)] = ops::tie(c, dims[size_t(d)], part[size_t(d)], name());
-        continue;
-      }
-      for (size_t i = 0; tagged && i < in.size(); ++i) {
-        Tags tags = in[i][size_t(d)];
-        if (tags.empty()) c.pin(tags = c.fresh(shapes[i][d]), name());
-        dims[size_t(d)].insert(dims[size_t(d)].end(), tags.begin(), tags.end());
-      }
-    }
-    return dims;
-  }
-};
-
-struct SliceOp : MoveOp {
-  int dim;
-  int64_t begin, end;
-  SliceOp(int d, int64_t b, int64_t e) : dim(d), begin(b), end(e) {}
-
-  std::string_view name() const override { return "slice"; }
-  Attributes attributes() const override { return {{"dim", int64_t(dim)}, {"begin", begin}, {"end", end}}; }
-
-  Shape infer(std::span<const Shape> in) const override {
-    if (begin < 0 || end < begin || end > in[0][dim])
-      fail(ErrorKind::other, "[slice] ", begin, " to ", end, " of dimension ", dim, " of ", in[0]);
-    Shape shape = in[0];
-    shape[dim] = end - begin;
-    return shape;
-  }
-  Tensor forward(Inputs in, Saved&) const override {
-    Tensor y = Tensor::empty(infer(ops::shapes_of(in)), in[0].dtype(), in[0].device());
-    if (y.numel()) copy_part(in[0], y, dim, begin);
-    return y;
-  }
-  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
-    Tensor dx = Tensor::zeros(saved.shapes[0], dy.dtype(), dy.device());
-    if (dy.numel()) copy_part(dy, dx, dim, begin);
-    return {dx};
-  }
-  // One of k equal parts stays one of k equal parts. Other bounds are numbers that shrinking cannot follow: pinned.
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override {
-    Dims dims = in[0];
-    Tags& tags = dims[size_t(dim)];
-    if (tags.empty()) return dims;
-    const int64_t n = end - begin;
-    if (n > 0 && shapes[0][dim] % n == 0 && begin % n == 0)
-      c.balance(tags, shapes[0][dim] / n);
-    else
-      c.pin(tags, name());
-    tags = Tags(tags.begin() + begin, tags.begin() + end);
-    return dims;
-  }
-};
-
 }  // namespace
+
+std::optional<int64_t> SameOrderOp::alias(std::span<const Shape> in) const {
+  return ops::reshape_is_free(in[0], infer(in)) ? std::optional<int64_t>(0) : std::nullopt;
+}
+
+void SameOrderOp::run(Inputs in, Tensor& out, Saved&) const { ops::run_reshape(in[0], out); }
+
+Tensors SameOrderOp::backward(const Saved& saved, const Tensor& dy, const Needs&) const {
+  return {ops::reshaped(dy, saved.shapes[0])};
+}
+
+Dims SameOrderOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const {
+  return couple_reshape(c, in[0], shapes[0], out, name());
+}
+
+Shape ReshapeOp::infer(std::span<const Shape> in) const {
+  Shape shape;
+  for (size_t d = 0; d < target.size(); ++d)
+    shape.push_back(target[d] == 0 && int(d) < in[0].rank() ? in[0][int(d)] : target[d]);
+  if (shape.numel() != in[0].numel())
+    fail(ErrorKind::other, "[reshape] of ", in[0], " to ", shape, ": the sizes differ");
+  return shape;
+}
+
+Shape FlattenOp::infer(std::span<const Shape> in) const {
+  Shape shape;
+  int64_t rest = 1;
+  for (int d = 0; d < in[0].rank(); ++d) {
+    if (d < start)
+      shape.push_back(in[0][d]);
+    else
+      rest *= in[0][d];
+  }
+  shape.push_back(rest);
+  return shape;
+}
+
+Shape TransposeOp::infer(std::span<const Shape> in) const {
+  Shape shape = in[0];
+  std::swap(shape[dim0], shape[dim1]);
+  return shape;
+}
+
+void TransposeOp::run(Inputs in, Tensor& out, Saved&) const {
+  auto source = strides(in[0].shape());
+  std::swap(source[size_t(dim0)], source[size_t(dim1)]);
+  const auto target = strides(out.shape());
+  geometry::Strided g;
+  for (int m = 0; m < out.rank(); ++m) {
+    const auto d = size_t(ops::memory_order(out.rank())[size_t(m)]);
+    ops::push_dimension(g, out.dim(int(d)), source[d], target[d]);
+  }
+  run::copy_strided(out.device(), g, in[0], out.out());
+}
+
+Tensors TransposeOp::backward(const Saved& saved, const Tensor& dy, const Needs&) const {
+  Tensor dx = Tensor::empty(saved.shapes[0], dy.dtype(), dy.device());
+  Saved none;
+  run(std::span(&dy, 1), dx, none);
+  return {dx};
+}
+
+Dims TransposeOp::couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const {
+  Dims out = in[0];
+  std::swap(out[size_t(dim0)], out[size_t(dim1)]);
+  return out;
+}
+
+Shape CatOp::infer(std::span<const Shape> in) const {
+  Shape shape = in[0];
+  for (size_t i = 1; i < in.size(); ++i) {
+    Shape other = in[i];
+    if (other.rank() == shape.rank()) other[dim] = shape[dim];
+    if (other != shape)
+      fail(ErrorKind::other, "[cat] shapes ", in[0], " and ", in[i], " differ outside dimension ", dim);
+    shape[dim] += in[i][dim];
+  }
+  return shape;
+}
+
+DType CatOp::dtype(std::span<const DType> in) const {
+  for (DType t : in)
+    if (t != in[0]) fail(ErrorKind::other, "[cat] of ", in[0], " and ", t);
+  return in[0];
+}
+
+void CatOp::run(Inputs in, Tensor& out, Saved&) const {
+  int64_t at = 0;
+  for (const Tensor& t : in) {
+    if (t.numel()) copy_part(t, out, dim, at);
+    at += t.dim(dim);
+  }
+}
+
+Tensors CatOp::backward(const Saved& saved, const Tensor& dy, const Needs& needs) const {
+  Tensors grads;
+  int64_t at = 0;
+  for (size_t i = 0; i < saved.shapes.size(); ++i) {
+    grads.push_back(needs[i] ? Tensor::empty(saved.shapes[i], dy.dtype(), dy.device()) : Tensor{});
+    if (needs[i] && grads[i].numel()) copy_part(dy, grads[i], dim, at);
+    at += saved.shapes[i][dim];
+  }
+  return grads;
+}
+
+Dims CatOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const {
+  Dims dims(size_t(out.rank()));
+  bool tagged = false;
+  for (const Dims& part : in) tagged = tagged || !part[size_t(dim)].empty();
+  for (int d = 0; d < out.rank(); ++d) {
+    if (d != dim) {
+      dims[size_t(d)] = in[0][size_t(d)];
+      for (const Dims& part : in) dims[size_t(d)] = ops::tie(c, dims[size_t(d)], part[size_t(d)], name());
+      continue;
+    }
+    for (size_t i = 0; tagged && i < in.size(); ++i) {
+      Tags tags = in[i][size_t(d)];
+      if (tags.empty()) c.pin(tags = c.fresh(shapes[i][d]), name());
+      dims[size_t(d)].insert(dims[size_t(d)].end(), tags.begin(), tags.end());
+    }
+  }
+  return dims;
+}
+
+Shape SliceOp::infer(std::span<const Shape> in) const {
+  if (begin < 0 || end < begin || end > in[0][dim])
+    fail(ErrorKind::other, "[slice] ", begin, " to ", end, " of dimension ", dim, " of ", in[0]);
+  Shape shape = in[0];
+  shape[dim] = end - begin;
+  return shape;
+}
+
+std::optional<int64_t> SliceOp::alias(std::span<const Shape> in) const {
+  for (int m = 0; m < in[0].rank(); ++m) {
+    const int d = ops::memory_order(in[0].rank())[size_t(m)];
+    if (d == dim) return begin * strides(in[0])[size_t(d)];
+    if (in[0][d] != 1) return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+void SliceOp::run(Inputs in, Tensor& out, Saved&) const {
+  if (out.numel()) copy_part(in[0], out, dim, begin);
+}
+
+Tensors SliceOp::backward(const Saved& saved, const Tensor& dy, const Needs&) const {
+  Tensor dx = Tensor::zeros(saved.shapes[0], dy.dtype(), dy.device());
+  if (dy.numel()) copy_part(dy, dx, dim, begin);
+  return {dx};
+}
+
+Dims SliceOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const {
+  Dims dims = in[0];
+  Tags& tags = dims[size_t(dim)];
+  if (tags.empty()) return dims;
+  const int64_t n = end - begin;
+  if (n > 0 && shapes[0][dim] % n == 0 && begin % n == 0)
+    c.balance(tags, shapes[0][dim] / n);
+  else
+    c.pin(tags, name());
+  tags = Tags(tags.begin() + begin, tags.begin() + end);
+  return dims;
+}
+
+bool CatOp::zero(std::span<const Slice> in) const {
+  bool any = false;
+  for (Slice s : in) {
+    if (s == Slice::live) return false;
+    any = any || s == Slice::zero;
+  }
+  return any;
+}
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
   std::vector<int64_t> target(shape.begin(), shape.end());

@@ -94,29 +94,38 @@ struct AddScaled {
 
 inline void add_scaled(float scale, In x, Out y) { launch_each(y.numel, AddScaled{scale, x.f32(), y.f32()}); }
 
-template <class F>
+// T: f32 or bf16; computed in f32.
+template <class F, class T>
 struct Apply {
   F f;
-  const float* x;
-  float* y;
-  ESPALIER_BODY void operator()(int64_t i) const { y[i] = f(x[i]); }
+  const T* x;
+  T* y;
+  ESPALIER_BODY void operator()(int64_t i) const { y[i] = convert<T>(f(convert<float>(x[i]))); }
 };
 
 inline void unary(int kind, const void* functor, In x, Out y) {
-  visit_unary(kind, functor, [&](auto f) { launch_each(y.numel, Apply<decltype(f)>{f, x.f32(), y.f32()}); });
+  visit_float(y.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    visit_unary(kind, functor, [&](auto f) { launch_each(y.numel, Apply<decltype(f), T>{f, x.as<T>(), y.as<T>()}); });
+  });
 }
 
-template <class F>
+template <class F, class T>
 struct ApplySlope {
   F f;
-  const float *x, *dy;
-  float* dx;
-  ESPALIER_BODY void operator()(int64_t i) const { dx[i] = dy[i] * f.slope(x[i]); }
+  const T *x, *dy;
+  T* dx;
+  ESPALIER_BODY void operator()(int64_t i) const {
+    dx[i] = convert<T>(convert<float>(dy[i]) * f.slope(convert<float>(x[i])));
+  }
 };
 
 inline void unary_grad(int kind, const void* functor, In x, In dy, Out dx) {
-  visit_unary(kind, functor, [&](auto f) {
-    launch_each(dx.numel, ApplySlope<decltype(f)>{f, x.f32(), dy.f32(), dx.f32()});
+  visit_float(dx.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    visit_unary(kind, functor, [&](auto f) {
+      launch_each(dx.numel, ApplySlope<decltype(f), T>{f, x.as<T>(), dy.as<T>(), dx.as<T>()});
+    });
   });
 }
 

@@ -1,0 +1,28 @@
+// Convolution as an op. Everything that its readers need - geometry, FLOPs, groups, depthwise or not - follows from the
+// shapes of x and weight: a shrunk weight makes a shrunk layer.
+#pragma once
+#include <espalier/core/geometry.h>
+#include <espalier/core/ops/ops.h>
+
+namespace espalier {
+
+// x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW].
+struct ESPALIER_API Conv2dOp : Op {
+  Window window;
+  explicit Conv2dOp(Window w) : window(w) {}
+
+  geometry::Conv geometry(std::span<const Shape> in) const;
+
+  std::string_view name() const override { return "conv2d"; }
+  Attributes attributes() const override;
+  bool optional(size_t operand) const override { return operand == 2; }
+  Shape infer(std::span<const Shape> in) const override;
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
+  bool zero(std::span<const Slice> in) const override { return product_is_zero(in); }
+  bool sums_products() const override { return true; }
+  int64_t flops(std::span<const Shape> in, const Shape& out) const override;
+};
+
+}  // namespace espalier

@@ -1,0 +1,40 @@
+// Linear layers and matrix products as ops.
+#pragma once
+#include <espalier/core/geometry.h>
+#include <espalier/core/ops/ops.h>
+
+namespace espalier {
+
+// x [N,I], weight [O,I], bias [O] or absent -> [N,O].
+struct ESPALIER_API LinearOp : Op {
+  geometry::Affine geometry(std::span<const Shape> in) const;
+
+  std::string_view name() const override { return "linear"; }
+  bool optional(size_t operand) const override { return operand == 2; }
+  Shape infer(std::span<const Shape> in) const override;
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
+  bool zero(std::span<const Slice> in) const override { return product_is_zero(in); }
+  bool sums_products() const override { return true; }
+  int64_t flops(std::span<const Shape> in, const Shape& out) const override;
+};
+
+// a [..,M,K] (or [..,K,M] with trans_a), b [..,K,N] (or [..,N,K]); rank 2 or 3, equal batch -> [..,M,N].
+struct ESPALIER_API MatmulOp : Op {
+  bool trans_a, trans_b;
+  MatmulOp(bool a, bool b) : trans_a(a), trans_b(b) {}
+
+  geometry::Matmul geometry(std::span<const Shape> in) const;
+
+  std::string_view name() const override { return "matmul"; }
+  Attributes attributes() const override { return {{"trans_a", int64_t(trans_a)}, {"trans_b", int64_t(trans_b)}}; }
+  Shape infer(std::span<const Shape> in) const override;
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
+  bool zero(std::span<const Slice> in) const override { return product_is_zero(in); }
+  bool sums_products() const override { return true; }
+};
+
+}  // namespace espalier

@@ -1,0 +1,22 @@
+// The negative log-likelihood as an op; the other losses are short sentences in other ops.
+#pragma once
+#include <espalier/core/geometry.h>
+#include <espalier/core/ops/ops.h>
+
+namespace espalier {
+
+struct ESPALIER_API NllLossOp : Op {
+  float smoothing;
+  explicit NllLossOp(float s) : smoothing(s) {}
+
+  std::string_view name() const override { return "nll_loss"; }
+  Attributes attributes() const override { return {{"label_smoothing", double(smoothing)}}; }
+  Shape infer(std::span<const Shape> in) const override;
+  geometry::Nll geometry(const Shape& logp) const { return {.n = logp[0], .c = logp[1], .smoothing = smoothing}; }
+
+  DType dtype(std::span<const DType> in) const override;
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+  Tensors backward(const Saved& saved, const Tensor& dloss, const Needs&) const override;
+};
+
+}  // namespace espalier

@@ -1,0 +1,62 @@
+// Pooling over images as ops. Channels pass through untouched, so their fate does too.
+#pragma once
+#include <espalier/core/geometry.h>
+#include <espalier/core/ops/ops.h>
+
+namespace espalier {
+
+// x [N,C,H,W] -> [N,C,OH,OW]
+struct ESPALIER_API PoolOp : Op {
+  virtual geometry::Pool geometry(const Shape& x) const = 0;
+  Shape infer(std::span<const Shape> in) const override;
+  Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override {
+    return in[0];
+  }
+  bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
+
+ protected:
+  void average(Inputs in, Tensor& out) const;
+  Tensors average_gradient(const Shape& x, const Tensor& dy) const;
+};
+
+struct ESPALIER_API WindowPoolOp : PoolOp {
+  PoolOptions options;
+  explicit WindowPoolOp(PoolOptions o) : options(o) {}
+  geometry::Pool geometry(const Shape& x) const override;
+  Attributes attributes() const override;
+};
+
+struct ESPALIER_API MaxPool2dOp : WindowPoolOp {
+  using WindowPoolOp::WindowPoolOp;
+  std::string_view name() const override { return "max_pool2d"; }
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
+};
+
+struct ESPALIER_API AvgPool2dOp : WindowPoolOp {
+  using WindowPoolOp::WindowPoolOp;
+  std::string_view name() const override { return "avg_pool2d"; }
+  Attributes attributes() const override;
+  void run(Inputs in, Tensor& out, Saved&) const override { average(in, out); }
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
+    return average_gradient(saved.shapes[0], dy);
+  }
+  int64_t flops(std::span<const Shape>, const Shape& out) const override { return out.numel(); }
+};
+
+struct ESPALIER_API AdaptiveAvgPool2dOp : PoolOp {
+  Pair output;
+  explicit AdaptiveAvgPool2dOp(Pair o) : output(o) {}
+  std::string_view name() const override { return "adaptive_avg_pool2d"; }
+  Attributes attributes() const override { return {{"output_size", std::vector{output.h, output.w}}}; }
+  geometry::Pool geometry(const Shape& x) const override;
+  void run(Inputs in, Tensor& out, Saved&) const override { average(in, out); }
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {
+    return average_gradient(saved.shapes[0], dy);
+  }
+  int64_t flops(std::span<const Shape> in, const Shape& out) const override {
+    return out.numel() * ((in[0][2] / output.h) * (in[0][3] / output.w) + 1);
+  }
+};
+
+}  // namespace espalier
