@@ -45,13 +45,16 @@ std::vector<T> Tensor::to_vector() const {
 
 #define X(T)                                                                      \
   template ESPALIER_API Tensor Tensor::from<T>(std::span<const T>, const Shape&); \
-  template ESPALIER_API std::vector<T> Tensor::to_vector<T>() const;
-// clang-format off
-X(float) X(bfloat16) X(int64_t) X(int32_t) X(int8_t) X(uint8_t)
-// clang-format on
+  template ESPALIER_API std::vector<T> Tensor::to_vector<T>() const
+X(float);
+X(bfloat16);
+X(int64_t);
+X(int32_t);
+X(int8_t);
+X(uint8_t);
 #undef X
 
-    In Tensor::in() const {
+In Tensor::in() const {
   if (!storage_) return {};
   return {at(), dtype_, numel(), storage_.get()};
 }
