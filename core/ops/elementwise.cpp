@@ -137,7 +137,7 @@ bool BinaryOp::zero(std::span<const Slice> in) const {
     case Binary::Mul:
       return in[0] == Slice::zero || in[1] == Slice::zero;
     case Binary::Div:
-      return in[0] == Slice::zero;
+      return in[0] == Slice::zero && in[1] != Slice::zero;  // 0/0 is none
     case Binary::KlTerm:
       return false;
     case Binary::Add:
