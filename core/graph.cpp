@@ -129,6 +129,12 @@ Tensor* memory_to_reuse(const Op& op, std::vector<Tensor>& operands, const std::
   return nullptr;
 }
 
+// Will apply() record this? Then every operand may be wanted again.
+bool on_tape(const std::vector<Tensor>& operands) {
+  return tracing() || (grad_enabled() && std::any_of(operands.begin(), operands.end(),
+                                                     [](const Tensor& t) { return t.requires_grad(); }));
+}
+
 }  // namespace
 
 Tensor Graph::compute(int value, Inputs operands) const {
@@ -165,7 +171,7 @@ Tensor Graph::run(std::vector<Tensor> given, const Visit& visit) const {
     }
     if (visit) {
       live[i] = visit(int(i), operands);
-    } else if (Tensor* memory = grad_enabled() || tracing() ? nullptr : memory_to_reuse(*v.op, operands, dying)) {
+    } else if (Tensor* memory = on_tape(operands) ? nullptr : memory_to_reuse(*v.op, operands, dying)) {
       Scope scope(v.path);
       Tensor out = *memory;
       run_into(*v.op, operands, out);
