@@ -1,5 +1,6 @@
-// Laws, over random networks: what is masked and what is shrunk compute the same; a frozen graph, which computes in place
-// where it may, gives the bits of the eager run, on views too; what was saved loads to the same bits. And, on bundled models: a training step reorders no activation.
+// Laws, over random networks: what is masked and what is shrunk compute the same; a frozen graph, which computes in
+// place where it may, gives the bits of the eager run, on views too; what was saved loads to the same bits. And, on
+// bundled models: a training step reorders no activation.
 #include <doctest/doctest.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/rounding.h>
