@@ -78,35 +78,44 @@ struct SoftmaxOver {
   bool log = false;
 };
 
-// loss = mean over n of -(1-smoothing)·logp[target] - smoothing/c·Σ logp; a target outside 0..c-1 throws.
+// loss = mean over n of -(1-smoothing)·logp[target] - smoothing/c·Σ logp; a target outside 0..c-1 throws on
+// the CPU; elsewhere it makes the loss and its image's gradient NaN.
 struct Nll {
   int64_t n, c;
   float smoothing = 0;
 };
 
-// y = keep ? x/(1-p) : 0, keep drawn from (seed, stream, element): see ops/dropout.h. With channels > 0 the
-// tensor is [rows,channels] per image of `rows` rows and whole channels are dropped (Dropout2d).
+// y = keep ? x/(1-p) : 0, keep drawn from (seed, stream, element): see ops/dropout.h. The draw, s64 [2], holds seed and
+// stream: a step that is run again draws anew. With channels > 0 the tensor is [rows,channels] per image of `rows` rows
+// and whole channels are dropped (Dropout2d).
 struct Drop {
-  uint64_t seed = 0, stream = 0;
   float p = 0.5f;
   int64_t rows = 0, channels = 0;
 };
 
-// An optimiser's step takes an optional operand `keep`, one number per element: where it is 0, the weight and its
-// state are left alone, to the bit.
+// What a training step is asked afterwards, noted where the step runs: its loss, in losses, f32 [steps]; counts, s64
+// [2], of steps and of rows of scores [n,c] that are largest at their label, the first of equals; halted, s64 [1], is 1
+// from the first loss on that is not finite. With `outputs` a step whose scores are not finite has NaN for its loss.
+struct Tally {
+  int64_t n, c;
+  bool outputs = false;
+};
+
+// An optimiser's step takes its rates and clock from memory (Pace, in view.h) and an optional operand `keep`, one
+// number per element: where it is 0, the weight and its state are left alone, to the bit.
 
 // Stochastic gradient descent as PyTorch's: g = grad + weight_decay·w; buf = first ? g : momentum·buf +
 // (1-dampening)·g; w -= lr·(nesterov ? g + momentum·buf : momentum ? buf : g).
 struct SgdStep {
-  float lr, momentum = 0, dampening = 0, weight_decay = 0;
+  float dampening = 0, weight_decay = 0;
   bool nesterov = false, first = false;
 };
 
-// Adam as PyTorch's; `decoupled` makes it AdamW. step counts from 1.
+// Adam as PyTorch's; `decoupled` makes it AdamW. This is the parameter's update number clock + 1 - missed.
 struct AdamStep {
-  float lr = 1e-3f, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
+  float beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   bool decoupled = false;
-  int64_t step = 1;
+  int64_t missed = 0;
 };
 
 // y [m,n] = x [m,k] · (w [n,k] ∘ mask)ᵀ; mask is u8: one per element (tile 0) or per tile x tile block of w,

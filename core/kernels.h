@@ -28,7 +28,7 @@ namespace espalier {
   X(softmax_grad, const geometry::SoftmaxOver&, In y, In dy, Out dx)                                               \
   X(nll_loss, const geometry::Nll&, In logp, In target, Out loss)                    /* target s64 [n]; loss [1] */ \
   X(nll_loss_grad, const geometry::Nll&, In target, In dloss, Out dlogp)                                       \
-  X(dropout, const geometry::Drop&, In x, Out y)                                     /* its own gradient */    \
+  X(dropout, const geometry::Drop&, In draw, In x, Out y)                            /* its own gradient */    \
   X(conv2d, const geometry::Conv&, In x, In w, In b, Out y)                          /* b may be absent */     \
   X(conv2d_grad_input, const geometry::Conv&, In dy, In w, Out dx)                                             \
   X(conv2d_grad_weight, const geometry::Conv&, In x, In dy, Out dw, Out db)          /* db may be absent */    \
@@ -45,8 +45,13 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
-  X(sgd, const geometry::SgdStep&, In grad, In keep, Out param, Out buffer)              /* both updated; buffer may be absent */ \
-  X(adam, const geometry::AdamStep&, In grad, In keep, Out param, Out m, Out v)          /* all updated */
+  X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
+  X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
+  X(add_sign, float scale, In x, Out y)                                    /* y += scale * sign(x), 0 of NaN */ \
+  X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \
+  X(next_draw, uint64_t purpose, Out state, Out draw)                      /* s64 [2]: (seed, draws) -> (seed, stream of that draw), draws += 1 */ \
+  X(count_not_finite, int64_t at, In x, Out counts)                        /* s64: counts[at] += how many of x are NaN or infinite */ \
+  X(tally, const geometry::Tally&, In loss, In scores, In labels, Out losses, Out counts, Out halted) /* all updated; labels s64 [n] */
 // clang-format on
 
 struct Kernels {

@@ -48,10 +48,16 @@ ESPALIER_KERNEL uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t i
 }
 
 // Streams keep the uses of one seed apart: stream_of("dropout", step) never meets stream_of("shuffle", epoch).
-constexpr uint64_t stream_of(const char* purpose, uint64_t number = 0) {
+constexpr uint64_t purpose_of(const char* name) {
   uint64_t h = 1469598103934665603ull;
-  for (; *purpose; ++purpose) h = (h ^ uint64_t(*purpose)) * 1099511628211ull;
-  return (h ^ (number * 0x9E3779B97F4A7C15ull)) * 1099511628211ull + number;
+  for (; *name; ++name) h = (h ^ uint64_t(*name)) * 1099511628211ull;
+  return h;
+}
+ESPALIER_KERNEL constexpr uint64_t stream_of(uint64_t purpose, uint64_t number) {
+  return (purpose ^ (number * 0x9E3779B97F4A7C15ull)) * 1099511628211ull + number;
+}
+constexpr uint64_t stream_of(const char* purpose, uint64_t number = 0) {
+  return stream_of(purpose_of(purpose), number);
 }
 
 }  // namespace espalier

@@ -144,8 +144,12 @@ BlockPool& pool(Device device) {
 }
 
 std::atomic<uint64_t> last_id{0};
+std::atomic<uint64_t> crossings[3];  // by Crossing
 
 }  // namespace
+
+HostTraffic host_traffic() { return {crossings[0], crossings[1], crossings[2]}; }
+void note(Crossing crossing) { crossings[size_t(crossing)].fetch_add(1, std::memory_order_relaxed); }
 
 Storage::Storage(size_t bytes, Device device)
     : bytes_(bytes), device_(device), id_(last_id.fetch_add(1, std::memory_order_relaxed) + 1) {

@@ -54,6 +54,15 @@ class ESPALIER_API Packs {
   std::map<std::pair<size_t, Format>, Entry> entries_;
 };
 
+// What has crossed between the host and other devices in this process, the emulated one included: copies to a device,
+// values read from one (the host waits for each), and bare waits. A training step is to do without the last two.
+struct HostTraffic {
+  uint64_t sent, read, waits;
+};
+ESPALIER_API HostTraffic host_traffic();
+enum class Crossing { sent, read, wait };
+void note(Crossing crossing);
+
 class ESPALIER_API Storage {
  public:
   Storage(size_t bytes, Device device);  // uninitialised; throws ErrorKind::other when memory is out

@@ -76,6 +76,7 @@ const void* Tensor::host(DType expected) const {
   if (dtype_ != expected) fail(ErrorKind::other, "[tensor] holds ", dtype_, ", asked for as ", expected);
   if (device().kind == Device::cuda)
     fail(ErrorKind::other, "[tensor] lives on ", device(), "; copy it to the cpu first");
+  if (device().kind != Device::cpu) note(Crossing::read);
   return at();
 }
 
@@ -125,6 +126,7 @@ void Tensor::copy_from(const Tensor& source) {
   if (shape_ != source.shape_ || dtype_ != source.dtype_)
     fail(ErrorKind::other, "[copy] from ", source.dtype_, source.shape_, " to ", dtype_, shape_);
   const Device d = device(), s = source.device();
+  if ((d.kind == Device::cpu) != (s.kind == Device::cpu)) note(d.kind == Device::cpu ? Crossing::read : Crossing::sent);
   const auto& memory = column(d.kind == Device::cuda ? d : s).memory;
   memory.copy(out().data, source.in().data, bytes());
 }

@@ -36,4 +36,11 @@ struct Out {
   float* f32() const { return as<float>(); }
 };
 
+// What an optimiser's step reads from its device, so that the step is the same for the host every time.
+struct Pace {
+  In rates;   // f32 [n,2]: (learning rate, momentum or beta1) of n steps; the last holds for all that follow
+  In clock;   // s64 [2]: updates so far, steps so far under these rates
+  In halted;  // s64 [1], may be absent: not 0, and the step changes nothing
+};
+
 }  // namespace espalier

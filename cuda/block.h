@@ -111,15 +111,6 @@ void launch_each(int64_t n, const F& f) {
   launch((n + Each<F>::chunk - 1) / Each<F>::chunk, Each<F>{f, n}, 8);
 }
 
-// Copies to the host, after everything that was launched before.
-inline void read_back(void* to, const void* from, size_t bytes) {
-#ifdef __CUDACC__
-  check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), "copy to the host");
-#else
-  std::memcpy(to, from, bytes);
-#endif
-}
-
 // Memory for the length of one call, from the column's pool. A freed block may be handed out while the device still
 // works on it: everything runs in one stream, in order.
 class Scratch {

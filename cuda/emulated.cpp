@@ -13,7 +13,7 @@ const Column* emulated_column() {
   static const Column column{.memory = {.allocate = [](size_t bytes, int) { return std::aligned_alloc(64, bytes); },
                                         .release = [](void* data, int) { std::free(data); },
                                         .copy = [](void* to, const void* from, size_t n) { std::memcpy(to, from, n); },
-                                        .synchronize = [](int) {}},
+                                        .synchronize = [](int) { note(Crossing::wait); }},
                              .kernels = emulated::rows()};
   return &column;
 }

@@ -9,6 +9,7 @@
 #include <espalier/cuda/kernels/pool.h>
 #include <espalier/cuda/kernels/reduce.h>
 #include <espalier/cuda/kernels/softmax.h>
+#include <espalier/cuda/kernels/step.h>
 
 namespace espalier::ESPALIER_COLUMN {
 
@@ -45,6 +46,11 @@ inline Kernels rows() {
       .batch_norm_eval_grad = batch_norm_eval_grad,
       .sgd = sgd,  // optim.h
       .adam = adam,
+      .add_sign = add_sign,  // step.h
+      .add_count = add_count,
+      .next_draw = next_draw,
+      .count_not_finite = count_not_finite,
+      .tally = tally,
   };
 }
 

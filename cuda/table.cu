@@ -29,6 +29,7 @@ void copy(void* to, const void* from, size_t bytes) {
 
 void synchronize(int index) {
   use_cuda_device(index);
+  note(Crossing::wait);
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
 

@@ -1,20 +1,29 @@
 // The probe is a transform at the end of every module's output port; the first one to see a bad value names its module.
+#include <espalier/core/kernels.h>
 #include <espalier/core/tape.h>
 #include <espalier/nn/find_not_finite.h>
 #include <espalier/nn/trace.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace espalier {
 
 namespace {
 
-bool finite(const Tensor& t) {
-  if (t.dtype() != DType::f32) return true;
-  const auto values = t.to_vector();
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+// Which of the tensors hold something that is not finite: counted where they are, and read once.
+std::vector<bool> not_finite(const std::vector<Tensor>& tensors) {
+  std::vector<bool> found(tensors.size());
+  if (tensors.empty()) return found;
+  Tensor counts = Tensor::zeros({int64_t(tensors.size())}, DType::s64, tensors[0].device());
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i].dtype() == DType::f32)
+      run::count_not_finite(counts.device(), int64_t(i), tensors[i].to(counts.device()), counts.out());
+  const auto values = counts.to_vector<int64_t>();
+  for (size_t i = 0; i < values.size(); ++i) found[i] = values[i] != 0;
+  return found;
 }
+
+bool finite(const Tensor& t) { return !not_finite({t})[0]; }
 
 struct Probe : Transform {
   std::string path;
@@ -53,9 +62,12 @@ std::string find_not_finite(Module& module, const Tensor& x) {
 }
 
 std::string first_not_finite(Module& module) {
-  for (const auto& [name, t] : named_leaves(module))
-    if (!finite(t)) return name;
-  return "";
+  std::vector<Tensor> tensors;
+  const auto leaves = named_leaves(module);
+  for (const auto& [name, t] : leaves) tensors.push_back(t);
+  const auto bad = not_finite(tensors);
+  const auto first = std::find(bad.begin(), bad.end(), true);
+  return first == bad.end() ? "" : leaves[size_t(first - bad.begin())].first;
 }
 
 }  // namespace espalier

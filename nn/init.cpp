@@ -33,6 +33,18 @@ RandomState& random_state() { return state; }
 void manual_seed(uint64_t seed) { state = {seed, 0}; }
 uint64_t next_stream(const char* purpose) { return stream_of(purpose, state.draws++); }
 
+Tensor next_draw(const char* purpose, Device device) {
+  thread_local Tensor copy;     // of the state, on the device of the last draw
+  thread_local RandomState in;  // what it holds
+  if (!copy.defined() || copy.device() != device || in.seed != state.seed || in.draws != state.draws)
+    copy = Tensor::from(std::vector<int64_t>{int64_t(state.seed), int64_t(state.draws)}, {2}).to(device);
+  Tensor draw = Tensor::empty({2}, DType::s64, device);
+  run::next_draw(device, purpose_of(purpose), copy.out(), draw.out());
+  ++state.draws;
+  in = state;
+  return draw;
+}
+
 SkipInit::SkipInit() : before_(skip) { skip = true; }
 SkipInit::~SkipInit() { skip = before_; }
 

@@ -12,6 +12,9 @@ struct RandomState {
 ESPALIER_API RandomState& random_state();                // of this thread; initialisers and Dropout draw from it
 ESPALIER_API void manual_seed(uint64_t seed);            // draws start over
 ESPALIER_API uint64_t next_stream(const char* purpose);  // takes one draw
+// Takes one draw, as next_stream does, and gives (seed, stream), s64 [2], on a device. There the state has a copy that
+// counts on by itself, so the host sends nothing as long as all draws between two of these are such draws, too.
+ESPALIER_API Tensor next_draw(const char* purpose, Device device);
 
 // All fill an f32 tensor in place, on any device.
 ESPALIER_API void constant_(Tensor& t, float value);

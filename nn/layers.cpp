@@ -1,4 +1,5 @@
 // What layers do beside calling their function: first values, names, and the training mode's state.
+#include <espalier/core/kernels.h>
 #include <espalier/nn/activations.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/layers.h>
@@ -90,12 +91,7 @@ std::string BatchNorm::describe() const { return text(type(), "(", weight.value(
 Tensor BatchNorm::normalise(const Tensor& x, bool relu) {
   if (x.rank() != rank())
     fail(ErrorKind::other, "[", type(), "] input has shape ", x.shape(), ", expected rank ", rank());
-  if (training()) {
-    const Device device = num_batches_tracked.device();
-    Tensor count = num_batches_tracked.to(Device{});
-    ++*count.mutable_data<int64_t>();
-    num_batches_tracked = count.to(device);
-  }
+  if (training()) run::add_count(num_batches_tracked.device(), 1, num_batches_tracked.out());
   return batch_norm(x, weight(), bias(), running_mean, running_var,
                     {.training = training(), .momentum = options.momentum, .eps = options.eps, .relu = relu});
 }
@@ -115,7 +111,7 @@ std::string Dropout::describe() const { return text(type(), "(p=", p, ")"); }
 
 Tensor Dropout::forward(const Tensor& x) {
   if (!training() || p == 0) return x;
-  return dropout(x, {.p = p, .seed = random_state().seed, .stream = next_stream("dropout"), .channels = channels_});
+  return dropout(x, next_draw("dropout", x.device()), {.p = p, .channels = channels_});
 }
 
 void Sequential::members(Members& m) {

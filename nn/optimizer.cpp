@@ -3,6 +3,7 @@
 #include <espalier/core/tape.h>
 #include <espalier/nn/optimizer.h>
 
+#include <algorithm>
 #include <set>
 
 namespace espalier {
@@ -45,10 +46,37 @@ Optimizer::Optimizer(std::vector<Group> groups) : groups_(std::move(groups)) {
   }
 }
 
-void Optimizer::step() {
+Rate Optimizer::rate(size_t group) const {
+  const Group& g = groups_.at(group);
+  return g.rates[size_t(std::clamp<int64_t>(g.taken - 1, 0, int64_t(g.rates.size()) - 1))];
+}
+
+void Optimizer::set_rates(size_t group, std::vector<Rate> rates) {
+  Group& g = groups_.at(group);
+  if (rates.empty()) fail(ErrorKind::usage, "[optimizer] no rates were given");
+  if (rates.size() == 1 && g.rates == rates) return;  // as it is, so there is nothing to send
+  g.rates = std::move(rates);
+  g.taken = 0;
+  g.table = {};
+}
+
+// The group's rates and counts on the device; sent there when they were set, loaded or have moved since.
+Pace Optimizer::pace(Group& g, Device device, const Tensor& halted) {
+  if (!g.table.defined() || g.table.device() != device) {
+    std::vector<float> table;
+    for (const Rate& r : g.rates) table.insert(table.end(), {float(r.lr), float(r.momentum)});
+    g.table = Tensor::from(table, {int64_t(g.rates.size()), 2}).to(device);
+    g.clock = Tensor::from(std::vector<int64_t>{taken_, g.taken}, {2}).to(device);
+  }
+  return {g.table, g.clock, halted};
+}
+
+void Optimizer::step(const Tensor& halted) {
   NoGrad no_grad;
-  for (size_t i = 0; i < groups_.size(); ++i)
-    for (auto& [name, p] : groups_[i].parameters) {
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    Group& g = groups_[i];
+    const Rate rate = g.rates[size_t(std::min<int64_t>(g.taken, int64_t(g.rates.size()) - 1))];
+    for (auto& [name, p] : g.parameters) {
       const Tensor grad = p->grad();
       if (!grad.defined()) continue;
       Scope scope(name);
@@ -56,8 +84,16 @@ void Optimizer::step() {
       if (keep && (keep.shape() != p->value().shape() || keep.dtype() != DType::f32))
         fail(ErrorKind::other, "[optimizer] what may learn is said by ", keep.dtype(), keep.shape(),
              ", the parameter is ", p->value().shape());
-      update(i, *p, grad, keep, ++steps_[p]);
+      int64_t& steps = steps_[p];
+      update(i, {*p, grad, keep, rate, taken_ - steps}, pace(g, p->value().device(), halted));
+      ++steps;
     }
+  }
+  for (Group& g : groups_) {
+    ++g.taken;
+    if (g.table.defined()) run::add_count(g.clock.device(), 1, g.clock.out());
+  }
+  ++taken_;
 }
 
 void Optimizer::zero_grad() {
@@ -86,8 +122,9 @@ pth::Value Optimizer::state() const {
       for (const auto& [key, t] : p->state) entries.push_back({key, t.clone()});
       tensors.push_back({name, std::move(entries)});
     }
-    groups.push_back(pth::Dict{{"lr", g.rate.lr},
-                               {"momentum", g.rate.momentum},
+    const Rate now = rate(groups.size());
+    groups.push_back(pth::Dict{{"lr", now.lr},
+                               {"momentum", now.momentum},
                                {"initial_lr", g.base.lr},
                                {"initial_momentum", g.base.momentum},
                                {"parameters", std::move(names)}});
@@ -115,7 +152,9 @@ void Optimizer::load(const pth::Value& value) {
   for (size_t i = 0; i < groups.size(); ++i) {
     const pth::Value& g = (*saved_groups)[i];
     dict(&g, "of a group");
-    groups[i].rate = {number(g, "lr"), number(g, "momentum")};
+    groups[i].rates = {{number(g, "lr"), number(g, "momentum")}};
+    groups[i].taken = 0;
+    groups[i].table = {};
     groups[i].base = {number(g, "initial_lr"), number(g, "initial_momentum")};
   }
   std::map<std::string, Parameter*> parameters;
@@ -145,6 +184,8 @@ void Optimizer::load(const pth::Value& value) {
   }
   groups_ = std::move(groups);
   steps_ = std::move(steps);
+  taken_ = 0;
+  for (const auto& [p, n] : steps_) taken_ = std::max(taken_, n);
   for (const auto& [name, p] : parameters) p->state.clear();
   for (auto& [p, state] : states) p->state = std::move(state);
 }
@@ -156,7 +197,7 @@ SGD::SGD(std::vector<SgdGroup> groups)
         std::vector<Group> made;
         for (const SgdGroup& g : groups) {
           const Rate rate{g.options.lr, g.options.momentum};
-          made.push_back({g.parameters, rate, rate});
+          made.push_back({g.parameters, rate, {rate}});
         }
         return made;
       }()),
@@ -168,19 +209,17 @@ SGD::SGD(std::vector<SgdGroup> groups)
   }
 }
 
-void SGD::update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t) {
+void SGD::update(size_t group, const Update& u, const Pace& pace) {
   const SgdOptions& o = options_[group];
-  const Rate r = rate(group);
+  Parameter& p = u.parameter;
   const bool first = !p.state.count("momentum_buffer");
-  Out buffer = r.momentum != 0 ? state_of(p, "momentum_buffer").out() : Out{};
+  Out buffer = u.rate.momentum != 0 ? state_of(p, "momentum_buffer").out() : Out{};
   run::sgd(p.value().device(),
-           geometry::SgdStep{.lr = float(r.lr),
-                             .momentum = float(r.momentum),
-                             .dampening = float(o.dampening),
+           geometry::SgdStep{.dampening = float(o.dampening),
                              .weight_decay = float(o.weight_decay),
                              .nesterov = o.nesterov,
                              .first = first},
-           grad, keep, p.value().out(), buffer);
+           pace, u.grad, u.keep, p.value().out(), buffer);
 }
 
 Adam::Adam(std::vector<AdamGroup> groups, bool decoupled)
@@ -188,7 +227,7 @@ Adam::Adam(std::vector<AdamGroup> groups, bool decoupled)
         std::vector<Group> made;
         for (const AdamGroup& g : groups) {
           const Rate rate{g.options.lr, g.options.beta1};
-          made.push_back({g.parameters, rate, rate});
+          made.push_back({g.parameters, rate, {rate}});
         }
         return made;
       }()),
@@ -201,20 +240,18 @@ Adam::Adam(std::vector<AdamGroup> groups, bool decoupled)
   }
 }
 
-void Adam::update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) {
+void Adam::update(size_t group, const Update& u, const Pace& pace) {
   const AdamOptions& o = options_[group];
-  const Rate r = rate(group);
+  Parameter& p = u.parameter;
   Tensor& m = state_of(p, "exp_avg");
   Tensor& v = state_of(p, "exp_avg_sq");
   run::adam(p.value().device(),
-            geometry::AdamStep{.lr = float(r.lr),
-                               .beta1 = float(r.momentum),
-                               .beta2 = float(o.beta2),
+            geometry::AdamStep{.beta2 = float(o.beta2),
                                .eps = float(o.eps),
                                .weight_decay = float(o.weight_decay),
                                .decoupled = decoupled_,
-                               .step = step},
-            grad, keep, p.value().out(), m.out(), v.out());
+                               .missed = u.missed},
+            pace, u.grad, u.keep, p.value().out(), m.out(), v.out());
 }
 
 }  // namespace espalier

@@ -1,5 +1,6 @@
 // Optimisers: one update rule, one kernel call per parameter. What a rule remembers lies in Parameter::state, so that
-// it moves, shrinks and travels with the parameter; groups give sets of parameters rates of their own.
+// it moves, shrinks and travels with the parameter; groups give sets of parameters rates of their own. Rates and counts
+// lie where the parameters are, a table of rates for many steps at once: a step sends nothing and waits for nothing.
 #pragma once
 #include <espalier/core/io/pth.h>
 #include <espalier/nn/module.h>
@@ -11,6 +12,7 @@ namespace espalier {
 // What a schedule changes. For Adam, momentum is beta1.
 struct Rate {
   double lr, momentum;
+  bool operator==(const Rate&) const = default;
 };
 
 class ESPALIER_API Optimizer {
@@ -21,12 +23,14 @@ class ESPALIER_API Optimizer {
 
   // Passes over parameters that have no gradient, and over elements that a port holds (a mask's zeros): weight decay
   // and momentum do not move those, and their state waits as it is.
-  void step();
+  // Where `halted` (s64 [1]) is there and not 0, the step changes no parameter and no state.
+  void step(const Tensor& halted = {});
   void zero_grad();  // drops the gradients
   size_t groups() const { return groups_.size(); }
   Rate base_rate(size_t group) const { return groups_.at(group).base; }  // as constructed
-  Rate rate(size_t group) const { return groups_.at(group).rate; }       // in force now
-  void set_rate(size_t group, Rate rate) { groups_.at(group).rate = rate; }
+  Rate rate(size_t group) const;  // of the last step, or of the next if it has been set since
+  void set_rate(size_t group, Rate rate) { set_rates(group, {rate}); }
+  void set_rates(size_t group, std::vector<Rate> rates);  // of the next steps, one each; the last holds on
   virtual std::string_view type() const = 0;
 
   // Rates, step counts and state tensors by parameter name, for checkpoints: copies, which later steps leave alone.
@@ -38,17 +42,30 @@ class ESPALIER_API Optimizer {
  protected:
   struct Group {
     Named<Parameter> parameters;
-    Rate base, rate;
+    Rate base;
+    std::vector<Rate> rates = {};  // of the steps since they were set
+    int64_t taken = 0;             // how many that were
+    Tensor table = {};             // the rates, f32 [n,2], where the parameters are
+    Tensor clock = {};             // s64 [2]: steps in all, taken
   };
   explicit Optimizer(std::vector<Group> groups);
-  // Updates p, whose gradient is defined, for the step-th time (from 1); where keep is there and 0, nothing changes.
-  virtual void update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) = 0;
+  // One parameter's part in a step. Where keep is there and 0, nothing changes; `missed` steps in all passed over it.
+  struct Update {
+    Parameter& parameter;
+    Tensor grad, keep;
+    Rate rate;  // what pace holds for this step, to decide what is to be there; the kernel reads its own
+    int64_t missed;
+  };
+  virtual void update(size_t group, const Update& u, const Pace& pace) = 0;
   // p's state tensor of that name, made of zeros at first; throws unless it has p's shape.
   static Tensor& state_of(Parameter& p, const char* name);
 
  private:
+  Pace pace(Group& group, Device device, const Tensor& halted);
+
   std::vector<Group> groups_;
-  std::map<const Parameter*, int64_t> steps_;
+  int64_t taken_ = 0;                          // steps in all
+  std::map<const Parameter*, int64_t> steps_;  // in how many each parameter had a part
 };
 
 struct SgdOptions {
@@ -69,7 +86,7 @@ class ESPALIER_API SGD : public Optimizer {
   std::string_view type() const override { return "SGD"; }
 
  protected:
-  void update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) override;
+  void update(size_t group, const Update& u, const Pace& pace) override;
 
  private:
   std::vector<SgdOptions> options_;
@@ -92,7 +109,7 @@ class ESPALIER_API Adam : public Optimizer {
 
  protected:
   Adam(std::vector<AdamGroup> groups, bool decoupled);
-  void update(size_t group, Parameter& p, const Tensor& grad, const Tensor& keep, int64_t step) override;
+  void update(size_t group, const Update& u, const Pace& pace) override;
 
  private:
   std::vector<AdamOptions> options_;

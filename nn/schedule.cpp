@@ -51,10 +51,12 @@ T number(const std::string& text, const std::string& whole) {
 
 }  // namespace
 
-void set_rates(Optimizer& optimizer, const Schedule& schedule, int64_t t) {
+void set_rates(Optimizer& optimizer, const Schedule& schedule, int64_t t, int64_t steps) {
   for (size_t g = 0; g < optimizer.groups(); ++g) {
     const Rate base = optimizer.base_rate(g);
-    optimizer.set_rate(g, schedule.at ? schedule.at(t, base) : base);
+    std::vector<Rate> rates;
+    for (int64_t i = 0; i < steps; ++i) rates.push_back(schedule.at ? schedule.at(t + i, base) : base);
+    optimizer.set_rates(g, std::move(rates));
   }
 }
 

@@ -14,8 +14,8 @@ struct Schedule {
   std::string text = "none";  // "step_lr(step_size=30, gamma=0.1)": written into checkpoints
 };
 
-// Sets every group's rate to the schedule's at time t.
-ESPALIER_API void set_rates(Optimizer& optimizer, const Schedule& schedule, int64_t t);
+// Sets every group's rates for the next `steps` steps to the schedule's at times t, t + 1, ...
+ESPALIER_API void set_rates(Optimizer& optimizer, const Schedule& schedule, int64_t t, int64_t steps = 1);
 
 struct StepOptions {
   int64_t step_size = 30;

@@ -3,6 +3,7 @@
 #include <espalier/core/kernels.h>
 #include <espalier/core/tape.h>
 #include <espalier/nn/find_not_finite.h>
+#include <espalier/nn/tally.h>
 #include <espalier/nn/trace.h>
 #include <espalier/nn/train.h>
 
@@ -13,6 +14,7 @@
 #include <limits>
 #include <optional>
 #include <set>
+#include <tuple>
 
 namespace espalier {
 
@@ -22,19 +24,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// How many rows of output [N,C] are largest at their label.
-int64_t count_correct(const Tensor& output, const Tensor& labels) {
-  const auto scores = output.to_vector();
-  const auto target = labels.to_vector<int64_t>();
-  const size_t classes = target.empty() ? 1 : scores.size() / target.size();
-  int64_t correct = 0;
-  for (size_t i = 0; i < target.size(); ++i) {
-    const float* row = scores.data() + i * classes;
-    correct += std::max_element(row, row + classes) - row == target[i];
-  }
-  return correct;
-}
-
 // A checkpoint that can be read, or why it cannot; whether it fits is another question, and its answer an error.
 std::optional<pth::Value> read_checkpoint(const std::string& path, std::string& why) {
   try {
@@ -43,6 +32,24 @@ std::optional<pth::Value> read_checkpoint(const std::string& path, std::string& 
     why = e.what();
     return std::nullopt;
   }
+}
+
+// Of what a batch gives, what is the first thing that is not finite? A label that is no class makes its loss so on
+// devices where nobody waits to refuse it; the CPU does, by name.
+std::string why_not_finite(Module& module, const Batch& batch, const BatchLoss& loss, Device device) {
+  const Tensor images = batch.images.to(device);
+  if (device.kind != Device::cpu) {
+    NoGrad no_grad;
+    const RandomState random = random_state();
+    const Tensor output = module(images).to(Device{});
+    random_state() = random;
+    try {
+      loss(output, batch);
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::device) return e.what();  // else this loss has tensors of its own there
+    }
+  }
+  return find_not_finite(module, images);
 }
 
 BatchLoss on_labels(const Loss& loss) {
@@ -115,20 +122,30 @@ class Run {
     const auto start = Clock::now();
     const double before = s_.seconds;
     tell([&](auto& o) { o.epoch_begins(s_.epoch, options_.epochs); });
-    if (!options_.schedule.per_step) set_rates(optimizer_, options_.schedule, s_.epoch);
+    const int64_t left = train_.batches() - s_.batch;  // 0: resumed before the epoch's test
+    if (!options_.schedule.per_step)
+      set_rates(optimizer_, options_.schedule, s_.epoch);
+    else if (left > 0)
+      set_rates(optimizer_, options_.schedule, s_.step, left);
     train_.start(s_.epoch);
+    skip(s_.batch);
+    tally_.emplace(left, options_.device, false, Sums{s_.loss_sum, s_.seen, s_.correct});
+    random_.clear();
+    tallied_from_ = s_.batch;
     Batch batch;
-    for (int64_t i = 0; i < s_.batch; ++i)
-      if (!train_.next(batch)) fail(ErrorKind::data, "[train] the training set is shorter than when the run began");
     while (train_.next(batch)) {
       step(batch);
       s_.seconds = before + seconds_since(start);
       if (s_.batch == train_.batches()) continue;
       const bool end = ended(),
                  old = options_.checkpoint_minutes > 0 && seconds_since(saved_) >= 60 * options_.checkpoint_minutes;
-      if (end || old) save("last.pth");
+      if (end || old) {
+        look();
+        save("last.pth");
+      }
       if (end) return;
     }
+    look();
     if (const std::string name = first_not_finite(module_); !name.empty())
       fail(ErrorKind::other, "[train] ", name, " is not finite after step ", s_.step - 1, " (the end of epoch ",
            s_.epoch, ")");
@@ -160,43 +177,65 @@ class Run {
          }});
   }
 
+  void skip(int64_t batches) {
+    Batch batch;
+    for (int64_t i = 0; i < batches; ++i)
+      if (!train_.next(batch)) fail(ErrorKind::data, "[train] the training set is shorter than when the run began");
+  }
+
+  // Nothing here waits for the device, which learns rates, draws and losses from its own memory.
   void step(const Batch& batch) {
     const StepContext context{s_.epoch, s_.batch, train_.batches(), s_.step, batch, module_};
     tell([&](auto& o) { o.step_begins(context); });
-    if (options_.schedule.per_step) set_rates(optimizer_, options_.schedule, s_.step);
     const Batch here{batch.images.to(options_.device), batch.labels.to(options_.device)};
-    const RandomState random = random_state();
+    random_.push_back(random_state());
     optimizer_.zero_grad();
     const Tensor output = module_(here.images);
     const Tensor loss = loss_(output, here);
-    const double value = loss.item();
-    if (!std::isfinite(value)) {
-      random_state() = random;
-      fail(ErrorKind::other, "[train] the loss is ", std::isnan(value) ? "nan" : "infinite", " at step ", s_.step,
-           " (epoch ", s_.epoch, ", batch ", s_.batch, "): ", find_not_finite(module_, here.images));
-    }
+    tally_->add(output, loss, here.labels);
+    if (options_.device.kind == Device::cpu || tally_->bad() >= 0) look();  // costs nothing, or is due
     backward(loss);
     if (options_.slim != 0) add_slim_penalty(module_, options_.slim);
     tell([&](auto& o) { o.gradients_ready(context); });
-    optimizer_.step();
+    optimizer_.step(tally_->halted());
 
-    const int64_t n = batch.labels.numel();
-    s_.loss_sum += value * double(n);
-    s_.seen += n;
-    s_.correct += count_correct(output, batch.labels);
-    const StepReport report{
-        .epoch = s_.epoch,
-        .batch = s_.batch,
-        .batches = train_.batches(),
-        .step = s_.step,
-        .examples = n,
-        .test_batches = test_ ? test_->batches() : 0,
-        .numbers = [&] {
-          return StepReport::Numbers{value, s_.loss_sum / double(s_.seen), double(s_.correct) / double(s_.seen)};
-        }};
+    const StepReport report{.epoch = s_.epoch,
+                            .batch = s_.batch,
+                            .batches = train_.batches(),
+                            .step = s_.step,
+                            .examples = batch.labels.numel(),
+                            .test_batches = test_ ? test_->batches() : 0,
+                            .numbers = [&] {
+                              look();
+                              return StepReport::Numbers{tally_->last_loss(), s_.loss_sum / double(s_.seen),
+                                                         double(s_.correct) / double(s_.seen)};
+                            }};
     ++s_.batch;
     ++s_.step;
     tell([&](auto& o) { o.step_ends(report); });
+  }
+
+  // Reads what the steps since the last look have left, and throws if the loss of one was not finite.
+  void look() {
+    tally_->read();
+    std::tie(s_.loss_sum, s_.seen, s_.correct) =
+        std::tie(tally_->sums().loss, tally_->sums().examples, tally_->sums().correct);
+    if (tally_->bad() >= 0) explain(tally_->bad());
+  }
+
+  // Since that step nothing has been learnt, so the model can be shown its batch again, with the same draws.
+  [[noreturn]] void explain(int64_t bad) {
+    const int64_t batch = tallied_from_ + bad, step = s_.step - s_.batch + batch;
+    const double value = tally_->bad_loss();
+    train_.start(s_.epoch);
+    skip(batch);
+    Batch data;
+    if (!train_.next(data)) fail(ErrorKind::data, "[train] the training set is shorter than when the run began");
+    random_state() = random_[size_t(bad)];
+    const std::string why = why_not_finite(module_, data, loss_, options_.device);
+    random_state() = random_[size_t(bad)];
+    fail(ErrorKind::other, "[train] the loss is ", std::isnan(value) ? "nan" : "infinite", " at step ", step,
+         " (epoch ", s_.epoch, ", batch ", batch, "): ", why);
   }
 
   void finish(const EpochRow& row) {
@@ -245,6 +284,9 @@ class Run {
   const std::vector<TrainObserver*>& observers_;
   const BatchLoss loss_;
   TrainState s_;
+  std::optional<Tally> tally_;       // of this epoch
+  std::vector<RandomState> random_;  // before each of its steps
+  int64_t tallied_from_ = 0;         // the first of those steps' batch
   int stopped_ = 0;
   bool last_is_good_ = false,
        previous_is_good_ = false;  // OUT/last.pth, last.previous.pth: read or written by this run
@@ -264,10 +306,12 @@ Evaluation evaluate(Module& module, BatchSource& source, const Loss& loss, const
 }
 
 Evaluation evaluate(Module& module, BatchSource& source, const BatchLoss& loss, const EvaluateOptions& options) {
+  if (const std::string name = first_not_finite(module); !name.empty())
+    fail(ErrorKind::data, "[evaluate] ", name, " is not finite");
   EvalMode eval(module);
   NoGrad no_grad;
   Evaluation e;
-  int64_t correct = 0;
+  Tally tally(source.batches(), options.device, true);
   Batch batch;
   source.start(0);
   for (int64_t done = 0;; ++done) {
@@ -275,16 +319,21 @@ Evaluation evaluate(Module& module, BatchSource& source, const BatchLoss& loss, 
     if (e.stopped || !source.next(batch)) break;
     const Batch here{batch.images.to(options.device), batch.labels.to(options.device)};
     const Tensor output = module(here.images);
-    const int64_t n = batch.labels.numel();
-    e.loss += loss(output, here).item() * double(n);
-    correct += count_correct(output, batch.labels);
-    e.examples += n;
+    tally.add(output, loss(output, here), here.labels);
+    e.examples += batch.labels.numel();
     if (options.progress) options.progress(done + 1, source.batches(), e.examples);
   }
   if (e.examples == 0 && !e.stopped) fail(ErrorKind::data, "[evaluate] the set is empty");
   if (e.examples == 0) return e;
-  e.loss /= double(e.examples);
-  e.accuracy = double(correct) / double(e.examples);
+  tally.read();
+  if (tally.bad() >= 0) {
+    source.start(0);
+    for (int64_t i = 0; i <= tally.bad(); ++i) source.next(batch);
+    fail(ErrorKind::data, "[evaluate] the outputs or the loss of batch ", tally.bad(),
+         " are not finite: ", why_not_finite(module, batch, loss, options.device));
+  }
+  e.loss = tally.sums().loss / double(e.examples);
+  e.accuracy = double(tally.sums().correct) / double(e.examples);
   return e;
 }
 
@@ -292,10 +341,8 @@ void add_slim_penalty(Module& module, double slim) {
   for (auto& [name, m] : named_modules(module)) {
     auto* bn = dynamic_cast<BatchNorm2d*>(m);
     if (!bn || !bn->weight.grad().defined()) continue;
-    auto sign = bn->weight.value().to_vector();
-    for (float& g : sign) g = float((g > 0) - (g < 0));
     Tensor grad = bn->weight.grad().clone();
-    run::add_scaled(grad.device(), float(slim), Tensor::from(sign, grad.shape()).to(grad.device()), grad.out());
+    run::add_sign(grad.device(), float(slim), bn->weight.value(), grad.out());
     bn->weight.value().set_grad(grad);
   }
 }

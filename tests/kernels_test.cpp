@@ -41,6 +41,22 @@ std::vector<Device> columns_with(std::initializer_list<std::string> kernels) {
   return list;
 }
 
+// What a step reads from its device: one pair of rates, and how many updates there have been.
+struct Rates {
+  Tensor table, clock, halted;
+  Rates(Device d, float lr, float momentum, int64_t updates = 0, bool stop = false)
+      : table(Tensor::from(std::vector<float>{lr, momentum}, {1, 2}).to(d)),
+        clock(Tensor::from(std::vector<int64_t>{updates, updates}, {2}).to(d)),
+        halted(Tensor::from(std::vector<int64_t>{stop}, {1}).to(d)) {}
+  Pace pace() const { return {table, clock, halted}; }
+};
+
+// A rule with its rates, as the tests write them.
+struct SgdRule {
+  float lr, momentum = 0;
+  SgdStep step = {};
+};
+
 }  // namespace
 
 TEST_CASE("Philox4x32-10 gives the published numbers") {  // Random123's kat_vectors
@@ -114,10 +130,10 @@ TEST_CASE("dropout: the gradient takes the same draw, whole channels drop togeth
 
 TEST_CASE("SGD steps follow the formula") {
   for (Device device : columns_with({"sgd"}))
-    for (const SgdStep& rule :
-         {SgdStep{.lr = .1f}, SgdStep{.lr = .1f, .weight_decay = .01f}, SgdStep{.lr = .1f, .momentum = .9f},
-          SgdStep{.lr = .05f, .momentum = .9f, .weight_decay = 1e-3f, .nesterov = true},
-          SgdStep{.lr = .05f, .momentum = .8f, .dampening = .3f, .weight_decay = 1e-2f}}) {
+    for (const SgdRule& rule :
+         {SgdRule{.lr = .1f}, SgdRule{.lr = .1f, .step = {.weight_decay = .01f}}, SgdRule{.lr = .1f, .momentum = .9f},
+          SgdRule{.lr = .05f, .momentum = .9f, .step = {.weight_decay = 1e-3f, .nesterov = true}},
+          SgdRule{.lr = .05f, .momentum = .8f, .step = {.dampening = .3f, .weight_decay = 1e-2f}}}) {
       const int64_t n = 1003;
       std::vector<float> start = noise(n, 1);
       Tensor w = Tensor::from(start, {n}).to(device), buffer = Tensor::zeros({n}).to(device);
@@ -125,14 +141,15 @@ TEST_CASE("SGD steps follow the formula") {
       const int steps = 5;
       for (int step = 0; step < steps; ++step) {
         const auto grad = noise(n, uint64_t(10 + step));
-        SgdStep s = rule;
+        SgdStep s = rule.step;
         s.first = step == 0;
-        run::sgd(device, s, Tensor::from(grad, {n}).to(device).in(), In{}, w.out(),
+        const Rates rates(device, rule.lr, rule.momentum, step);
+        run::sgd(device, s, rates.pace(), Tensor::from(grad, {n}).to(device).in(), In{}, w.out(),
                  rule.momentum > 0 ? buffer.out() : Out{});
         for (size_t i = 0; i < size_t(n); ++i) {
           const double g = double(grad[i]) + double(s.weight_decay) * exact[i];
-          b[i] = s.first ? g : double(s.momentum) * b[i] + (1 - double(s.dampening)) * g;
-          exact[i] -= double(s.lr) * (s.nesterov ? g + double(s.momentum) * b[i] : s.momentum > 0 ? b[i] : g);
+          b[i] = s.first ? g : double(rule.momentum) * b[i] + (1 - double(s.dampening)) * g;
+          exact[i] -= double(rule.lr) * (s.nesterov ? g + double(rule.momentum) * b[i] : rule.momentum > 0 ? b[i] : g);
         }
       }
       const auto got = w.to_vector();
@@ -144,31 +161,34 @@ TEST_CASE("SGD steps follow the formula") {
 
 TEST_CASE("Adam and AdamW steps follow the formula") {
   for (Device device : columns_with({"adam"}))
-    for (AdamStep s : {AdamStep{}, AdamStep{.lr = .01f, .weight_decay = .1f},
-                       AdamStep{.lr = .01f, .weight_decay = .1f, .decoupled = true}}) {
+    for (const auto& [lr, s] :
+         std::vector<std::pair<float, AdamStep>>{{1e-3f, {}},
+                                                 {.01f, {.weight_decay = .1f}},
+                                                 {.01f, {.weight_decay = .1f, .decoupled = true, .missed = 2}}}) {
       const int64_t n = 1003;
       const auto start = noise(n, 1);
       Tensor w = Tensor::from(start, {n}).to(device), m = Tensor::zeros({n}).to(device),
              v = Tensor::zeros({n}).to(device);
       std::vector<double> exact(start.begin(), start.end()), m1(size_t(n), 0), m2(size_t(n), 0);
       const int steps = 5;
-      for (s.step = 1; s.step <= steps; ++s.step) {
-        const auto grad = noise(n, uint64_t(10 + s.step));
-        run::adam(device, s, Tensor::from(grad, {n}).to(device).in(), In{}, w.out(), m.out(), v.out());
-        const double b1 = double(s.beta1), b2 = double(s.beta2), t = double(s.step);
+      for (int step = 1; step <= steps; ++step) {
+        const auto grad = noise(n, uint64_t(10 + step));
+        const Rates rates(device, lr, .9f, step - 1 + s.missed);
+        run::adam(device, s, rates.pace(), Tensor::from(grad, {n}).to(device).in(), In{}, w.out(), m.out(), v.out());
+        const double b1 = double(.9f), b2 = double(s.beta2), t = double(step);
         for (size_t i = 0; i < size_t(n); ++i) {
-          if (s.decoupled) exact[i] *= 1 - double(s.lr) * double(s.weight_decay);
+          if (s.decoupled) exact[i] *= 1 - double(lr) * double(s.weight_decay);
           const double g = double(grad[i]) + (s.decoupled ? 0 : double(s.weight_decay) * exact[i]);
           m1[i] = b1 * m1[i] + (1 - b1) * g;
           m2[i] = b2 * m2[i] + (1 - b2) * g * g;
-          exact[i] -= double(s.lr) * (m1[i] / (1 - std::pow(b1, t))) /
-                      (std::sqrt(m2[i] / (1 - std::pow(b2, t))) + double(s.eps));
+          exact[i] -=
+              double(lr) * (m1[i] / (1 - std::pow(b1, t))) / (std::sqrt(m2[i] / (1 - std::pow(b2, t))) + double(s.eps));
         }
       }
       const auto got = w.to_vector();
       int outside = 0;  // 1 - beta2 loses about 1e-4 of eps' scale to cancellation: allow it, times the step
       for (size_t i = 0; i < size_t(n); ++i)
-        outside += !(std::abs(double(got[i]) - exact[i]) <= 8 * steps * eps * (4 + double(s.lr) * 1e3));
+        outside += !(std::abs(double(got[i]) - exact[i]) <= 8 * steps * eps * (4 + double(lr) * 1e3));
       CHECK_MESSAGE(outside == 0, name_of(device));
     }
 }
@@ -208,19 +228,91 @@ TEST_CASE("what a step is told to keep stays to the bit, and the rest moves as w
     CHECK_MESSAGE(free[0] != start[0], what << " on " << name_of(device) << " moves nothing");
   };
   for (Device device : columns_with({"sgd", "adam"})) {
-    for (const SgdStep& s :
-         {SgdStep{.lr = .1f, .weight_decay = .01f}, SgdStep{.lr = .1f, .momentum = .9f, .first = true},
-          SgdStep{.lr = .1f, .momentum = .9f, .dampening = .3f, .weight_decay = .1f},
-          SgdStep{.lr = .1f, .momentum = .9f, .nesterov = true, .first = true},
-          SgdStep{.lr = .1f, .momentum = .9f, .weight_decay = .1f, .nesterov = true}})
+    for (const SgdRule& r : {SgdRule{.lr = .1f, .step = {.weight_decay = .01f}},
+                             SgdRule{.lr = .1f, .momentum = .9f, .step = {.first = true}},
+                             SgdRule{.lr = .1f, .momentum = .9f, .step = {.dampening = .3f, .weight_decay = .1f}},
+                             SgdRule{.lr = .1f, .momentum = .9f, .step = {.nesterov = true, .first = true}},
+                             SgdRule{.lr = .1f, .momentum = .9f, .step = {.weight_decay = .1f, .nesterov = true}}})
       check(device, "sgd", [&](Device d, In grad, In mask, std::array<Tensor, 3>& t) {
-        run::sgd(d, s, grad, mask, t[0].out(), s.momentum != 0 ? t[1].out() : Out{});
+        const Rates rates(d, r.lr, r.momentum);
+        run::sgd(d, r.step, rates.pace(), grad, mask, t[0].out(), r.momentum != 0 ? t[1].out() : Out{});
       });
     for (const bool decoupled : {false, true})
       check(device, "adam", [&](Device d, In grad, In mask, std::array<Tensor, 3>& t) {
-        run::adam(d, AdamStep{.lr = .01f, .weight_decay = .1f, .decoupled = decoupled, .step = 3}, grad, mask,
-                  t[0].out(), t[1].out(), t[2].out());
+        const Rates rates(d, .01f, .9f, 2);
+        run::adam(d, AdamStep{.weight_decay = .1f, .decoupled = decoupled}, rates.pace(), grad, mask, t[0].out(),
+                  t[1].out(), t[2].out());
       });
+  }
+}
+
+TEST_CASE("a step takes its own row of the rates, the last one for ever, and a halted step moves nothing") {
+  for (Device device : columns_with({"sgd", "adam"})) {
+    CAPTURE(name_of(device));
+    const Tensor table = Tensor::from(std::vector<float>{.5f, 0, .25f, 0, .125f, 0}, {3, 2}).to(device);
+    const Tensor grad = Tensor::ones({5}).to(device);
+    for (int64_t taken = 0; taken < 5; ++taken) {
+      const Tensor clock = Tensor::from(std::vector<int64_t>{taken, taken}, {2}).to(device);
+      Tensor w = Tensor::zeros({5}, DType::f32, device);
+      run::sgd(device, SgdStep{}, Pace{table, clock, {}}, grad, In{}, w.out(), Out{});
+      CHECK(w.to_vector()[3] == -(taken == 0 ? .5f : taken == 1 ? .25f : .125f));
+    }
+    const Rates halted(device, .1f, .9f, 3, true);
+    Tensor w = Tensor::ones({5}, DType::f32, device), m = w.clone(), v = w.clone();
+    run::sgd(device, SgdStep{}, halted.pace(), grad, In{}, w.out(), m.out());
+    run::adam(device, AdamStep{}, halted.pace(), grad, In{}, w.out(), m.out(), v.out());
+    for (const Tensor& t : {w, m, v}) CHECK(t.to_vector() == std::vector<float>(5, 1.f));
+  }
+}
+
+TEST_CASE("counters, draws, signs and tallies are the same in every column") {
+  const auto s64 = [](std::vector<int64_t> v, Device d) { return Tensor::from(v, {int64_t(v.size())}).to(d); };
+  for (Device d : columns_with({"add_count", "next_draw", "add_sign", "count_not_finite", "tally"})) {
+    CAPTURE(name_of(d));
+    Tensor count = s64({3, -1}, d);
+    run::add_count(d, 4, count.out());
+    CHECK(count.to_vector<int64_t>() == std::vector<int64_t>{7, 3});
+
+    Tensor state = s64({12, 5}, d), draw = s64({0, 0}, d);
+    for (int64_t k = 5; k < 7; ++k) {
+      run::next_draw(d, purpose_of("dropout"), state.out(), draw.out());
+      CHECK(draw.to_vector<int64_t>() == std::vector<int64_t>{12, int64_t(stream_of("dropout", uint64_t(k)))});
+    }
+    CHECK(state.to_vector<int64_t>() == std::vector<int64_t>{12, 7});
+
+    Tensor y = Tensor::ones({4}, DType::f32, d);
+    run::add_sign(d, .5f, Tensor::from(std::vector<float>{3, -0.f, -INFINITY, NAN}, {4}).to(d), y.out());
+    CHECK(y.to_vector() == std::vector<float>{1.5f, 1, .5f, 1});
+
+    auto values = noise(70001, 3);
+    values[0] = NAN, values[70000] = -INFINITY, values[4097] = INFINITY;
+    Tensor bad = s64({0, 2}, d);
+    run::count_not_finite(d, 1, Tensor::from(values, {70001}).to(d), bad.out());
+    CHECK(bad.to_vector<int64_t>() == std::vector<int64_t>{0, 5});
+
+    // Three rows right of five: a tie takes the first, what follows a NaN does not count as larger.
+    const Tensor scores =
+        Tensor::from(std::vector<float>{0, 2, 1, 5, 5, 0, 5, 5, 0, NAN, 9, 9, -3, -2, -1}, {5, 3}).to(d);
+    const Tensor labels = s64({1, 0, 1, 0, 1}, d);
+    Tensor losses = Tensor::zeros({3}, DType::f32, d), counts = s64({0, 0}, d), halted = s64({0}, d);
+    const auto step = [&](float loss, bool outputs) {
+      run::tally(d, Tally{.n = 5, .c = 3, .outputs = outputs}, Tensor::full({}, loss, DType::f32, d), scores, labels,
+                 losses.out(), counts.out(), halted.out());
+    };
+    step(.75f, false);
+    CHECK(counts.to_vector<int64_t>() == std::vector<int64_t>{1, 3});
+    CHECK(halted.to_vector<int64_t>()[0] == 0);
+    step(.5f, true);
+    CHECK(halted.to_vector<int64_t>()[0] == 1);
+    step(2, false);
+    CHECK(counts.to_vector<int64_t>() == std::vector<int64_t>{3, 9});
+    CHECK(losses.to_vector()[0] == .75f);
+    CHECK(std::isnan(losses.to_vector()[1]));
+    CHECK(losses.to_vector()[2] == 2);
+    halted = s64({0}, d);
+    counts = s64({0, 0}, d);
+    step(INFINITY, false);
+    CHECK(halted.to_vector<int64_t>()[0] == 1);
   }
 }
 

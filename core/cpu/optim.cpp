@@ -3,6 +3,7 @@
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace espalier::cpu {
@@ -24,12 +25,21 @@ void for_elements(int64_t n, const float* keep, F update) {
 
 void set(float& place, bool moves, float value) { place = moves ? value : place; }
 
+bool halted(const Pace& pace) { return pace.halted && pace.halted.as<int64_t>()[0] != 0; }
+
+// (learning rate, momentum) of this step.
+const float* rates_now(const Pace& pace) {
+  return pace.rates.f32() + 2 * std::min(pace.clock.as<int64_t>()[1], pace.rates.numel / 2 - 1);
+}
+
 }  // namespace
 
-void sgd(const SgdStep& s, In grad, In keep, Out param, Out buffer) {
+void sgd(const SgdStep& s, const Pace& pace, In grad, In keep, Out param, Out buffer) {
+  if (halted(pace)) return;
   const float* d = grad.f32();
   float *w = param.f32(), *buf = buffer.f32();
-  const float momentum = s.momentum, damped = 1 - s.dampening, decay = s.weight_decay, lr = s.lr;
+  const float *rates = rates_now(pace), lr = rates[0], momentum = rates[1];
+  const float damped = 1 - s.dampening, decay = s.weight_decay;
   auto over = [&](auto update) {
     for_elements(param.numel, keep.f32(), [=](int64_t i, bool moves) { update(i, moves, d[i] + decay * w[i]); });
   };
@@ -53,14 +63,16 @@ void sgd(const SgdStep& s, In grad, In keep, Out param, Out buffer) {
 }
 
 // Adam (Kingma & Ba 2015, arXiv 1412.6980); decoupled: AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
-void adam(const AdamStep& s, In grad, In keep, Out param, Out first, Out second) {
+void adam(const AdamStep& s, const Pace& pace, In grad, In keep, Out param, Out first, Out second) {
+  if (halted(pace)) return;
   const float* d = grad.f32();
   float *w = param.f32(), *m = first.f32(), *v = second.f32();
-  const double correction1 = 1 - std::pow(double(s.beta1), double(s.step));
-  const double correction2 = 1 - std::pow(double(s.beta2), double(s.step));
-  const auto rate = float(double(s.lr) / correction1), root = float(std::sqrt(correction2));
-  const float shrink = s.decoupled ? 1 - s.lr * s.weight_decay : 1, decay = s.decoupled ? 0 : s.weight_decay;
-  const float keep1 = 1 - s.beta1, keep2 = 1 - s.beta2, beta2 = s.beta2, eps = s.eps;
+  const float *rates = rates_now(pace), lr = rates[0], beta1 = rates[1];
+  const auto step = double(pace.clock.as<int64_t>()[0] + 1 - s.missed);
+  const double correction1 = 1 - std::pow(double(beta1), step), correction2 = 1 - std::pow(double(s.beta2), step);
+  const auto rate = float(double(lr) / correction1), root = float(std::sqrt(correction2));
+  const float shrink = s.decoupled ? 1 - lr * s.weight_decay : 1, decay = s.decoupled ? 0 : s.weight_decay;
+  const float keep1 = 1 - beta1, keep2 = 1 - s.beta2, beta2 = s.beta2, eps = s.eps;
   for_elements(param.numel, keep.f32(), [=](int64_t i, bool moves) {
     const float p = w[i] * shrink, g = d[i] + decay * p;
     const float mean = m[i] + keep1 * (g - m[i]), square = beta2 * v[i] + keep2 * g * g;

@@ -1,4 +1,4 @@
-// Dropout as an op (Srivastava et al. 2014, JMLR 15).
+// Dropout as an op (Srivastava et al. 2014, JMLR 15) of an input and a draw: (seed, stream), s64 [2].
 #pragma once
 #include <espalier/core/geometry.h>
 #include <espalier/core/ops/ops.h>
@@ -14,11 +14,12 @@ struct ESPALIER_API DropoutOp : Op {
 
   geometry::Drop geometry(const Shape& x) const;
   Shape infer(std::span<const Shape> in) const override;
-  void run(Inputs in, Tensor& out, Saved&) const override;
+  DType dtype(std::span<const DType> in) const override;
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override;
   Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override;
-  bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
-  bool in_place(size_t) const override { return true; }
+  bool zero(std::span<const Slice> in) const override { return all_are_zero(in.first(1)); }
+  bool in_place(size_t operand) const override { return operand == 0; }
 };
 
 }  // namespace espalier

@@ -71,6 +71,8 @@ struct DropoutOptions {
   bool channels = false;  // Dropout2d: whole channels of an image
 };
 ESPALIER_API Tensor dropout(const Tensor& x, DropoutOptions options);
+// The same with (seed, stream) read from memory, s64 [2] on x's device, in the place of the options'.
+ESPALIER_API Tensor dropout(const Tensor& x, const Tensor& draw, DropoutOptions options);
 
 // ---- shape.cpp
 ESPALIER_API Tensor reshape(const Tensor& x, const Shape& shape);

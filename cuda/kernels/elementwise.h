@@ -170,11 +170,14 @@ inline void binary(int kind, const Broadcast& g, In a, In b, Out y) {
 
 struct Dropout {
   Drop g;
+  const uint64_t* draw;
   const float* x;
   float* y;
-  ESPALIER_BODY void operator()(int64_t i) const { y[i] = x[i] * drop_scale(g, i); }
+  ESPALIER_BODY void operator()(int64_t i) const { y[i] = x[i] * drop_scale(g, draw[0], draw[1], i); }
 };
 
-inline void dropout(const Drop& g, In x, Out y) { launch_each(y.numel, Dropout{g, x.f32(), y.f32()}); }
+inline void dropout(const Drop& g, In draw, In x, Out y) {
+  launch_each(y.numel, Dropout{g, draw.as<uint64_t>(), x.f32(), y.f32()});
+}
 
 }  // namespace espalier::ESPALIER_COLUMN

@@ -1,54 +1,87 @@
-// The optimisers' update rules, as PyTorch's; one kernel call per parameter. What `keep` holds keeps its bits.
+// The optimisers' update rules, as PyTorch's; one kernel call per parameter. Rates and counts come from device memory,
+// so that nothing of a step is baked into its launch. What `keep` holds keeps its bits.
 #pragma once
 #include <espalier/cuda/kernels/elementwise.h>
 
 namespace espalier::ESPALIER_COLUMN {
 
+// What Pace says of this step, read by the device when the step runs.
+struct Now {
+  const float* rates;
+  int64_t rows;
+  const int64_t *clock, *stop;
+  explicit Now(const Pace& p)
+      : rates(p.rates.f32()), rows(p.rates.numel / 2), clock(p.clock.as<int64_t>()), stop(p.halted.as<int64_t>()) {}
+  ESPALIER_BODY bool halted() const { return stop && *stop != 0; }
+  ESPALIER_BODY float rate(int which) const { return rates[2 * (clock[1] < rows ? clock[1] : rows - 1) + which]; }
+};
+
 struct Sgd {
   SgdStep s;
+  Now now;
   const float *grad, *keep;
   float *w, *buffer;
   ESPALIER_BODY void operator()(int64_t i) const {
-    if (keep && keep[i] == 0) return;
+    if (now.halted() || (keep && keep[i] == 0)) return;
+    const float lr = now.rate(0), momentum = now.rate(1);
     float g = grad[i];
     if (s.weight_decay != 0) g += s.weight_decay * w[i];
-    if (s.momentum != 0) {
-      const float v = s.first ? g : s.momentum * buffer[i] + (1 - s.dampening) * g;
+    if (buffer) {
+      const float v = s.first ? g : momentum * buffer[i] + (1 - s.dampening) * g;
       buffer[i] = v;
-      g = s.nesterov ? g + s.momentum * v : v;
+      g = s.nesterov ? g + momentum * v : v;
     }
-    w[i] -= s.lr * g;
+    w[i] -= lr * g;
   }
 };
 
-inline void sgd(const SgdStep& s, In grad, In keep, Out param, Out buffer) {
-  launch_each(param.numel, Sgd{s, grad.f32(), keep.f32(), param.f32(), buffer.f32()});
+inline void sgd(const SgdStep& s, const Pace& pace, In grad, In keep, Out param, Out buffer) {
+  launch_each(param.numel, Sgd{s, Now(pace), grad.f32(), keep.f32(), param.f32(), buffer.f32()});
 }
 
+// As Each, but a block first works out what its elements share: two powers in double, by one thread.
 struct Adam {
+  static constexpr int Threads = 256, chunk = 2048;
+  struct Shared {
+    float lr, beta1, step_size, root;  // lr / (1 - beta1^step), sqrt(1 - beta2^step)
+    bool halted;
+  };
   AdamStep s;
-  float step_size, root;  // lr / (1 - beta1^step), sqrt(1 - beta2^step)
+  Now now;
+  int64_t n;
   const float *grad, *keep;
   float *w, *m, *v;
-  ESPALIER_BODY void operator()(int64_t i) const {
+  ESPALIER_BODY void operator()(Block& b, Shared& shared) const {
+    b.over<Threads>(1, [&](int) {
+      const auto step = double(now.clock[0] + 1 - s.missed);
+      shared.halted = now.halted();
+      shared.lr = now.rate(0);
+      shared.beta1 = now.rate(1);
+      shared.step_size = float(double(shared.lr) / (1 - pow(double(shared.beta1), step)));
+      shared.root = float(sqrt(1 - pow(double(s.beta2), step)));
+    });
+    const int64_t begin = b.index * chunk, left = n - begin;
+    b.over<Threads>(shared.halted ? 0 : left < chunk ? int(left) : chunk, [&](int i) { update(begin + i, shared); });
+  }
+  ESPALIER_BODY void update(int64_t i, const Shared& shared) const {
     if (keep && keep[i] == 0) return;
+    const float beta1 = shared.beta1;
     float g = grad[i], x = w[i];
     if (s.weight_decay != 0) {
       if (s.decoupled)
-        x *= 1 - s.lr * s.weight_decay;
+        x *= 1 - shared.lr * s.weight_decay;
       else
         g += s.weight_decay * x;
     }
-    m[i] = s.beta1 * m[i] + (1 - s.beta1) * g;
+    m[i] = beta1 * m[i] + (1 - beta1) * g;
     v[i] = s.beta2 * v[i] + (1 - s.beta2) * g * g;
-    w[i] = x - step_size * m[i] / (sqrtf(v[i]) / root + s.eps);
+    w[i] = x - shared.step_size * m[i] / (sqrtf(v[i]) / shared.root + s.eps);
   }
 };
 
-inline void adam(const AdamStep& s, In grad, In keep, Out param, Out m, Out v) {
-  const double t = double(s.step), c1 = 1 - std::pow(double(s.beta1), t), c2 = 1 - std::pow(double(s.beta2), t);
-  launch_each(param.numel, Adam{s, float(double(s.lr) / c1), float(std::sqrt(c2)), grad.f32(), keep.f32(), param.f32(),
-                                m.f32(), v.f32()});
+inline void adam(const AdamStep& s, const Pace& pace, In grad, In keep, Out param, Out m, Out v) {
+  launch((param.numel + Adam::chunk - 1) / Adam::chunk,
+         Adam{s, Now(pace), param.numel, grad.f32(), keep.f32(), param.f32(), m.f32(), v.f32()}, 8);
 }
 
 }  // namespace espalier::ESPALIER_COLUMN

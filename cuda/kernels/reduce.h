@@ -7,8 +7,8 @@ namespace espalier::ESPALIER_COLUMN {
 
 // result = the fold of s[0..Threads), pair by pair. result is written here only, so that no phase that follows, and
 // writes s again, can overtake a thread that still reads it.
-template <int Threads, class F>
-ESPALIER_BODY void block_fold(Block& b, float* s, float& result, F fold) {
+template <int Threads, class T, class F>
+ESPALIER_BODY void block_fold(Block& b, T* s, T& result, F fold) {
   for (int half = Threads / 2; half > 0; half /= 2)
     b.each<Threads>([&](int t) {
       if (t < half) s[t] = fold(s[t], s[t + half]);
