@@ -47,7 +47,6 @@ namespace espalier {
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
   X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
   X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
-  X(add_sign, float scale, In x, Out y)                                    /* y += scale * sign(x), 0 of NaN */ \
   X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \
   X(next_draw, uint64_t purpose, Out state, Out draw)                      /* s64 [2]: (seed, draws) -> (seed, stream of that draw), draws += 1 */ \
   X(count_not_finite, int64_t at, In x, Out counts)                        /* s64: counts[at] += how many of x are NaN or infinite */ \

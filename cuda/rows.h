@@ -46,8 +46,7 @@ inline Kernels rows() {
       .batch_norm_eval_grad = batch_norm_eval_grad,
       .sgd = sgd,  // optim.h
       .adam = adam,
-      .add_sign = add_sign,  // step.h
-      .add_count = add_count,
+      .add_count = add_count,  // step.h
       .next_draw = next_draw,
       .count_not_finite = count_not_finite,
       .tally = tally,

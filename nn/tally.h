@@ -6,7 +6,7 @@
 namespace espalier {
 
 struct Sums {
-  double loss = 0;                // each loss times its examples, added in the order of the steps
+  double loss = 0;  // each loss times its examples, added in the order of the steps
   int64_t examples = 0, correct = 0;
 };
 

@@ -338,11 +338,12 @@ Evaluation evaluate(Module& module, BatchSource& source, const BatchLoss& loss, 
 }
 
 void add_slim_penalty(Module& module, double slim) {
+  NoGrad no_grad;
   for (auto& [name, m] : named_modules(module)) {
     auto* bn = dynamic_cast<BatchNorm2d*>(m);
     if (!bn || !bn->weight.grad().defined()) continue;
     Tensor grad = bn->weight.grad().clone();
-    run::add_sign(grad.device(), float(slim), bn->weight.value(), grad.out());
+    run::add_scaled(grad.device(), float(slim), sign(bn->weight.value()), grad.out());
     bn->weight.value().set_grad(grad);
   }
 }

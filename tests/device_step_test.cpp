@@ -72,8 +72,7 @@ TEST_CASE("a step sends its batch, and the host waits for nothing") {
         if (per_step) run.options.schedule = one_cycle_lr({.max_lr = 0.1, .total_steps = 8});
         Traffic traffic;
         traffic.ask = ask;
-        const TrainResult result =
-            train(run.model, *optimizer, run.train_set, &run.test_set, run.options, {&traffic});
+        const TrainResult result = train(run.model, *optimizer, run.train_set, &run.test_set, run.options, {&traffic});
         REQUIRE(traffic.steps.size() == 8);
         for (size_t i = 0; i < 8; ++i) {
           CAPTURE(i);

@@ -9,11 +9,6 @@
 
 namespace espalier::cpu {
 
-void add_sign(float scale, In x, Out y) {
-  const float* a = x.f32();
-  for (int64_t i = 0; i < y.numel; ++i) y.f32()[i] += scale * float((a[i] > 0) - (a[i] < 0));
-}
-
 void add_count(int64_t n, Out y) {
   for (int64_t i = 0; i < y.numel; ++i) y.as<int64_t>()[i] += n;
 }

@@ -45,8 +45,7 @@ const Column& cpu_column() {
                                  .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
                                  .sgd = cpu::sgd,  // optim.cpp
                                  .adam = cpu::adam,
-                                 .add_sign = cpu::add_sign,  // step.cpp
-                                 .add_count = cpu::add_count,
+                                 .add_count = cpu::add_count,  // step.cpp
                                  .next_draw = cpu::next_draw,
                                  .count_not_finite = cpu::count_not_finite,
                                  .tally = cpu::tally,

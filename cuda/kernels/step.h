@@ -8,15 +8,6 @@ namespace espalier::ESPALIER_COLUMN {
 
 ESPALIER_KERNEL bool is_finite(float v) { return v - v == 0; }
 
-struct AddSign {
-  float scale;
-  const float* x;
-  float* y;
-  ESPALIER_BODY void operator()(int64_t i) const { y[i] += scale * float((x[i] > 0) - (x[i] < 0)); }
-};
-
-inline void add_sign(float scale, In x, Out y) { launch_each(y.numel, AddSign{scale, x.f32(), y.f32()}); }
-
 struct AddCount {
   int64_t n;
   int64_t* y;
