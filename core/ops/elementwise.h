@@ -89,6 +89,12 @@ struct Gelu {
   }
 };
 
+// -1, 0 or 1; its slope is 0, as PyTorch says.
+struct Sign {
+  ESPALIER_KERNEL float operator()(float x) const { return x != x ? x : float((x > 0) - (x < 0)); }
+  ESPALIER_KERNEL float slope(float) const { return 0; }
+};
+
 }  // namespace fn
 
 // One line per function: C++ name, functor, module name, ONNX operator, does it keep 0 at 0.
@@ -101,7 +107,8 @@ struct Gelu {
   X(sigmoid, Sigmoid, Sigmoid, "Sigmoid", false)         \
   X(silu, Silu, SiLU, "", true)                          \
   X(hardswish, Hardswish, Hardswish, "HardSwish", true)  \
-  X(gelu, Gelu, GELU, "", true)
+  X(gelu, Gelu, GELU, "", true)                          \
+  X(sign, Sign, Sign, "Sign", true)
 
 // kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0.
 #define ESPALIER_BINARY(X) \
