@@ -179,6 +179,7 @@ TEST_CASE("draws on a device are those of the random state, whatever happens to 
     CHECK(values[4] == values[2]);
   }
   CHECK(seen[0] == seen[1]);
+  CHECK(next_stream("something else") != next_stream("something else"));
 }
 
 TEST_CASE("a table of rates is the rates one by one; a parameter that sits out steps counts its own") {

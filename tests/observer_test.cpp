@@ -226,6 +226,28 @@ TEST_CASE("a damaged last.pth is told, and the one before it serves; without any
     next.run();
     CHECK(bits(next.model) == expected);
   }
+  // Whatever goes wrong while the damaged file is replaced, the one that served stays.
+  struct Fragile : TrainObserver {
+    std::string name() const override { return "fragile"; }
+    pth::Value state() const override {
+      if (broken) throw std::runtime_error("no room");
+      return int64_t(0);
+    }
+    bool broken = false;
+  } fragile;
+  Folder third("observer_test_fragile");
+  {
+    Process process(third.path);
+    KillAt kill(9);
+    CHECK_THROWS_WITH(process.run({&fragile, &kill}), "killed");
+  }
+  write_file(third.path + "/last.pth", "");
+  fragile.broken = true;
+  {
+    Process process(third.path);
+    CHECK_THROWS_WITH(process.run({&fragile}), "no room");
+  }
+  CHECK(pth::load(third.path + "/last.previous.pth").find("epoch") != nullptr);
   // A file that is whole but of another network is an error, not damage.
   Process process(folder.path);
   auto other = make_model("naive");
