@@ -70,11 +70,7 @@ set_source_files_properties(core/cpu/optim.cpp core/cpu/dropout.cpp PROPERTIES
 set(private_libraries $<BUILD_INTERFACE:Eigen3::Eigen> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>
   ZLIB::ZLIB Threads::Threads)
 if(dnnl_FOUND)
-  list(APPEND private_libraries DNNL::dnnl)
-endif()
-if(ESPALIER_OPENMP)
-  list(APPEND private_libraries OpenMP::OpenMP_CXX)
-  target_compile_definitions(espalier_objects PRIVATE ESPALIER_OPENMP)
+  list(APPEND private_libraries DNNL::dnnl OpenMP::OpenMP_CXX)
 endif()
 if(ESPALIER_HAS_ONNX)
   list(APPEND private_libraries onnx onnx_proto protobuf::libprotobuf)

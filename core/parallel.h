@@ -1,5 +1,6 @@
-// parallel_for: the only way in which the library uses more than one thread.
-// What a loop computes must not depend on how it was cut: each index writes its own place, and sums run over
+// parallel_for: the only way in which the library computes on more than one thread. A loop is cut into chunks that the
+// caller and its helpers claim one by one, so that a helper which the system does not let run costs nothing but its
+// help. What a loop computes must not depend on how it was cut: each index writes its own place, and sums run over
 // chunks whose number is fixed by the problem. Then 1 and 8 threads give the same bits.
 #pragma once
 #include <espalier/core/api.h>
@@ -13,21 +14,13 @@ namespace espalier {
 ESPALIER_API int num_threads();            // default: the CPUs that affinity and cgroup leave to us
 ESPALIER_API void set_num_threads(int n);  // n >= 1; throws usage
 
-// While one lives, a library that brings its own OpenMP threads (oneDNN) sees one on this thread.
-struct ESPALIER_API OneThread {
-  OneThread();
-  ~OneThread();
-  OneThread(const OneThread&) = delete;
-
- private:
-  int before = 1;
-};
-
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
 ESPALIER_API void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context);
 
-// Calls f(begin, end) on disjoint ranges that cover 0..n, each at least `grain` long where n allows it.
-// Nested calls run on the calling thread. An exception of f is rethrown on the caller.
+// Calls f(begin, end) on disjoint ranges that cover 0..n, each at least `grain` long where n allows it; `grain` is how
+// many indices take some 10 to 50 microseconds, and a loop of few grains stays on the caller. So do nested calls. Once
+// f throws, no further range is begun, and the exception is rethrown on the caller. Any thread may call; a forked
+// child, too, unless it was forked within f.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   using Body = std::remove_reference_t<F>;

@@ -163,6 +163,9 @@ TEST_CASE("convolutions agree with plain sums and do not see the thread count") 
       square(3, 19, 11, 7, 3, 3),
       square(2, 18, 6, 6, 3, 1, 4),
       square(70, 16, 4, 18, 2, 2),
+      square(5, 16, 32, 2, 3, 1,
+             1),  // so large that the weight gradient takes its images in chunks, the last one shorter,
+      square(5, 3, 32, 2, 3, 1, 1),  // and so here, where windows are lined up
       Conv{.n = 2,
            .c = 17,
            .h = 7,

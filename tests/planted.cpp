@@ -2,18 +2,21 @@
 // on the library's own thread team. A sanitizer that has been blinded would let the whole suite pass.
 #include <espalier/core/parallel.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 namespace {
 
-// Two threads of the team count in the same variable.
+// Two threads of the team count in the same variable. A nap per chunk, so that both have come.
 int race() {
   int64_t shared = 0;
   espalier::set_num_threads(2);
-  espalier::parallel_for(1000, 1, [&](int64_t begin, int64_t end) {
+  espalier::parallel_for(100, 1, [&](int64_t begin, int64_t end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
     for (int64_t i = begin; i < end; ++i) shared += i;
   });
   return int(shared & 1);

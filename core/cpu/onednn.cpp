@@ -6,6 +6,7 @@
 #include <espalier/core/cpu/pack.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/storage.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <atomic>
@@ -29,6 +30,14 @@ const dnnl::engine& engine() {
   static const auto& e = *new dnnl::engine(dnnl::engine::kind::cpu, 0);
   return e;
 }
+
+// oneDNN brings OpenMP's threads. While one of these lives, it sees one of them on this thread: the threads are ours.
+struct OneThread {
+  OneThread() : before(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before); }
+  OneThread(const OneThread&) = delete;
+  const int before;
+};
 
 struct Descriptions {
   memory::desc x, plain_weight, any_weight, bias, y;
@@ -177,6 +186,7 @@ void* writable(const void* data) { return const_cast<void*>(data); }  // oneDNN'
 
 std::shared_ptr<Storage> weight_for(const Made& made, In w, dnnl::stream& stream) {
   return packed_as(w, {-1, made.format}, made.weight.get_size(), [&](float* to) {
+    const OneThread alone;
     memory from(made.plain_weight, engine(), writable(w.data)), into(made.weight, engine(), to);
     dnnl::reorder(from, into).execute(stream, from, into);
     stream.wait();
@@ -197,6 +207,7 @@ bool run(Conv g, bool backward, const float* from, In w, In b, float* to) {
   const auto weight = weight_for(*whole, w, packing);
   const auto weight_of_last = last->format == whole->format ? weight : weight_for(*last, w, packing);
   parallel_for((images + together - 1) / together, 1, [&](int64_t begin, int64_t end) {
+    const OneThread alone;
     dnnl::stream stream(engine());
     Storage scratch(std::max(whole->scratchpad.get_size(), last->scratchpad.get_size()), Device{});
     for (int64_t i = begin; i < end; ++i) {
