@@ -12,6 +12,8 @@ namespace {
 
 constexpr int64_t depth = 512;           // multiply-adds per tile visit: a panel slice of 32 KB
 constexpr int64_t block_floats = 49152;  // of x per block of rows: 192 KB
+constexpr int64_t least_work = 524288;   // multiply-adds that are worth claiming: some 15 microseconds
+constexpr int64_t most_work = 8388608;   // and that others may have to wait for
 constexpr int64_t narrow = 16;           // below this many channels, taps are lined up into one row
 
 using TileFunction = void (*)(const TilePart&, float* const*, int64_t, int, bool, const float*);
@@ -104,12 +106,12 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
   const int64_t fitting = std::clamp<int64_t>(block_floats / std::max<int64_t>(1, slice), tile_rows, 480);
   const int64_t rows = fitting / tile_rows * tile_rows;
   const int64_t blocks = (total + rows - 1) / rows;
-  // Where rows are few, threads share the panels too. No sum is cut by this, so its bits stay.
+  // Where rows are few or long, threads share the panels too. No sum is cut by this, so its bits stay.
   int64_t parts = 1;
-  while (blocks * parts < 8 * num_threads() && parts * 2 <= all_panels) parts *= 2;
-  const int64_t work = std::max<int64_t>(1, total * g.out * taps * channels / (blocks * parts));
+  auto work = [&] { return std::max<int64_t>(1, total * g.out * taps * channels / (blocks * parts)); };
+  while ((blocks * parts < 8 * num_threads() || work() > most_work) && parts * 2 <= all_panels) parts *= 2;
 
-  parallel_for(blocks * parts, std::max<int64_t>(1, 65536 / work), [&](int64_t begin, int64_t end) {
+  parallel_for(blocks * parts, std::max<int64_t>(1, least_work / work()), [&](int64_t begin, int64_t end) {
     thread_local Block block;
     int64_t built = -1;
     for (int64_t job = begin; job < end; ++job) {

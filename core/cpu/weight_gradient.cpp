@@ -15,6 +15,8 @@ namespace espalier::cpu {
 namespace {
 
 constexpr int64_t chunk_bytes = 262144;  // of one x panel and one dy panel: half a second-level cache
+constexpr int64_t least_work = 524288;   // multiply-adds that are worth claiming: some 15 microseconds
+constexpr int64_t most_work = 8388608;   // and that others may have to wait for
 constexpr int64_t sum_length = 1024;     // pixels added in a register before they join dw, for accuracy
 constexpr int64_t narrow = 16;           // below this many channels, taps are lined up into one row
 
@@ -162,28 +164,27 @@ void weight_gradient(const Conv& g, const float* x, const float* dy, float* dw) 
           }
       });
 
-      const int64_t parts = std::clamp<int64_t>(8 * num_threads() / p.column_panels, 1, p.filter_panels);
-      const int64_t work = images * p.y_pixels * p.out * p.columns * p.taps / (p.column_panels * parts);
-      parallel_for(p.column_panels * parts, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, work)),
-                   [&](int64_t begin, int64_t end) {
-                     const Walk& w = walk[0];
-                     for (int64_t job = begin; job < end; ++job) {
-                       const int64_t column = job / parts, part = job % parts;
-                       const int cols = int(std::min<int64_t>(tile_cols, p.columns - column * tile_cols));
-                       for (int64_t f = p.filter_panels * part / parts; f < p.filter_panels * (part + 1) / parts; ++f)
-                         for (int64_t tap = 0; tap < p.taps; ++tap) {
-                           float* out =
-                               dw + ((group * p.out + f * tile_rows) * p.taps + tap) * p.columns + column * tile_cols;
-                           const int rows = int(std::min<int64_t>(tile_rows, p.out - f * tile_rows));
-                           for (int64_t i = w.tap_group[size_t(tap)]; i < w.tap_group[size_t(tap) + 1]; ++i) {
-                             const int64_t begin_run = w.groups[size_t(i)], end_run = w.groups[size_t(i) + 1];
-                             outer_tile(w.runs.data() + begin_run, end_run - begin_run, ys + f * y_panel,
-                                        xs + column * x_panel, x_step, out, p.taps * p.columns, rows, cols,
-                                        first == 0 && i == w.tap_group[size_t(tap)]);
-                           }
-                         }
-                     }
-                   });
+      const int64_t column_work = images * p.y_pixels * p.out * std::min<int64_t>(p.columns, tile_cols) * p.taps;
+      const int64_t parts = std::clamp<int64_t>(std::max(8 * num_threads() / p.column_panels, column_work / most_work),
+                                                1, p.filter_panels);
+      const int64_t work = std::max<int64_t>(1, column_work / parts);
+      parallel_for(p.column_panels * parts, std::max<int64_t>(1, least_work / work), [&](int64_t begin, int64_t end) {
+        const Walk& w = walk[0];
+        for (int64_t job = begin; job < end; ++job) {
+          const int64_t column = job / parts, part = job % parts;
+          const int cols = int(std::min<int64_t>(tile_cols, p.columns - column * tile_cols));
+          for (int64_t f = p.filter_panels * part / parts; f < p.filter_panels * (part + 1) / parts; ++f)
+            for (int64_t tap = 0; tap < p.taps; ++tap) {
+              float* out = dw + ((group * p.out + f * tile_rows) * p.taps + tap) * p.columns + column * tile_cols;
+              const int rows = int(std::min<int64_t>(tile_rows, p.out - f * tile_rows));
+              for (int64_t i = w.tap_group[size_t(tap)]; i < w.tap_group[size_t(tap) + 1]; ++i) {
+                const int64_t begin_run = w.groups[size_t(i)], end_run = w.groups[size_t(i) + 1];
+                outer_tile(w.runs.data() + begin_run, end_run - begin_run, ys + f * y_panel, xs + column * x_panel,
+                           x_step, out, p.taps * p.columns, rows, cols, first == 0 && i == w.tap_group[size_t(tap)]);
+              }
+            }
+        }
+      });
     }
   }
 }
