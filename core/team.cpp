@@ -12,14 +12,15 @@ namespace espalier {
 
 namespace {
 
-// How long a helper looks out for the next loop, and a caller for its last helpers, before they sleep: longer than the
-// gaps between the loops of a step, short beside the slice of time that a busy neighbour would be kept waiting for.
-constexpr std::chrono::microseconds helper_patience{100}, caller_patience{50};
+// How long a helper looks out for the next loop, and a caller for its last helpers, before they sleep. Ten times as
+// long gains nothing on an idle machine, and beside a busy neighbour it spends the time that would be given to the
+// chunks.
+constexpr std::chrono::microseconds patience{20};
 
 thread_local bool in_chunk = false;
 
 template <class Condition>
-bool watch(std::chrono::microseconds patience, Condition condition) {
+bool watch(Condition condition) {
   const auto end = std::chrono::steady_clock::now() + patience;
   do {
     for (int i = 0; i < 16; ++i) {
@@ -86,7 +87,7 @@ void Team::run(Loop& loop) {
     if (loop.after) loop.after->before = loop.before;
   }
   const auto alone = [&] { return loop.helpers.load(std::memory_order_acquire) == 0; };
-  if (!watch(caller_patience, alone)) {
+  if (!watch(alone)) {
     std::unique_lock lock(guard_);
     ++waiting_;
     left_.wait(lock, alone);
@@ -109,7 +110,7 @@ void Team::help() {
     if (!loop) {
       const uint64_t seen = count_.load(std::memory_order_relaxed);
       lock.unlock();
-      const bool more = watch(helper_patience, [&] { return count_.load(std::memory_order_acquire) != seen; });
+      const bool more = watch([&] { return count_.load(std::memory_order_acquire) != seen; });
       lock.lock();
       if (more) continue;
       ++sleeping_;
