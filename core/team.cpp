@@ -12,10 +12,9 @@ namespace espalier {
 
 namespace {
 
-// How long a helper looks out for the next loop, and a caller for its last helpers, before they sleep. Ten times as
-// long gains nothing on an idle machine, and beside a busy neighbour it spends the time that would be given to the
-// chunks.
-constexpr std::chrono::microseconds patience{20};
+// How long a helper looks out for the next loop, and a caller for its last helpers, before they sleep: longer than the
+// gaps between the loops of a network, short beside the time that a busy neighbour gets in one piece.
+constexpr std::chrono::microseconds patience{50};
 
 thread_local bool in_chunk = false;
 
@@ -105,12 +104,13 @@ Team::Loop* Team::open_loop() const {
 
 void Team::help() {
   std::unique_lock lock(guard_);
+  bool kept_waiting = false;  // the caller slept until this helper's chunk was done: others want our processors
   for (;;) {
     Loop* loop = open_loop();
     if (!loop) {
       const uint64_t seen = count_.load(std::memory_order_relaxed);
       lock.unlock();
-      const bool more = watch([&] { return count_.load(std::memory_order_acquire) != seen; });
+      const bool more = !kept_waiting && watch([&] { return count_.load(std::memory_order_acquire) != seen; });
       lock.lock();
       if (more) continue;
       ++sleeping_;
@@ -124,7 +124,8 @@ void Team::help() {
     work_on(*loop);
     lock.lock();
     loop->helpers.fetch_sub(1, std::memory_order_release);  // the caller may return: the loop is gone
-    if (waiting_) left_.notify_all();
+    kept_waiting = waiting_ > 0;
+    if (kept_waiting) left_.notify_all();
   }
 }
 

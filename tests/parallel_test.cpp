@@ -98,22 +98,22 @@ TEST_CASE("who is free claims the next chunk: a thread that is held up keeps onl
 }
 
 TEST_CASE("a caller whose helpers do not come finishes alone") {
-  const Threads two(2);
+  const Threads eight(8);
   std::atomic<int> held{0};
   std::atomic<bool> release{false};
-  std::thread other([&] {  // holds itself and the only helper
+  std::thread other([&] {  // holds itself and all helpers that there are
     parallel_for(1000, 1, [&](int64_t, int64_t) {
       ++held;
       comes_true([&] { return release.load(); });
     });
   });
-  REQUIRE(comes_true([&] { return held == 2; }));
-  int64_t sum = 0;  // no helper is free, so that nobody else adds
+  REQUIRE(comes_true([&] { return held == 8; }));
+  int64_t sum = 0;  // nobody else is free to add
   parallel_for(1000, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) sum += i;
   });
   CHECK(sum == 999 * 1000 / 2);
-  CHECK(held == 2);
+  CHECK(held == 8);
   release = true;
   other.join();
 }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t depth = 512;           // multiply-adds per tile visit: a panel slice of 32 KB
 constexpr int64_t block_floats = 49152;  // of x per block of rows: 192 KB
-constexpr int64_t least_work = 524288;   // multiply-adds that are worth claiming: some 15 microseconds
+constexpr int64_t least_work = 131072;   // multiply-adds that are worth claiming: some 5 microseconds
 constexpr int64_t most_work = 8388608;   // and that others may have to wait for
 constexpr int64_t narrow = 16;           // below this many channels, taps are lined up into one row
 
@@ -104,9 +104,12 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
   const int64_t slices = (taps + slice_taps - 1) / slice_taps;
   const int64_t slice = slice_channels * std::min(taps, slice_taps);
   const int64_t fitting = std::clamp<int64_t>(block_floats / std::max<int64_t>(1, slice), tile_rows, 480);
-  const int64_t rows = fitting / tile_rows * tile_rows;
+  // Blocks for every thread, and where rows are few or long, threads share the panels too. No sum is cut by this, and
+  // tiles begin at the same rows, so bits stay.
+  const int64_t enough = std::max<int64_t>(4 * tile_rows, least_work / std::max<int64_t>(1, g.out * taps * channels));
+  const int64_t rows =
+      std::clamp(total / (8 * num_threads()), std::min(enough, fitting), fitting) / tile_rows * tile_rows;
   const int64_t blocks = (total + rows - 1) / rows;
-  // Where rows are few or long, threads share the panels too. No sum is cut by this, so its bits stay.
   int64_t parts = 1;
   auto work = [&] { return std::max<int64_t>(1, total * g.out * taps * channels / (blocks * parts)); };
   while ((blocks * parts < 8 * num_threads() || work() > most_work) && parts * 2 <= all_panels) parts *= 2;

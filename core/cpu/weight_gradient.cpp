@@ -15,7 +15,7 @@ namespace espalier::cpu {
 namespace {
 
 constexpr int64_t chunk_bytes = 262144;  // of one x panel and one dy panel: half a second-level cache
-constexpr int64_t least_work = 524288;   // multiply-adds that are worth claiming: some 15 microseconds
+constexpr int64_t least_work = 131072;   // multiply-adds that are worth claiming: some 5 microseconds
 constexpr int64_t most_work = 8388608;   // and that others may have to wait for
 constexpr int64_t sum_length = 1024;     // pixels added in a register before they join dw, for accuracy
 constexpr int64_t narrow = 16;           // below this many channels, taps are lined up into one row
