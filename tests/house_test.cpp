@@ -137,7 +137,7 @@ TEST_CASE("scripts and build files open with a paragraph too") {
       const bool script = kind.empty() && file.filename().string()[0] != '.';
       if (script || kind == ".sh" || kind == ".cmake" || file.filename() == "CMakeLists.txt") files.push_back(file);
     }
-  static const std::regex opening(R"(^(#!.*\n)?# \S)");
+  static const std::regex opening(R"re(^(#!.*\n)?(# |""")\S)re");
   for (const fs::path& file : files)
     if (!std::regex_search(read(file), opening, std::regex_constants::match_continuous))
       found.push_back(file.lexically_relative(root).generic_string());
