@@ -33,7 +33,10 @@ std::string text(Pair p) { return p.h == p.w ? text(p.h) : text(p.h, 'x', p.w); 
 
 }  // namespace
 
-Conv2d::Conv2d(int64_t in, int64_t out, Conv2dOptions o) : window{o.stride, o.padding, o.dilation} {
+Conv2d::Conv2d(int64_t in, int64_t out, Conv2dOptions o)
+    : window{o.stride, o.padding, o.dilation},
+      groups_(o.groups),
+      multiplier_(o.groups > 1 && o.groups == in ? out / in : 0) {
   if (in < 1 || out < 1 || o.groups < 1 || in % o.groups || out % o.groups || o.kernel.h < 1 || o.kernel.w < 1)
     fail(ErrorKind::usage, "[Conv2d] ", in, " -> ", out, " channels in ", o.groups, " group(s), kernel ",
          text(o.kernel), "; expected positive numbers and channels that divide by the groups");
@@ -49,10 +52,12 @@ std::string Conv2d::describe() const {
   return text("Conv2d(weight=", weight.value().shape(), ", stride=", text(window.stride),
               ", padding=", text(window.padding),
               window.dilation == Pair(1) ? "" : ", dilation=" + text(window.dilation),
-              bias.defined() ? "" : ", bias=false", ")");
+              groups() == 1 ? "" : ", groups=" + text(groups()), bias.defined() ? "" : ", bias=false", ")");
 }
 
-Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight(), bias(), window); }
+int64_t Conv2d::groups() const { return multiplier_ ? weight.value().dim(0) / multiplier_ : groups_; }
+
+Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight(), bias(), window, groups()); }
 
 Linear::Linear(int64_t in, int64_t out, LinearOptions o) {
   if (in < 1 || out < 1) fail(ErrorKind::usage, "[Linear] ", in, " -> ", out, " features, expected positive numbers");

@@ -8,23 +8,29 @@ namespace espalier {
 
 struct Conv2dOptions {
   Pair kernel = 1, stride = 1, padding = 0, dilation = 1;
-  int64_t groups = 1;  // input and output channels must be multiples of it
+  int64_t groups = 1;  // input and output channels must be multiples of it; as many as `in`: depthwise
   bool bias = true;
 };
 
 // x [N,in,H,W] -> [N,out,OH,OW]. weight [out,in/groups,KH,KW] and bias [out] start uniform in ±1/sqrt(fan_in).
+// A layer stays what it was made as: ordinary, in so many groups, or depthwise with so many filters per channel; only a
+// depthwise one has as many groups as its weight, which may have shrunk, says. Other inputs are refused.
 class ESPALIER_API Conv2d : public Module {
  public:
   Conv2d(int64_t in, int64_t out, Conv2dOptions options);
   std::string_view type() const override { return "Conv2d"; }
   void members(Members& m) override;
   std::string describe() const override;
+  int64_t groups() const;
 
   Parameter weight, bias;
   Window window;
 
  protected:
   Tensor forward(const Tensor& x) override;
+
+ private:
+  int64_t groups_, multiplier_;  // the second is a depthwise layer's filters per channel, else 0
 };
 
 struct LinearOptions {

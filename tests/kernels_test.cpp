@@ -373,6 +373,23 @@ TEST_CASE("long sums lose nothing") {
   }
 }
 
+TEST_CASE("an average over a whole image loses nothing, nor does the gradient of windows that overlap") {
+  // Equal numbers: in float, the rounding of every addition would go the same way.
+  const auto off = [](const Tensor& t, size_t at, double exact) {
+    return std::abs(double(t.to_vector()[at]) - exact) / exact / eps;
+  };
+  for (Device device : columns_with({"avg_pool", "avg_pool_grad"})) {
+    const Tensor image = Tensor::full({1, 3, 56, 56}, 0.1f, DType::f32, device);
+    for (const Tensor& y : {avg_pool2d(image, {.kernel = 56}), adaptive_avg_pool2d(image, 1)})
+      CHECK_MESSAGE(off(y, 1, double(0.1f)) <= 2, name_of(device));
+    Tensor x = Tensor::zeros({1, 1, 79, 79}).to(device);
+    x.set_requires_grad();
+    const Tensor y = avg_pool2d(x, {.kernel = 40, .stride = 1});
+    backward(y, Tensor::full(y.shape(), 0.1f, DType::f32, device));
+    CHECK_MESSAGE(off(x.grad(), 39 * 79 + 39, double(0.1f)) <= 2, name_of(device));  // 1600 windows hold the middle
+  }
+}
+
 TEST_CASE("1, 2, 3, 4 and 8 threads give the same bits") {
   const Shape image{6, 24, 19, 17};
   const Tensor x0 = Tensor::from(noise(image.numel(), 1), image),

@@ -150,20 +150,64 @@ TEST_CASE("BatchNorm and ReLU run as one pass, unless a transform wants to look"
   bn.output.chain.clear();
   act.output.chain.push_back(doubling);
   CHECK(same(s(x), doubled));
+  act.output.chain.clear();
+  act.input.chain.push_back(doubling);  // relu(2x) is 2·relu(x)
+  CHECK(same(s(x), doubled));
+  const Graph seen = trace(s, x);
+  CHECK(std::count_if(seen.values.begin(), seen.values.end(), [](auto& v) { return bool(v.op); }) == 3);
+}
+
+TEST_CASE("a convolution stays ordinary, grouped or depthwise; only a depthwise one follows its weight") {
+  const auto shape = [](Conv2d& conv, int64_t channels) { return conv(Tensor::ones({1, channels, 4, 4})).shape(); };
+  Conv2d ordinary(16, 32, {.kernel = 3});
+  CHECK(shape(ordinary, 16) == Shape{1, 32, 2, 2});
+  CHECK_THROWS_WITH_AS(shape(ordinary, 32), "[conv2d] input has 32 channels, weight expects 16", Error);
+  ordinary.weight.set(Tensor::ones({8, 5, 3, 3}));  // shrunk
+  ordinary.bias.set(Tensor::ones({8}));
+  CHECK(shape(ordinary, 5) == Shape{1, 8, 2, 2});
+  CHECK_THROWS_AS(shape(ordinary, 10), Error);
+
+  Conv2d grouped(6, 9, {.kernel = 3, .groups = 3});
+  CHECK(shape(grouped, 6) == Shape{1, 9, 2, 2});
+  CHECK_THROWS_WITH_AS(shape(grouped, 4), "[conv2d] input has 4 channels, weight expects 6 (3 groups of 2)", Error);
+  grouped.weight.set(Tensor::ones({6, 1, 3, 3}));  // each group lost half of its channels and a third of its filters
+  grouped.bias.set(Tensor::ones({6}));
+  CHECK(shape(grouped, 3) == Shape{1, 6, 2, 2});
+  CHECK_THROWS_AS(shape(grouped, 6), Error);  // not depthwise on 6
+
+  Conv2d depthwise(8, 16, {.kernel = 3, .groups = 8});
+  CHECK(depthwise.groups() == 8);
+  CHECK(shape(depthwise, 8) == Shape{1, 16, 2, 2});
+  CHECK_THROWS_WITH_AS(shape(depthwise, 4), "[conv2d] input has 4 channels, weight expects 8 (8 groups of 1)", Error);
+  depthwise.weight.set(Tensor::ones({6, 1, 3, 3}));
+  depthwise.bias.set(Tensor::ones({6}));
+  CHECK(depthwise.groups() == 3);
+  CHECK(shape(depthwise, 3) == Shape{1, 6, 2, 2});
+  CHECK_THROWS_AS(shape(depthwise, 6), Error);  // two filters per channel, not one
+
+  Conv2d image(1, 6, {.kernel = 3});  // one real channel
+  CHECK(shape(image, 1) == Shape{1, 6, 2, 2});
+  CHECK_THROWS_AS(shape(image, 6), Error);
 }
 
 TEST_CASE("batch norm keeps running statistics and counts its batches") {
-  BatchNorm1d bn(2);
-  const Tensor x = Tensor::from(std::vector<float>{1, 10, 3, 30, 5, 50}, {3, 2});
-  bn(x);
-  bn(x);
-  CHECK(*bn.num_batches_tracked.data<int64_t>() == 2);
-  CHECK(bn.running_mean.to_vector()[1] == doctest::Approx(30 * 0.19));
-  CHECK(bn.running_var.to_vector()[0] == doctest::Approx(0.81 + 0.19 * 4));
-  bn.eval();
-  bn(x);
-  CHECK(*bn.num_batches_tracked.data<int64_t>() == 2);
-  CHECK_THROWS_WITH(bn(Tensor::zeros({1, 2, 3, 3})), "[BatchNorm1d] input has shape [1,2,3,3], expected rank 2");
+  for (const Device device : {Device{}, Device{Device::emulated, 0}}) {
+    CAPTURE(name_of(device));
+    BatchNorm1d bn(2);
+    to(bn, device);
+    const Tensor x = Tensor::from(std::vector<float>{1, 10, 3, 30, 5, 50}, {3, 2}).to(device);
+    const auto batches = [&] { return bn.num_batches_tracked.to_vector<int64_t>()[0]; };
+    bn(x);
+    bn(x);
+    CHECK(batches() == 2);
+    CHECK(bn.running_mean.to_vector()[1] == doctest::Approx(30 * 0.19));
+    CHECK(bn.running_var.to_vector()[0] == doctest::Approx(0.81 + 0.19 * 4));  // of 3 rows: the unbiased one is 4
+    bn.eval();
+    bn(x);
+    CHECK(batches() == 2);
+    CHECK_THROWS_WITH(bn(Tensor::zeros({1, 2, 3, 3}).to(device)),
+                      "[BatchNorm1d] input has shape [1,2,3,3], expected rank 2");
+  }
 }
 
 TEST_CASE("dropout draws anew at each call and repeats with the random state") {

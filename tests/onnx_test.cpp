@@ -131,11 +131,11 @@ TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
        }},
       {"conv2d_groups", image,
        [](auto& x, auto& l) {
-         return conv2d(x, l["w"] = wave({4, 3, 1, 3}));
+         return conv2d(x, l["w"] = wave({4, 3, 1, 3}), {}, {}, 2);
        }},
       {"conv2d_depthwise", image,
        [](auto& x, auto& l) {
-         return conv2d(x, l["w"] = wave({6, 1, 3, 3}), {}, {1, 1});
+         return conv2d(x, l["w"] = wave({6, 1, 3, 3}), {}, {1, 1}, 6);
        }},
       {"linear",
        {2, 7},

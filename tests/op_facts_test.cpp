@@ -92,8 +92,8 @@ TEST_CASE("what meets an input that never shrinks does not shrink") {
   CHECK(p.c.pinned_by(p.tags(1, 1)[0]) == "conv2d");
 }
 
-TEST_CASE("depthwise and grouped convolutions are told apart by shapes") {
-  Probe depthwise([] { return conv2d(t({1, 17, 4, 4}), t({17, 1, 3, 3})); }, {{1}, {0, 1}});
+TEST_CASE("depthwise and grouped convolutions couple as they should") {
+  Probe depthwise([] { return conv2d(t({1, 17, 4, 4}), t({17, 1, 3, 3}), {}, {}, 17); }, {{1}, {0, 1}});
   CHECK(depthwise.same(depthwise.tags(0, 1), depthwise.tags(1, 0)));
   CHECK(depthwise.free(depthwise.tags(1, 0)));
   CHECK(depthwise.pinned(depthwise.tags(1, 1)));
@@ -104,12 +104,12 @@ TEST_CASE("depthwise and grouped convolutions are told apart by shapes") {
   CHECK_FALSE(one.same(one.tags(0, 1)[0], one.tags(1, 0)[0]));
   CHECK(one.free(one.tags(1, 0)));
 
-  Probe twice([] { return conv2d(t({1, 3, 4, 4}), t({6, 1, 3, 3})); }, {{1}, {0, 1}});
+  Probe twice([] { return conv2d(t({1, 3, 4, 4}), t({6, 1, 3, 3}), {}, {}, 3); }, {{1}, {0, 1}});
   CHECK(twice.same(twice.tags(0, 1)[1], twice.tags(1, 0)[2]));
   CHECK(twice.same(twice.tags(0, 1)[1], twice.tags(1, 0)[3]));
   CHECK_FALSE(twice.same(twice.tags(0, 1)[1], twice.tags(1, 0)[4]));
 
-  Probe grouped([] { return conv2d(t({1, 6, 4, 4}), t({9, 2, 3, 3})); }, {{1}, {0, 1}});
+  Probe grouped([] { return conv2d(t({1, 6, 4, 4}), t({9, 2, 3, 3}), {}, {}, 3); }, {{1}, {0, 1}});
   const Tags &x = grouped.tags(0, 1), &filters = grouped.tags(1, 0), &slices = grouped.tags(1, 1);
   for (size_t i = 0; i < 6; ++i) CHECK(grouped.same(x[i], slices[i % 2]));
   for (size_t i = 0; i < 9; ++i) CHECK(grouped.same(filters[i], filters[i % 3]));
@@ -288,7 +288,7 @@ TEST_CASE("FLOPs as thop 0.0.31 counts them") {
   Tracing on;
   CHECK(flops(conv2d(x, t({5, 3, 3, 3}), {}, {.padding = 1})) == 2 * 5 * 64 * 27);
   CHECK(flops(conv2d(x, t({5, 3, 3, 3}), t({5}), {.padding = 1})) == 2 * 5 * 64 * 28);
-  CHECK(flops(conv2d(x, t({3, 1, 3, 3}), {}, {.padding = 1})) == 2 * 3 * 64 * 9);
+  CHECK(flops(conv2d(x, t({3, 1, 3, 3}), {}, {.padding = 1}, 3)) == 2 * 3 * 64 * 9);
   CHECK(flops(linear(t({2, 7}), t({4, 7}), t({4}))) == 2 * 4 * 8);
   CHECK(flops(batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})) == 2 * 2 * 3 * 64);
   CHECK(flops(avg_pool2d(x, {.kernel = 2})) == 2 * 3 * 16);
@@ -307,7 +307,7 @@ TEST_CASE("attributes carry PyTorch's names") {
   Tensor mean3 = t({3}), var3 = t({3});
   const Tensor x = t({2, 3, 8, 8});
   Tracing on;
-  CHECK(names(conv2d(x, t({5, 3, 3, 3}))) == "conv2d stride padding dilation");
+  CHECK(names(conv2d(x, t({5, 3, 3, 3}))) == "conv2d stride padding dilation groups");
   CHECK(names(batch_norm(x, t({3}), t({3}), mean3, var3)) == "batch_norm training momentum eps relu");
   CHECK(names(max_pool2d(x, {})) == "max_pool2d kernel_size stride padding");
   CHECK(names(avg_pool2d(x, {})) == "avg_pool2d kernel_size stride padding count_include_pad");
@@ -333,9 +333,21 @@ TEST_CASE("errors say what came, what was expected and where") {
        },
        "[conv2d] input has 48 channels, weight expects 64"},
       {[&] {
-         conv2d(x, t({7, 24, 3, 3}));
+         conv2d(x, t({8, 24, 3, 3}));
+       },
+       "[conv2d] input has 48 channels, weight expects 24"},  // not 2 groups that nobody asked for
+      {[&] {
+         conv2d(x, t({8, 24, 3, 3}), {}, {}, 4);
+       },
+       "[conv2d] input has 48 channels, weight expects 96 (4 groups of 24)"},
+      {[&] {
+         conv2d(x, t({7, 24, 3, 3}), {}, {}, 2);
        },
        "[conv2d] 7 filters do not divide into 2 groups"},
+      {[&] {
+         conv2d(x, t({8, 48, 3, 3}), {}, {}, 0);
+       },
+       "[conv2d] expected at least 1 group, got 0"},
       {[&] {
          conv2d(x, t({8, 48, 7, 1}));
        },

@@ -13,14 +13,14 @@ std::string text(std::initializer_list<Shape> shapes) {
   return out.str();
 }
 
-OpCase conv(Shape x, Shape w, bool bias, Window window = {}) {
+OpCase conv(Shape x, Shape w, bool bias, Window window = {}, int64_t groups = 1) {
   OpCase c{.name = "conv2d" + text({x, w}) + (bias ? " bias" : ""),
            .shapes = {x, w},
            .ours = {},
            .meaning = {},
            .sums = true};
   if (bias) c.shapes.push_back({w[0]});
-  c.ours = [=](std::vector<Tensor>& t) { return conv2d(t[0], t[1], bias ? t[2] : Tensor{}, window); };
+  c.ours = [=](std::vector<Tensor>& t) { return conv2d(t[0], t[1], bias ? t[2] : Tensor{}, window, groups); };
   c.meaning = [=](const Arrays& a) {
     return reference::conv2d(a[0], a[1], bias ? &a[2] : nullptr, window.stride, window.padding, window.dilation);
   };
@@ -181,13 +181,13 @@ TEST_CASE("convolution") {
   table.push_back(conv({2, 3, 9, 8}, {4, 3, 3, 2}, true, {.stride = {2, 3}, .padding = {1, 0}}));
   table.push_back(conv({1, 3, 9, 11}, {2, 3, 3, 3}, false, {.padding = {2, 3}, .dilation = {2, 3}}));
   table.push_back(conv({1, 2, 11, 9}, {3, 2, 5, 3}, true, {.stride = {3, 2}, .padding = {2, 1}, .dilation = {1, 2}}));
-  table.push_back(conv({2, 4, 8, 8}, {4, 4, 1, 1}, false, {.stride = 2}));                   // a projection shortcut
-  table.push_back(conv({2, 6, 5, 4}, {9, 2, 3, 3}, true, {.padding = 1}));                   // 3 groups
-  table.push_back(conv({1, 34, 3, 4}, {34, 17, 3, 3}, false, {.stride = 2, .padding = 1}));  // 2 groups of 17
-  table.push_back(conv({2, 17, 5, 6}, {17, 1, 3, 3}, true, {.padding = 1}));                 // depthwise
-  table.push_back(conv({2, 16, 6, 5}, {16, 1, 3, 3}, false, {.stride = {2, 1}, .padding = 1}));
-  table.push_back(conv({2, 5, 4, 4}, {10, 1, 3, 3}, true, {.padding = 1}));  // two filters per channel
-  table.push_back(conv({2, 1, 8, 8}, {6, 1, 5, 5}, true));                   // one real input channel
+  table.push_back(conv({2, 4, 8, 8}, {4, 4, 1, 1}, false, {.stride = 2}));  // a projection shortcut
+  table.push_back(conv({2, 6, 5, 4}, {9, 2, 3, 3}, true, {.padding = 1}, 3));
+  table.push_back(conv({1, 34, 3, 4}, {34, 17, 3, 3}, false, {.stride = 2, .padding = 1}, 2));
+  table.push_back(conv({2, 17, 5, 6}, {17, 1, 3, 3}, true, {.padding = 1}, 17));  // depthwise
+  table.push_back(conv({2, 16, 6, 5}, {16, 1, 3, 3}, false, {.stride = {2, 1}, .padding = 1}, 16));
+  table.push_back(conv({2, 5, 4, 4}, {10, 1, 3, 3}, true, {.padding = 1}, 5));  // two filters per channel
+  table.push_back(conv({2, 1, 8, 8}, {6, 1, 5, 5}, true));                      // one real input channel
   run_cases(table);
 }
 
@@ -218,6 +218,7 @@ TEST_CASE("pooling") {
        max_pooled({2, 37, 4, 4}, {.kernel = {2, 3}, .stride = {2, 1}, .padding = {0, 1}}),
        max_pooled({3, 1, 1, 1}, {.kernel = 1}),
        max_pooled({1, 3, 7, 9}, {.kernel = 3, .stride = {4, 5}}),  // windows with gaps
+       avg_pooled({1, 3, 7, 9}, {.kernel = 3, .stride = {4, 5}}), avg_pooled({1, 70, 5, 5}, {.kernel = 3, .stride = 1}),
        avg_pooled({2, 3, 6, 8}, {.kernel = 2}), avg_pooled({1, 17, 7, 5}, {.kernel = 3, .stride = 2, .padding = 1}),
        avg_pooled({1, 17, 7, 5}, {.kernel = 3, .stride = 2, .padding = 1, .count_include_pad = false}),
        avg_pooled({2, 37, 4, 5}, {.kernel = {2, 3}, .stride = {2, 1}, .padding = {1, 0}}), adaptive({2, 17, 4, 4}, 1),

@@ -117,7 +117,7 @@ struct Net {
   Tensor operator()(const Tensor& x) {
     const Tensor a =
         batch_norm(conv2d(x, w1, {}, {.padding = 1}), gamma, beta, mean, var, {.training = false, .relu = true});
-    const Tensor b = conv2d(a, depth, {}, {.padding = 1});
+    const Tensor b = conv2d(a, depth, {}, {.padding = 1}, depth.dim(0));
     const Tensor gate = sigmoid(adaptive_avg_pool2d(b, 1));
     const Tensor pooled = max_pool2d(cat({a + b * gate, a}), {.kernel = 2});
     return linear(flatten(adaptive_avg_pool2d(pooled, 1)), head, bias);
@@ -160,7 +160,7 @@ TEST_CASE("a graph prints itself") {
   CHECK(text.str() ==
         "%input f32[1,2,4,4] : input\n"
         "%stem.weight f32[3,2,3,3] : leaf\n"
-        "%stem f32[1,3,2,2] = conv2d(%input, %stem.weight, none) stride=[2,2] padding=[1,1] dilation=[1,1]\n"
+        "%stem f32[1,3,2,2] = conv2d(%input, %stem.weight, none) stride=[2,2] padding=[1,1] dilation=[1,1] groups=1\n"
         "%constant f32[3,1,1] : constant\n"
         "%stem.1 f32[1,3,2,2] = add(%stem, %constant)\n"
         "%stem.2 f32[1,3,2,2] = relu(%stem.1)\n"

@@ -45,22 +45,20 @@ void scale_shift(const Norm& g, const float* x, const std::vector<float>& scale,
                  float* y) {
   const float *s = scale.data(), *t = shift.data();
   if (g.relu)
-    for_elements(g, [=](int64_t i, int64_t c) {
-      const float v = x[i] * s[c] + t[c];
-      y[i] = v > 0 ? v : 0;
-    });
+    for_elements(g, [=](int64_t i, int64_t c) { y[i] = fn::Relu()(x[i] * s[c] + t[c]); });
   else
     for_elements(g, [=](int64_t i, int64_t c) { y[i] = x[i] * s[c] + t[c]; });
 }
 
-// Both backward passes; `batch` says that mean and rstd depend on x. Whether a ReLU is fused is known to the
-// compiler: without it y is absent, and a load that may not happen would keep the loops from being vectorised.
+// Both backward passes; `batch` says that mean and rstd depend on x, and only then does x have a part in dx: a pixel
+// that is not finite must not reach it by a factor of 0. Whether a ReLU is fused is known to the compiler: without it y
+// is absent, and a load that may not happen would keep the loops from being vectorised.
 template <bool relu>
 void gradients_of(const Norm& g, bool batch, const float* x, const float* y, const float* gamma, const float* mean,
                   const float* rstd, const float* dy, float* dx, float* dgamma, float* dbeta) {
   auto grad = [=](int64_t i) {
     if constexpr (relu)
-      return y[i] > 0 ? dy[i] : 0.f;
+      return fn::Relu().grad(y[i], dy[i]);
     else
       return dy[i];
   };
@@ -77,9 +75,10 @@ void gradients_of(const Norm& g, bool batch, const float* x, const float* y, con
     dgamma[c] = float(m);
     const double scale = double(gamma[c]) * double(rstd[c]);
     a[size_t(c)] = float(scale);
-    b[size_t(c)] = batch ? float(-scale * double(rstd[c]) * m / double(g.rows)) : 0;
-    k[size_t(c)] = batch ? float(-scale * s / double(g.rows)) : 0;
+    b[size_t(c)] = float(-scale * double(rstd[c]) * m / double(g.rows));
+    k[size_t(c)] = float(-scale * s / double(g.rows));
   }
+  if (!batch) return for_elements(g, [=, pa = a.data()](int64_t i, int64_t c) { dx[i] = pa[c] * grad(i); });
   for_elements(g, [=, pa = a.data(), pb = b.data(), pk = k.data()](int64_t i, int64_t c) {
     const float d = grad(i);
     dx[i] = pa[c] * d + (pb[c] * (x[i] - mean[c]) + pk[c]);
@@ -109,7 +108,7 @@ void batch_norm_train(const Norm& g, In x, In gamma, In beta, Out y, Out mean, O
   std::vector<float> scale(static_cast<size_t>(g.c)), shift(scale);
   for (int64_t c = 0; c < g.c; ++c) {
     const double off = squares[size_t(c)] / n;
-    const double var = std::max(0.0, squares[size_t(g.c + c)] / n - off * off);
+    const double spread = squares[size_t(g.c + c)] / n - off * off, var = spread < 0 ? 0 : spread;  // NaN stays
     const double r = 1 / std::sqrt(var + double(g.eps));
     rstd.f32()[c] = float(r);
     scale[size_t(c)] = float(double(gamma.f32()[c]) * r);

@@ -128,7 +128,7 @@ void unary_grad(int kind, const void* functor, In x, In dy, Out dx) {
     T* b = dx.as<T>();
     visit_unary(kind, functor, [&](auto f) {
       parallel_for(dx.numel, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) b[i] = convert<T>(convert<float>(d[i]) * f.slope(convert<float>(a[i])));
+        for (int64_t i = begin; i < end; ++i) b[i] = convert<T>(f.grad(convert<float>(a[i]), convert<float>(d[i])));
       });
     });
   });

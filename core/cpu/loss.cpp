@@ -31,8 +31,9 @@ void nll_loss(const Nll& g, In logp, In target, Out loss) {
 
 void nll_loss_grad(const Nll& g, In target, In dloss, Out dlogp) {
   const double unit = -double(dloss.f32()[0]) / double(g.n);
-  const auto share = float(unit * double(g.smoothing) / double(g.c));
-  const auto hit = float(unit * (1 - double(g.smoothing)) + unit * double(g.smoothing) / double(g.c));
+  // Without smoothing the other classes have no part in the loss: 0, not 0 times a gradient that may be infinite.
+  const double part = g.smoothing > 0 ? unit * double(g.smoothing) / double(g.c) : 0;
+  const auto share = float(part), hit = float(unit * (1 - double(g.smoothing)) + part);
   for (int64_t r = 0; r < g.n; ++r) {
     float* row = dlogp.f32() + r * g.c;
     for (int64_t i = 0; i < g.c; ++i) row[i] = share;

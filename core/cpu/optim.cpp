@@ -4,6 +4,7 @@
 #include <espalier/core/parallel.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace espalier::cpu {
@@ -23,7 +24,12 @@ void for_elements(int64_t n, const float* keep, F update) {
   });
 }
 
-void set(float& place, bool moves, float value) { place = moves ? value : place; }
+// place = moves ? value : place, by bits: a choice that the compiler took for a branch would keep loops from being
+// vectorised.
+void set(float& place, bool moves, float value) {
+  const uint32_t chosen = -uint32_t(moves);
+  place = std::bit_cast<float>((std::bit_cast<uint32_t>(value) & chosen) | (std::bit_cast<uint32_t>(place) & ~chosen));
+}
 
 bool halted(const Pace& pace) { return pace.halted && pace.halted.as<int64_t>()[0] != 0; }
 

@@ -1,6 +1,7 @@
 // Pooling, channels innermost: a window adds or compares whole pixels, so the compiler vectorises over channels.
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
+#include <espalier/core/pool_windows.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,24 +11,6 @@ namespace espalier::cpu {
 
 namespace {
 
-// The input places of one output place along an axis, and how many of them the mean divides by.
-struct Range {
-  int64_t begin, end, size;
-};
-
-Range window(int64_t out, int64_t outs, int64_t size, int64_t kernel, int64_t stride, int64_t pad, const Pool& g) {
-  if (g.adaptive) {
-    const int64_t begin = out * size / outs, end = ((out + 1) * size + outs - 1) / outs;
-    return {begin, end, end - begin};
-  }
-  const int64_t from = out * stride - pad, to = std::min(from + kernel, size + pad);
-  const int64_t begin = std::max<int64_t>(from, 0), end = std::min(to, size);
-  return {begin, end, g.count_include_pad ? to - from : end - begin};
-}
-
-Range rows(int64_t oy, const Pool& g) { return window(oy, g.out_h, g.h, g.kh, g.stride_h, g.pad_h, g); }
-Range cols(int64_t ox, const Pool& g) { return window(ox, g.out_w, g.w, g.kw, g.stride_w, g.pad_w, g); }
-
 template <class F>
 void for_images(const Pool& g, F f) {
   parallel_for(g.n, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, g.h * g.w * g.c)),
@@ -36,13 +19,28 @@ void for_images(const Pool& g, F f) {
                });
 }
 
+// out[channel] = Σ share·row[channel] over the rows that rows(add) adds, in double: add(row, share).
+template <class Rows>
+void weighted_sum(int64_t channels, float* out, Rows rows) {
+  constexpr int64_t block = 64;
+  for (int64_t first = 0; first < channels; first += block) {
+    const int64_t count = std::min(block, channels - first);
+    double sum[block] = {};
+    rows([&](const float* row, double share) {
+      for (int64_t c = 0; c < count; ++c) sum[c] += share * double(row[first + c]);
+    });
+    for (int64_t c = 0; c < count; ++c) out[first + c] = float(sum[c]);
+  }
+}
+
 }  // namespace
 
 void max_pool(const Pool& g, In x, Out y, Out index) {
+  const PoolAxis rows = pool_rows(g), columns = pool_columns(g);
   for_images(g, [&](int64_t n) {
     const float* image = x.f32() + n * g.h * g.w * g.c;
     for (int64_t p = 0; p < g.out_h * g.out_w; ++p) {
-      const Range r = rows(p / g.out_w, g), c = cols(p % g.out_w, g);
+      const Span r = rows.window(p / g.out_w), c = columns.window(p % g.out_w);
       const int64_t at = (n * g.out_h * g.out_w + p) * g.c;
       float* out = y.f32() + at;
       int32_t* place = index ? index.as<int32_t>() + at : nullptr;
@@ -75,36 +73,31 @@ void max_pool_grad(const Pool& g, In dy, In index, Out dx) {
 }
 
 void avg_pool(const Pool& g, In x, Out y) {
+  const PoolAxis rows = pool_rows(g), columns = pool_columns(g);
   for_images(g, [&](int64_t n) {
     const float* image = x.f32() + n * g.h * g.w * g.c;
     for (int64_t p = 0; p < g.out_h * g.out_w; ++p) {
-      const Range r = rows(p / g.out_w, g), c = cols(p % g.out_w, g);
-      float* out = y.f32() + (n * g.out_h * g.out_w + p) * g.c;
-      std::fill(out, out + g.c, 0.f);
-      for (int64_t iy = r.begin; iy < r.end; ++iy)
-        for (int64_t ix = c.begin; ix < c.end; ++ix) {
-          const float* pixel = image + (iy * g.w + ix) * g.c;
-          for (int64_t ch = 0; ch < g.c; ++ch) out[ch] += pixel[ch];
-        }
-      const float scale = 1 / float(r.size * c.size);
-      for (int64_t ch = 0; ch < g.c; ++ch) out[ch] *= scale;
+      const Span r = rows.window(p / g.out_w), c = columns.window(p % g.out_w);
+      const double share = pool_share(g, r, c);
+      weighted_sum(g.c, y.f32() + (n * g.out_h * g.out_w + p) * g.c, [&](auto add) {
+        for (int64_t iy = r.begin; iy < r.end; ++iy)
+          for (int64_t ix = c.begin; ix < c.end; ++ix) add(image + (iy * g.w + ix) * g.c, share);
+      });
     }
   });
 }
 
 void avg_pool_grad(const Pool& g, In dy, Out dx) {
+  const PoolAxis rows = pool_rows(g), columns = pool_columns(g);
   for_images(g, [&](int64_t n) {
-    float* image = dx.f32() + n * g.h * g.w * g.c;
-    std::fill(image, image + g.h * g.w * g.c, 0.f);
-    for (int64_t p = 0; p < g.out_h * g.out_w; ++p) {
-      const Range r = rows(p / g.out_w, g), c = cols(p % g.out_w, g);
-      const float* d = dy.f32() + (n * g.out_h * g.out_w + p) * g.c;
-      const float scale = 1 / float(r.size * c.size);
-      for (int64_t iy = r.begin; iy < r.end; ++iy)
-        for (int64_t ix = c.begin; ix < c.end; ++ix) {
-          float* pixel = image + (iy * g.w + ix) * g.c;
-          for (int64_t ch = 0; ch < g.c; ++ch) pixel[ch] += scale * d[ch];
-        }
+    const float* d = dy.f32() + n * g.out_h * g.out_w * g.c;
+    for (int64_t i = 0; i < g.h * g.w; ++i) {
+      const Span above = rows.readers(i / g.w), beside = columns.readers(i % g.w);
+      weighted_sum(g.c, dx.f32() + (n * g.h * g.w + i) * g.c, [&](auto add) {
+        for (int64_t oy = above.begin; oy < above.end; ++oy)
+          for (int64_t ox = beside.begin; ox < beside.end; ++ox)
+            add(d + (oy * g.out_w + ox) * g.c, pool_share(g, rows.window(oy), columns.window(ox)));
+      });
     }
   });
 }

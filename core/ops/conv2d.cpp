@@ -7,7 +7,8 @@ namespace espalier {
 Attributes Conv2dOp::attributes() const {
   return {{"stride", std::vector{window.stride.h, window.stride.w}},
           {"padding", std::vector{window.padding.h, window.padding.w}},
-          {"dilation", std::vector{window.dilation.h, window.dilation.w}}};
+          {"dilation", std::vector{window.dilation.h, window.dilation.w}},
+          {"groups", groups}};
 }
 
 geometry::Conv Conv2dOp::geometry(std::span<const Shape> in) const {
@@ -15,9 +16,10 @@ geometry::Conv Conv2dOp::geometry(std::span<const Shape> in) const {
   ops::expect_rank(name(), x, 4, "an input [N,C,H,W]");
   ops::expect_rank(name(), w, 4, "a weight [O,C/groups,KH,KW]");
   if (w.numel() == 0) fail(ErrorKind::other, "[conv2d] the weight is empty: ", w);
-  if (x[1] == 0 || x[1] % w[1]) fail(ErrorKind::other, "[conv2d] input has ", x[1], " channels, weight expects ", w[1]);
-  if (w[0] % (x[1] / w[1]))
-    fail(ErrorKind::other, "[conv2d] ", w[0], " filters do not divide into ", x[1] / w[1], " groups");
+  if (x[1] != w[1] * groups)
+    fail(ErrorKind::other, "[conv2d] input has ", x[1], " channels, weight expects ", w[1] * groups,
+         groups == 1 ? "" : " (" + std::to_string(groups) + " groups of " + std::to_string(w[1]) + ")");
+  if (w[0] % groups) fail(ErrorKind::other, "[conv2d] ", w[0], " filters do not divide into ", groups, " groups");
   if (in[2].rank() && in[2] != Shape{w[0]})
     fail(ErrorKind::other, "[conv2d] bias ", in[2], ", weight makes ", w[0], " channels");
   const geometry::Conv g{.n = x[0],
@@ -33,7 +35,7 @@ geometry::Conv Conv2dOp::geometry(std::span<const Shape> in) const {
                          .pad_w = window.padding.w,
                          .dilation_h = window.dilation.h,
                          .dilation_w = window.dilation.w,
-                         .groups = x[1] / w[1]};
+                         .groups = groups};
   if (g.h + 2 * g.pad_h < g.dilation_h * (g.kh - 1) + 1 || g.w + 2 * g.pad_w < g.dilation_w * (g.kw - 1) + 1)
     fail(ErrorKind::other, "[conv2d] kernel ", g.kh, "x", g.kw, " is larger than the padded input ", x);
   return g;
@@ -66,7 +68,6 @@ Tensors Conv2dOp::backward(const Saved& saved, const Tensor& dy, const Needs& ne
 
 Dims Conv2dOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const {
   const Tags &x = in[0][1], &filters = in[1][0], &slices = in[1][1];
-  const int64_t groups = shapes[0][1] / shapes[1][1];
   for (int d : {0, 2, 3}) c.pin(in[0][size_t(d)], name());
   for (int d : {2, 3}) c.pin(in[1][size_t(d)], name());
   if (groups == 1) {
@@ -91,11 +92,12 @@ int64_t Conv2dOp::flops(std::span<const Shape> in, const Shape& out) const {
   return out.numel() * (in[1][1] * in[1][2] * in[1][3] + (in[2].rank() ? 1 : 0));
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, Window window) {
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, Window window, int64_t groups) {
   auto bad = [](Pair p, int64_t least) { return p.h < least || p.w < least; };
   if (bad(window.stride, 1) || bad(window.dilation, 1) || bad(window.padding, 0))
     fail(ErrorKind::usage, "[conv2d] stride and dilation must be at least 1, padding at least 0");
-  return apply(Conv2dOp(window), {x, weight, bias});
+  if (groups < 1) fail(ErrorKind::usage, "[conv2d] expected at least 1 group, got ", groups);
+  return apply(Conv2dOp(window, groups), {x, weight, bias});
 }
 
 }  // namespace espalier

@@ -1,5 +1,5 @@
-// Convolution as an op. Everything that its readers need - geometry, FLOPs, groups, depthwise or not - follows from the
-// shapes of x and weight: a shrunk weight makes a shrunk layer.
+// Convolution as an op. Geometry and FLOPs follow from the shapes of x and weight: a shrunk weight makes a shrunk
+// layer. The groups are said, since shapes alone would let any input whose channels the weight divides pass for groups.
 #pragma once
 #include <espalier/core/geometry.h>
 #include <espalier/core/ops/ops.h>
@@ -9,7 +9,8 @@ namespace espalier {
 // x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW].
 struct ESPALIER_API Conv2dOp : Op {
   Window window;
-  explicit Conv2dOp(Window w) : window(w) {}
+  int64_t groups;
+  Conv2dOp(Window w, int64_t g) : window(w), groups(g) {}
 
   geometry::Conv geometry(std::span<const Shape> in) const;
 

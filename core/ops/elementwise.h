@@ -1,8 +1,10 @@
-// Elementwise functions: each is a functor with its value and its slope, and one line in a list. The list feeds
+// Elementwise functions: each is a functor with its value and its gradient, and one line in a list. The list feeds
 // every column of the kernel table, the op and the module, so that adding a function touches nothing else.
-// Functors may carry up to a few floats, which each(visitor) names; x is the input, slope(x) the derivative there.
-// `from_output` says that slope(f(x)) is slope(x): the backward pass then reads the output, which the next layer
+// Functors may carry up to a few floats, which each(visitor) names; x is the input, grad(x, dy) what reaches it of dy.
+// `from_output` says that grad(f(x), dy) is grad(x, dy): the backward pass then reads the output, which the next layer
 // keeps anyway. `counted` says that the FLOPs counter counts one per element.
+// NaN and infinities go where PyTorch lets them go. So what clips compares against its bounds, which no NaN passes, and
+// its gradient selects dy or 0 instead of multiplying, which would make NaN of infinity times 0.
 #pragma once
 #include <espalier/core/api.h>
 
@@ -14,18 +16,8 @@ namespace fn {
 
 struct Relu {
   static constexpr bool from_output = true;
-  ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? x : 0; }
-  ESPALIER_KERNEL float slope(float x) const { return x > 0 ? 1.f : 0.f; }
-};
-
-struct Relu6 {
-  static constexpr bool from_output = true;
-  template <class V>
-  void each(V v) const {
-    v("min_val", 0.f), v("max_val", 6.f);
-  }
-  ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? (x < 6 ? x : 6) : 0; }
-  ESPALIER_KERNEL float slope(float x) const { return x > 0 && x < 6 ? 1.f : 0.f; }
+  ESPALIER_KERNEL float operator()(float x) const { return 0 > x ? 0 : x; }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return x <= 0 ? 0 : dy; }
 };
 
 struct LeakyRelu {
@@ -36,7 +28,7 @@ struct LeakyRelu {
     v("negative_slope", negative_slope);
   }
   ESPALIER_KERNEL float operator()(float x) const { return x > 0 ? x : negative_slope * x; }
-  ESPALIER_KERNEL float slope(float x) const { return x > 0 ? 1.f : negative_slope; }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return x > 0 ? dy : negative_slope * dy; }
 };
 
 struct Hardtanh {
@@ -46,46 +38,59 @@ struct Hardtanh {
   void each(V v) const {
     v("min_val", min_val), v("max_val", max_val);
   }
-  ESPALIER_KERNEL float operator()(float x) const { return x > min_val ? (x < max_val ? x : max_val) : min_val; }
-  ESPALIER_KERNEL float slope(float x) const { return x > min_val && x < max_val ? 1.f : 0.f; }
+  ESPALIER_KERNEL float operator()(float x) const {
+    const float raised = min_val > x ? min_val : x;
+    return max_val < raised ? max_val : raised;
+  }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return x <= min_val || x >= max_val ? 0 : dy; }
+};
+
+struct Relu6 {
+  static constexpr bool from_output = true;
+  template <class V>
+  void each(V v) const {
+    Hardtanh{0, 6}.each(v);
+  }
+  ESPALIER_KERNEL float operator()(float x) const { return Hardtanh{0, 6}(x); }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return Hardtanh{0, 6}.grad(x, dy); }
 };
 
 struct Tanh {
   ESPALIER_KERNEL float operator()(float x) const { return std::tanh(x); }
-  ESPALIER_KERNEL float slope(float x) const {
+  ESPALIER_KERNEL float grad(float x, float dy) const {
     const float y = std::tanh(x);
-    return 1 - y * y;
+    return dy * (1 - y * y);
   }
 };
 
 struct Sigmoid {
   ESPALIER_KERNEL float operator()(float x) const { return 1 / (1 + std::exp(-x)); }
-  ESPALIER_KERNEL float slope(float x) const {
+  ESPALIER_KERNEL float grad(float x, float dy) const {
     const float y = (*this)(x);
-    return y * (1 - y);
+    return dy * (y * (1 - y));
   }
 };
 
 // x·sigmoid(x) (Elfwing et al. 2018, arXiv 1702.03118)
 struct Silu {
   ESPALIER_KERNEL float operator()(float x) const { return x / (1 + std::exp(-x)); }
-  ESPALIER_KERNEL float slope(float x) const {
+  ESPALIER_KERNEL float grad(float x, float dy) const {
     const float s = 1 / (1 + std::exp(-x));
-    return s * (1 + x * (1 - s));
+    return dy * (s * (1 + x * (1 - s)));
   }
 };
 
 // x·relu6(x+3)/6 (Howard et al. 2019, arXiv 1905.02244)
 struct Hardswish {
   ESPALIER_KERNEL float operator()(float x) const { return x * Relu6()(x + 3) / 6; }
-  ESPALIER_KERNEL float slope(float x) const { return x < -3 ? 0.f : x <= 3 ? x / 3 + 0.5f : 1.f; }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return x <= -3 ? 0 : x < 3 ? dy * (x / 3 + 0.5f) : dy; }
 };
 
 // The exact form, x·Φ(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415)
 struct Gelu {
   ESPALIER_KERNEL float operator()(float x) const { return 0.5f * x * (1 + std::erf(x * 0.70710678118654752f)); }
-  ESPALIER_KERNEL float slope(float x) const {
-    return 0.5f * (1 + std::erf(x * 0.70710678118654752f)) + x * 0.39894228040143268f * std::exp(-0.5f * x * x);
+  ESPALIER_KERNEL float grad(float x, float dy) const {
+    return dy * (0.5f * (1 + std::erf(x * 0.70710678118654752f)) + x * 0.39894228040143268f * std::exp(-0.5f * x * x));
   }
 };
 
@@ -110,13 +115,13 @@ struct Sign {
   X(gelu, Gelu, GELU, "", true)                          \
   X(sign, Sign, Sign, "Sign", true)
 
-// kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0.
+// kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0 and logp finite.
 #define ESPALIER_BINARY(X) \
   X(add, Add, a + b)       \
   X(sub, Sub, a - b)       \
   X(mul, Mul, a* b)        \
   X(div, Div, a / b)       \
-  X(kl_term, KlTerm, b > 0 ? b * (std::log(b) - a) : 0.f)
+  X(kl_term, KlTerm, (b != 0 ? b * std::log(b) : b) - b * a)
 
 enum class Unary : int {
 #define X(name, Functor, ...) Functor,

@@ -21,8 +21,9 @@ struct Pair {
 struct Window {
   Pair stride = 1, padding = 0, dilation = 1;
 };
-// x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW]. groups is x's C over weight's dim 1.
-ESPALIER_API Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Window window = {});
+// x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW]. Depthwise is groups == C.
+ESPALIER_API Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Window window = {},
+                           int64_t groups = 1);
 // x [N,I], weight [O,I], bias [O] or absent -> [N,O].
 ESPALIER_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 // a [..,M,K] (or [..,K,M] with trans_a), b [..,K,N] (or [..,N,K]); rank 2 or 3, equal batch -> [..,M,N].

@@ -111,12 +111,12 @@ inline void unary(int kind, const void* functor, In x, Out y) {
 }
 
 template <class F, class T>
-struct ApplySlope {
+struct ApplyGrad {
   F f;
   const T *x, *dy;
   T* dx;
   ESPALIER_BODY void operator()(int64_t i) const {
-    dx[i] = convert<T>(convert<float>(dy[i]) * f.slope(convert<float>(x[i])));
+    dx[i] = convert<T>(f.grad(convert<float>(x[i]), convert<float>(dy[i])));
   }
 };
 
@@ -124,7 +124,7 @@ inline void unary_grad(int kind, const void* functor, In x, In dy, Out dx) {
   visit_float(dx.dtype, [&](auto zero) {
     using T = decltype(zero);
     visit_unary(kind, functor, [&](auto f) {
-      launch_each(dx.numel, ApplySlope<decltype(f), T>{f, x.as<T>(), dy.as<T>(), dx.as<T>()});
+      launch_each(dx.numel, ApplyGrad<decltype(f), T>{f, x.as<T>(), dy.as<T>(), dx.as<T>()});
     });
   });
 }

@@ -39,7 +39,7 @@ struct Normalise {
     const int64_t c = i % g.c;
     const float s = (from_variance ? 1 / sqrtf(scale[c] + g.eps) : scale[c]) * (gamma ? gamma[c] : 1.f);
     const float v = (x[i] - mean[c]) * s + (beta ? beta[c] : 0.f);
-    y[i] = g.relu && !(v > 0) ? (v != v ? v : 0.f) : v;
+    y[i] = g.relu ? fn::Relu()(v) : v;
   }
 };
 
@@ -60,7 +60,7 @@ inline void batch_norm_eval(const Norm& g, In x, In gamma, In beta, In mean, In 
 struct Through {
   Norm g;
   const float *y, *dy;
-  ESPALIER_BODY float operator()(int64_t i) const { return g.relu && !(y[i] > 0) ? 0.f : dy[i]; }
+  ESPALIER_BODY float operator()(int64_t i) const { return g.relu ? fn::Relu().grad(y[i], dy[i]) : dy[i]; }
 };
 
 struct BetaTerm {

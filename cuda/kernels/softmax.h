@@ -108,7 +108,8 @@ struct NllGrad {
   ESPALIER_BODY void operator()(int64_t i) const {
     const int64_t label = target[i / g.c];
     const float hit = !is_class(label, g) ? NAN : i % g.c == label ? 1 - g.smoothing : 0.f;
-    dlogp[i] = -dloss[0] / float(g.n) * (hit + g.smoothing / float(g.c));
+    const float part = hit + g.smoothing / float(g.c);
+    dlogp[i] = part != 0 ? -dloss[0] / float(g.n) * part : 0;  // not 0 times a gradient that may be infinite
   }
 };
 

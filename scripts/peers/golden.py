@@ -7,6 +7,7 @@ golden_step.json  one training step of some models on weights and images from a 
                   and how far PyTorch's own float32 gradients are from it in its two layouts
 golden_optim.json weights after 1..6 steps of SGD, Adam and AdamW in many settings
 golden_schedule.json learning rates (and momenta) of PyTorch's schedulers
+golden_not_finite.json what ops make of NaN and infinities: values and gradients
 """
 import json, math, os, sys
 import numpy as np, torch, torch.nn.functional as F
@@ -138,15 +139,130 @@ def schedules():
     return cases
 
 
+def number(v):
+    return float(f'{v:.7g}') if math.isfinite(v) else str(v)
+
+
+def array(t):
+    return {'shape': list(t.shape), 'values': [number(v) for v in t.detach().flatten().tolist()]}
+
+
+def not_finite():
+    nan, inf = math.nan, math.inf
+    cases = []
+    def add(op, f, operands, dy=None, fixed=(), after=(), **options):
+        """f(*operands) and its gradients under dy (one number or a list); `fixed` operands get none, and those in
+        `after` are written in place."""
+        t = [torch.tensor(v, dtype=torch.float32) if not torch.is_tensor(v) else v.clone() for v in operands]
+        case = {'op': op, 'options': options, 'operands': [array(v) for v in t]}
+        for i, v in enumerate(t):
+            v.requires_grad_(i not in fixed)
+        y = f(*t)
+        dy = torch.ones_like(y) if dy is None else torch.full_like(y, dy) if isinstance(dy, float) else torch.tensor(dy).view_as(y)
+        y.backward(dy)
+        case |= {'dy': array(dy), 'y': array(y), 'grads': [array(v.grad) if v.grad is not None else None for v in t],
+                 'after': {str(i): array(t[i]) for i in after}}
+        cases.append(case)
+
+    def one_by_one(f):
+        """PyTorch's vectorised loops treat NaN unlike its scalar ones in some gradients; the scalar ones are its formulas."""
+        return lambda x: torch.cat([f(v) for v in x.split(1)])
+
+    line = [nan, inf, -inf, 0., -3., 3., 6., -1., 1., -2., 2.5, -40., 40.]
+    for op, f, options in (('relu', F.relu, {}), ('relu6', F.relu6, {}),
+                           ('leaky_relu', lambda x: F.leaky_relu(x, .25), {'negative_slope': .25}),
+                           ('hardtanh', lambda x: F.hardtanh(x, -2, 3), {'min_val': -2, 'max_val': 3}),
+                           ('tanh', torch.tanh, {}), ('sigmoid', torch.sigmoid, {}), ('silu', F.silu, {}),
+                           ('hardswish', F.hardswish, {}), ('gelu', F.gelu, {})):
+        add(op, one_by_one(f), [line * 4], [g for g in (1., nan, inf, -inf) for _ in line], **options)
+
+    few = [nan, inf, -inf, 0., 1., -2.]
+    a, b = [x for x in few for _ in few], few * len(few)
+    for op, f in (('add', torch.add), ('sub', torch.sub), ('mul', torch.mul), ('div', torch.div)):
+        for dy in (1., nan, inf):
+            add(op, f, [a, b], dy)
+    for dy in (1., nan, inf):
+        add('kl_term', lambda p, t: F.kl_div(p, t, reduction='none'), [a, b], dy, fixed=(1,))
+
+    wild = torch.tensor([[nan, 1, 2, .5], [inf, 1, 2, .5], [-inf, 1, 2, .5], [inf, inf, 1, 0], [-inf] * 4,
+                         [inf, -inf, 1, 0], [1, nan, 2, nan], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]])
+    dwild = torch.tensor([[1., 2, 3, -1]] * 7 + [[nan, 1, 1, 0], [inf, 1, 1, 0], [1, -inf, inf, 0]])
+    for dim in (1, 0):
+        for op, f in (('softmax', F.softmax), ('log_softmax', F.log_softmax)):
+            x, g = (wild, dwild) if dim == 1 else (wild.T, dwild.T)
+            add(op, lambda x: f(x, dim), [x.contiguous()], g.contiguous().tolist(), dim=dim)
+    for op, f in (('sum', torch.sum), ('mean', torch.mean)):
+        for dims in ([0], [1], [0, 1]):
+            add(op, lambda x: f(x, dims), [wild], dims=dims)
+        add(op, lambda x: f(x, [1]), [wild], [nan, inf, -inf] + [1.] * 7, dims=[1])
+
+    labels = [1, 0, 2, 3, 0, 1, 2, 1, 2, 3]
+    for row in range(len(labels)):
+        for smoothing in (0., .1):
+            add('cross_entropy', lambda x: F.cross_entropy(x, torch.tensor(labels[row:row + 1]), label_smoothing=smoothing),
+                [wild[row:row + 1]], target=labels[row:row + 1], smoothing=smoothing)
+        add('nll_loss', lambda x: F.nll_loss(x, torch.tensor(labels[row:row + 1])), [wild[row:row + 1]],
+            target=labels[row:row + 1], smoothing=0.)
+        add('mse_loss', F.mse_loss, [wild[row], [1., 1, 0, inf]], fixed=(1,))
+        add('kl_div', lambda p, t: F.kl_div(p, t, reduction='batchmean'), [wild[row:row + 1], [[.5, .5, 0, 0]]], fixed=(1,))
+    for dy in (nan, inf):
+        add('nll_loss', lambda x: F.nll_loss(x, torch.tensor(labels)), [torch.zeros(10, 4)], dy, target=labels, smoothing=0.)
+
+    def spoilt(shape, salt, *places):
+        t = ((32 * unit(shape, salt)).round() / 16 - 1).float().flatten()  # short in the file
+        for place, value in places:
+            t[place] = value
+        return t.reshape(shape)
+
+    for window, x_shape, w_shape in (({}, (1, 2, 3, 5), (17, 2, 1, 1)), ({'stride': 2}, (1, 2, 5, 4), (3, 2, 3, 2)),
+                                     ({'padding': 1}, (1, 2, 4, 4), (3, 2, 3, 3)),
+                                     ({'padding': 1, 'groups': 2}, (1, 4, 3, 3), (4, 2, 3, 3)),
+                                     ({'padding': 1, 'groups': 8}, (1, 8, 3, 3), (8, 1, 3, 3))):
+        conv = lambda x, w, b: F.conv2d(x, w, b, **window)
+        out = conv(torch.zeros(x_shape), torch.zeros(w_shape), None).shape
+        for value in (nan, inf):
+            x, w, b = spoilt(x_shape, 1), spoilt(w_shape, 2), spoilt(w_shape[:1], 3)
+            dy = spoilt(out, 4)
+            add('conv2d', conv, [spoilt(x_shape, 1, (7, value)), w, b], dy.tolist(), **window)
+            if not window:  # elsewhere implementations differ in whether they multiply the zeros between and around
+                add('conv2d', conv, [x, w, b], spoilt(out, 4, (5, value)).tolist(), **window)
+                add('conv2d', conv, [x, spoilt(w_shape, 2, (4, value)), spoilt(w_shape[:1], 3, (2, value))], dy.tolist(), **window)
+    for value in (nan, inf):
+        n, i, o = 7, 3, 17
+        for k in range(4):
+            x, w, b = (spoilt(s, j, *[(j + 1, value)] * (j == k)) for j, s in enumerate(((n, i), (o, i), (o,))))
+            dy = spoilt((n, o), 3, *[(5, value)] * (k == 3)).tolist()
+            add('linear', F.linear, [x, w, b], dy)
+            if k != 2:
+                add('matmul', torch.matmul, [x, w.T.contiguous()], dy)
+
+    for training in (True, False):
+        for relu in (True, False):
+            # One channel each: clean; NaN, inf, -inf in x; NaN in gamma, beta, mean, var; NaN, inf in dy.
+            x = spoilt((2, 10, 1, 2), 1, (2, nan), (4, inf), (6, -inf))
+            norm = lambda x, g, b, m, v: (F.relu if relu else lambda y: y)(F.batch_norm(x, m, v, g, b, training=training))
+            add('batch_norm', norm, [x, *(spoilt((10,), 2 + i, (4 + i, nan)) + (1 if i in (0, 3) else 0) for i in range(4))],
+                spoilt((2, 10, 1, 2), 7, (16, nan), (18, inf)).tolist(), fixed=(3, 4), after=(3, 4), training=training, relu=relu)
+
+    image = spoilt((1, 3, 4, 4), 1, (0, nan), (5, nan), (7, inf), (18, -inf), (21, inf), (30, inf), *((i, -inf) for i in range(32, 48)))
+    for dy in (1., nan, inf):
+        for o in ({'kernel': 2, 'stride': 2, 'padding': 0}, {'kernel': 3, 'stride': 1, 'padding': 1}):
+            add('max_pool2d', lambda x: F.max_pool2d(x, *o.values()), [image], dy, **o)
+            add('avg_pool2d', lambda x: F.avg_pool2d(x, *o.values()), [image], dy, **o)
+        for size in (1, 3):
+            add('adaptive_avg_pool2d', lambda x: F.adaptive_avg_pool2d(x, size), [image], dy, size=size)
+    return cases
+
+
 def main(out):
     with open(f'{out}/models.txt', 'w') as f:
         for name, make in models.MODELS.items():
             f.write(f'model {name}\n')
             for key, t in make().state_dict().items():
                 f.write(' '.join([key, *map(str, t.shape)]) + '\n')
-    for name, value in (('optim', optimisers()), ('schedule', schedules()), ('step', steps())):
+    for name, value in (('optim', optimisers()), ('schedule', schedules()), ('not_finite', not_finite()), ('step', steps())):
         with open(f'{out}/golden_{name}.json', 'w') as f:
-            json.dump({'pytorch': torch.__version__, 'cases': value}, f)
+            json.dump({'pytorch': torch.__version__, 'cases': value}, f, separators=(',', ':'))
             f.write('\n')
 
 
