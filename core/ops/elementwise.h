@@ -94,10 +94,10 @@ struct Gelu {
   }
 };
 
-// -1, 0 or 1; its slope is 0, as PyTorch says.
+// -1, 0 or 1, NaN of NaN (PyTorch's is 0); no gradient passes, whatever it is.
 struct Sign {
   ESPALIER_KERNEL float operator()(float x) const { return x != x ? x : float((x > 0) - (x < 0)); }
-  ESPALIER_KERNEL float slope(float) const { return 0; }
+  ESPALIER_KERNEL float grad(float, float) const { return 0; }
 };
 
 }  // namespace fn

@@ -176,6 +176,8 @@ def not_finite():
                            ('hardswish', F.hardswish, {}), ('gelu', F.gelu, {})):
         add(op, one_by_one(f), [line * 4], [g for g in (1., nan, inf, -inf) for _ in line], **options)
 
+    add('sign', torch.sign, [line[1:] * 2], [g for g in (1., nan) for _ in line[1:]])  # its sign of NaN is 0, ours NaN
+
     few = [nan, inf, -inf, 0., 1., -2.]
     a, b = [x for x in few for _ in few], few * len(few)
     for op, f in (('add', torch.add), ('sub', torch.sub), ('mul', torch.mul), ('div', torch.div)):
