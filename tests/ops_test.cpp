@@ -250,6 +250,8 @@ TEST_CASE("functions of one operand") {
       function(
           "gelu", [](const Tensor& x) { return gelu(x); },
           [](double x) { return x * 0.5 * std::erfc(-x / std::sqrt(2.0)); }),
+      function(
+          "sign", [](const Tensor& x) { return sign(x); }, [](double x) { return double((x > 0) - (x < 0)); }, 0),
   };
   run_cases(table);
   for (const char* name : {
