@@ -8,6 +8,11 @@ set_target_properties(espalier PROPERTIES INSTALL_RPATH "$ORIGIN")
 install(TARGETS espalier EXPORT espalier-targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
+if(TARGET espalier_tools)
+  install(TARGETS espalier_tools EXPORT espalier-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(FILES examples/tools.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/espalier/tools)
+endif()
+
 set(headers "")
 foreach(room ${ESPALIER_ROOMS})
   file(GLOB_RECURSE found RELATIVE ${PROJECT_SOURCE_DIR} CONFIGURE_DEPENDS ${room}/*.h)

@@ -1,16 +1,19 @@
-// Options and exit codes. Numbers are read strictly (a leftover letter is an error), and nothing is written before all
-// input has been looked at.
+// Options and exit codes. Numbers are read strictly: a leftover letter is an error, and so are NaN and infinity.
 #include "common.h"
 
-#include <espalier/core/io/file.h>
 #include <espalier/core/nearest.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/init.h>
 #include <espalier/version.h>
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 
 namespace espalier::tool {
@@ -34,7 +37,7 @@ template <class T>
 T number(const std::string& option, const std::string& text) {
   T value{};
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (code != std::errc() || end != text.data() + text.size())
+  if (code != std::errc() || end != text.data() + text.size() || !std::isfinite(double(value)))
     fail(ErrorKind::usage, "[--", option, "] expected a number, got \"", text, "\"");
   return value;
 }
@@ -43,6 +46,20 @@ std::string one_line(std::string text) {
   for (char& c : text)
     if (c == '\n' || c == '\r') c = ' ';
   return text;
+}
+
+// A closed stdout or stderr would be the first file that we open: what we print would go into it.
+void keep_standard_streams() {
+  for (const int fd : {0, 1, 2})
+    if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY);  // writing to 1 fails
+}
+
+// What was printed has to have arrived: a full disk behind stdout is an error like any other.
+void flush_output() {
+  errno = 0;
+  std::cout.flush();
+  if (!std::cout)
+    fail(ErrorKind::other, "[stdout] cannot be written", errno ? ": " : "", errno ? std::strerror(errno) : "");
 }
 
 // cxxopts' own words name the option in typographic quotes; ours look like the rest.
@@ -60,7 +77,15 @@ void leave_if_stopped(const std::string& what) {
     throw Stopped(std::string("stopped by ") + (number == SIGINT ? "SIGINT" : "SIGTERM") + "; " + what);
 }
 
+bool Context::given(const std::string& option) const {
+  if (parsed_.count(option)) return true;
+  if (!recorded_.contains("given")) return false;
+  const auto& written = recorded_["given"];
+  return std::find(written.begin(), written.end(), option) != written.end();
+}
+
 std::string Context::text(const std::string& option) const {
+  if (!parsed_.count(option) && recorded_.contains(option)) return recorded_[option].get<std::string>();
   return parsed_.count(option) || parsed_[option].has_default() ? parsed_[option].as<std::string>() : "";
 }
 
@@ -100,12 +125,13 @@ std::vector<int64_t> Context::integers(const std::string& option) const {
   return values;
 }
 
-std::string Context::output_file(const std::string& option) const {
+std::string Context::output_file(const std::string& option) {
   const fs::path path = text(option), folder = path.has_parent_path() ? path.parent_path() : ".";
   std::error_code code;
   if (!fs::is_directory(folder, code) || fs::is_directory(path, code))
     fail(ErrorKind::usage, "[--", option, "] cannot write ", path.string(), ": ",
          fs::is_directory(path, code) ? "it is a folder" : "its folder does not exist");
+  named_files_.push_back(path.string());
   return path.string();
 }
 
@@ -118,78 +144,9 @@ Device Context::device() const {
 std::ostream& Context::say() const { return flag("json") ? std::cerr : std::cout; }
 bool Context::terminal() const { return isatty(flag("json") ? 2 : 1); }
 
-nlohmann::ordered_json Context::settings() const {
-  nlohmann::ordered_json json{{"tool", about_.name}};
-  for (const auto& list : {parsed_.defaults(), parsed_.arguments()})
-    for (const auto& option : list) {
-      bool neutral = false;  // may change between a run and its resumption
-      for (const char* name :
-           {"out", "resume", "force", "json", "threads", "epochs", "finetune-epochs", "max-steps", "data"})
-        neutral = neutral || option.key() == name;
-      if (!neutral) json[option.key()] = option.value();
-    }
-  return json;
-}
-
-void Context::check_out() const {
-  const std::string folder = text("out");
-  if (folder.empty()) {
-    if (about_.needs_out) fail(ErrorKind::usage, "[--out] expected a folder for the results");
-    return;
-  }
-  std::error_code code;
-  if (!fs::exists(folder, code)) return;
-  if (!fs::is_directory(folder, code)) fail(ErrorKind::usage, "[--out] ", folder, " is not a folder");
-  const bool empty = fs::is_empty(folder, code);
-  if (code) fail(ErrorKind::data, "[--out] ", folder, ": ", code.message());
-  if (flag("resume") && flag("force")) fail(ErrorKind::usage, "[--force] cannot be combined with --resume");
-  if (empty || flag("force")) return;
-  if (!flag("resume"))
-    fail(ErrorKind::usage, "[--out] ", folder,
-         " is not empty: --resume goes on with the run in it, --force replaces it");
-  const std::string path = out("settings.json");
-  if (!fs::exists(path))
-    fail(ErrorKind::data, "[--resume] ", folder, " holds no run of ", about_.name, " (no settings.json)");
-  const auto bytes = read_file(path, size_t(1) << 20);
-  const auto before = nlohmann::ordered_json::parse(bytes.begin(), bytes.end(), nullptr, false), now = settings();
-  if (!before.is_object()) fail(ErrorKind::data, "[--resume] ", path, ": not JSON");
-  for (const auto* a : {&before, &now})
-    for (const auto& [key, value] : a->items()) {
-      const auto& b = a == &before ? now : before;
-      if (!b.contains(key) || b[key] != value)
-        fail(ErrorKind::usage, "[--resume] ", key, " differs: the run in ", folder, " has ",
-             before.contains(key) ? before[key].dump() : "the default", ", this command ",
-             now.contains(key) ? now[key].dump() : "the default");
-    }
-}
-
-void Context::make_out(const std::vector<std::string>& state) const {
-  if (text("out").empty()) return;
-  std::error_code code;
-  fs::create_directories(text("out"), code);
-  if (code) fail(ErrorKind::data, "[--out] ", text("out"), ": ", code.message());
-  if (flag("force")) {
-    fs::remove(out("summary.json"), code);
-    for (const std::string& name : state) fs::remove_all(out(name), code);
-  }
-  write_file(out("settings.json"), settings().dump(2) + "\n");
-}
-
-std::string Context::out_folder(const std::string& name) const {
-  std::error_code code;
-  fs::create_directories(out(name), code);
-  if (code) fail(ErrorKind::data, "[--out] ", out(name), ": ", code.message());
-  return out(name);
-}
-
-void Context::write_summary() const {
-  nlohmann::ordered_json json{{"tool", about_.name}, {"version", ESPALIER_VERSION}};
-  json.update(summary);
-  if (!text("out").empty()) write_file(out("summary.json"), json.dump(2) + "\n");
-  if (flag("json")) std::cout << json.dump(2) << std::endl;
-}
-
 int run(int argc, char** argv, const About& about, const AddOptions& add, const Body& body) {
+  keep_standard_streams();
+  signalled.store(0);
   for (int number : {SIGINT, SIGTERM}) std::signal(number, on_signal);
   for (int number : {SIGXFSZ, SIGPIPE}) std::signal(number, SIG_IGN);  // full disks and closed pipes become errors
   cxxopts::Options options(about.name, about.what);
@@ -198,8 +155,8 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
     auto adder = options.add_options();
     add(adder);
     adder("out", "folder for the results and summary.json", cxxopts::value<std::string>(), "DIR")(
-        "force", "replace what an earlier run of this tool left in DIR")("resume",
-                                                                         "go on with the run in DIR where it stopped")(
+        "force", "remove what DIR/manifest.json lists, and nothing else, and start anew")(
+        "resume", "go on with the run in DIR where it stopped, with the options that it was given")(
         "device", "cpu, emulated or cuda", cxxopts::value<std::string>()->default_value("cpu"), "NAME")(
         "threads", "threads to use; results do not depend on it (default: the CPUs left to us)",
         cxxopts::value<std::string>(),
@@ -216,17 +173,20 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
                 << about.examples
                 << "\n\nExit codes: 0 done, 2 usage, 3 data, 4 missing device, 1 anything else, 130 and 143 stopped by "
                    "a signal.\n";
+      flush_output();
       return 0;
     }
     if (context.flag("version")) {
       std::cout << about.name << " " << ESPALIER_VERSION << "\n";
+      flush_output();
       return 0;
     }
     if (context.given("threads")) set_num_threads(int(context.integer("threads", 1, 1024)));
-    manual_seed(uint64_t(context.integer("seed")));
     context.check_out();
+    manual_seed(uint64_t(context.integer("seed")));
     body(context);
     context.write_summary();
+    flush_output();
     return 0;
   } catch (const Stopped& e) { return complain(about, 128 + signalled.load(), e.what()); } catch (const Error& e) {
     return complain(about, e.exit_code(), e.what());

@@ -1,6 +1,6 @@
 // What every executable does the same way: its options and their checks, --help that teaches, --version, --json, the
-// output folder with summary.json, signals, and one line on stderr with the right exit code when something is wrong.
-// A tool is its options and a body; run() does the rest.
+// output folder with settings.json, manifest.json and summary.json, signals, and one line on stderr with the right exit
+// code when something is wrong. A tool is its options and a body; run() does the rest. The folder is out.cpp's.
 #pragma once
 #include <espalier/core/device.h>
 #include <espalier/core/error.h>
@@ -13,6 +13,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "manifest.h"
 
 namespace espalier::tool {
 
@@ -28,7 +30,9 @@ class Context {
  public:
   Context(const About& about, cxxopts::ParseResult parsed) : about_(about), parsed_(std::move(parsed)) {}
 
-  bool given(const std::string& option) const { return parsed_.count(option) != 0; }
+  // An option's value: that of this command line; where --resume goes on with a run, else what that run recorded; else
+  // the default. given() is whether the user ever wrote it.
+  bool given(const std::string& option) const;
   bool flag(const std::string& option) const { return parsed_[option].as<bool>(); }
   std::string text(const std::string& option) const;  // "" if it was not given and has no default
   int64_t integer(const std::string& option, int64_t least = 0,
@@ -37,31 +41,37 @@ class Context {
   std::string choice(const std::string& option, const std::vector<std::string>& among) const;
   std::vector<int64_t> integers(const std::string& option) const;  // "0,1,4"
 
-  std::string output_file(const std::string& option) const;  // a path whose folder exists
-  Device device() const;                                     // checked to exist
+  std::string output_file(const std::string& option);  // a path whose folder exists
+  Device device() const;                               // checked to exist
   bool resume() const { return flag("resume"); }
 
   // The output folder, "" where none is wanted. check_out() refuses a folder with something in it unless --resume or
-  // --force was given, and a --resume whose other options differ from the first run's; it writes nothing, so that
-  // wrong input found later leaves no trace. make_out() creates it; with --force it removes `state`, what a later
-  // --resume would go on from; results are replaced one by one, each when its successor is whole.
-  void check_out() const;
-  void make_out(const std::vector<std::string>& state) const;
+  // --force was given, a --resume whose options differ from the recorded ones, and a --force where no manifest says
+  // what may go; it writes nothing, so that wrong input found later leaves no trace. make_out() is told every file
+  // that the run may write: it refuses to replace what no manifest lists, lists them, and with --force removes what
+  // earlier runs have listed.
+  void check_out();
+  void make_out(const std::vector<std::string>& files);
   std::string out(const std::string& name) const { return text("out") + "/" + name; }
-  std::string out_folder(const std::string& name) const;  // the same, made if it is not there
 
   // Human words: stdout, or stderr when stdout carries the JSON.
   std::ostream& say() const;
   bool terminal() const;  // does say() reach one?
 
   nlohmann::ordered_json summary;  // becomes OUT/summary.json, and stdout with --json
-  void write_summary() const;
+  void write_summary();
 
  private:
   nlohmann::ordered_json settings() const;  // the options that decide what a run computes
+  bool stands_alone() const;                // no option says what to compute
+  void check_resume();
+  void check_force() const;
 
   const About& about_;
   cxxopts::ParseResult parsed_;
+  nlohmann::ordered_json recorded_;       // the settings of the run that --resume goes on with
+  std::vector<std::string> named_files_;  // what output_file() returned
+  Manifest manifest_;
 };
 
 // Non-zero once SIGINT or SIGTERM has come; a second signal ends the process at once.

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "setup.h"
+#include "tools.h"
 
 using namespace espalier;
 
@@ -53,8 +54,8 @@ void evaluate_file(tool::Context& c) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return tool::run(
+int tool::evaluate_main(int argc, char** argv) {
+  return run(
       argc, argv,
       {.name = "evaluate",
        .what =

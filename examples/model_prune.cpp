@@ -5,6 +5,7 @@
 #include <espalier/nn/progress.h>
 
 #include "setup.h"
+#include "tools.h"
 
 using namespace espalier;
 
@@ -67,7 +68,12 @@ void prune(tool::Context& c) {
   const auto pruner = make_pruner(
       name, module, config, {.example = Tensor::zeros(one, DType::f32, device), .round_to = c.integer("round-to", 1)});
   for (const Stage& s : stages) parse_schedule(s.schedule, s.epochs, learns ? train_set->batches() : 1);
-  c.make_out({"train", "finetune"});
+  std::vector<std::string> files{"model.pth", "mask.pth"};
+  if (has_onnx()) files.push_back("model.onnx");
+  for (const Stage& s : stages)
+    if (s.epochs > 0)
+      for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
+  c.make_out(files);
 
   c.say() << info.name << ", " << name << " pruner, " << to_json(config) << std::endl;
   for (const std::string& warning : pruner->selection().warnings) c.say() << "warning: " << warning << std::endl;
@@ -90,7 +96,7 @@ void prune(tool::Context& c) {
                                       .loss = loss,
                                       .slim = stage.slim,
                                       .device = device,
-                                      .out = c.out_folder(stage.name),
+                                      .out = c.out(stage.name),
                                       .note = model_note(info.name, info.input),
                                       .resume = c.resume(),
                                       .stop = &tool::stop()},
@@ -131,8 +137,8 @@ void prune(tool::Context& c) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return tool::run(
+int tool::model_prune_main(int argc, char** argv) {
+  return run(
       argc, argv,
       {.name = "model_prune",
        .what = "Trains (or takes --weights), prunes, fine-tunes and exports: OUT gets model.pth (masked weights are "

@@ -6,6 +6,7 @@
 #include <espalier/nn/trace.h>
 
 #include "setup.h"
+#include "tools.h"
 
 using namespace espalier;
 
@@ -26,7 +27,9 @@ void shrink(tool::Context& c) {
   set_masks(*masked.module, masks);
   ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks);
   const SpeedupReport report = speedup.speedup_model();
-  c.make_out({});
+  std::vector<std::string> files{"masked.pth", "shrunk.pth"};
+  if (has_onnx()) files.push_back("shrunk.onnx");
+  c.make_out(files);
 
   const std::string note = model_note(info.name, info.input);
   export_masked(*masked.module, {.model_path = c.out("masked.pth"), .note = note});
@@ -51,8 +54,8 @@ void shrink(tool::Context& c) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return tool::run(
+int tool::model_speedup_main(int argc, char** argv) {
+  return run(
       argc, argv,
       {.name = "model_speedup",
        .what =

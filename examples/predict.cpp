@@ -4,8 +4,11 @@
 #include <espalier/nn/model_file.h>
 
 #include "common.h"
+#include "tools.h"
 
 using namespace espalier;
+
+namespace {
 
 void predict(tool::Context& c) {
   LoadedModel model = load_model(c.text("weights"));
@@ -13,6 +16,7 @@ void predict(tool::Context& c) {
   ImageSet images =
       load_images(c.text("dataset"), c.text("data"), Split::test, {.image = model.info.input, .count = 10});
   Tensor batch = normalize(take(images.images, std::vector<int64_t>{0, 1, 2, 3, 4}), images.normalize).to(c.device());
+  c.make_out({});
   Tensor logits = (*model.module)(batch).to(Device{});
   for (int64_t i = 0; i < 5; ++i) {
     const float* row = logits.data() + i * logits.dim(1);
@@ -22,8 +26,10 @@ void predict(tool::Context& c) {
   }
 }
 
-int main(int argc, char** argv) {
-  return tool::run(
+}  // namespace
+
+int tool::predict_main(int argc, char** argv) {
+  return run(
       argc, argv,
       {.name = "predict",
        .what = "Classifies the first five test images with a .pth file that espalier wrote, shrunk or not.\n",

@@ -6,8 +6,11 @@
 #include <espalier/nn/progress.h>
 
 #include "setup.h"
+#include "tools.h"
 
 using namespace espalier;
+
+namespace {
 
 void quickstart(tool::Context& c) {
   const std::string dataset = c.given("data") ? "cifar10" : "synthetic", folder = c.text("out");
@@ -18,7 +21,11 @@ void quickstart(tool::Context& c) {
   auto model = make_model("vgg19");
   const Device device = c.device();
   to(*model, device);
-  c.make_out({"train", "finetune"});
+  std::vector<std::string> files{"model.pth", "mask.pth", "shrunk.pth"};
+  if (has_onnx()) files.push_back("model.onnx");
+  for (const std::string& file : training_files())
+    for (const char* stage : {"train/", "finetune/"}) files.push_back(stage + file);
+  c.make_out(files);
 
   // Train; the penalty on the batch norms' gammas pulls channels that matter little towards zero.
   auto learn = [&](const char* stage, int64_t epochs, double max_lr, double slim) {
@@ -30,7 +37,7 @@ void quickstart(tool::Context& c) {
            .loss = loss_of(info),
            .slim = slim,
            .device = device,
-           .out = c.out_folder(stage),
+           .out = c.out(stage),
            .note = model_note("vgg19", info.input),
            .resume = c.resume(),
            .stop = &tool::stop()},
@@ -70,8 +77,10 @@ void quickstart(tool::Context& c) {
                {"tuned", tuned},     {"shrunk", small}, {"table", tool::to_json(table)}};
 }
 
-int main(int argc, char** argv) {
-  return tool::run(
+}  // namespace
+
+int tool::quickstart_main(int argc, char** argv) {
+  return run(
       argc, argv,
       {.name = "quickstart",
        .what = "Trains a VGG-19, prunes 70 % of its channels, fine-tunes, exports (model.pth, mask.pth, model.onnx), "

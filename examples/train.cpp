@@ -8,6 +8,7 @@
 #include <iomanip>
 
 #include "setup.h"
+#include "tools.h"
 
 using namespace espalier;
 
@@ -44,6 +45,8 @@ class StepLog : public TrainObserver {
   bool begun_ = false;
 };
 
+std::string step_file(int64_t step) { return "steps/step_" + std::to_string(step) + ".pth"; }
+
 // OUT/steps/step_N.pth before step N: {"step", "model": state dict, "momentum": buffers by parameter name}. Buffers
 // that do not exist yet are written as the zeros that they stand for.
 class StepSaver : public TrainObserver {
@@ -58,8 +61,7 @@ class StepSaver : public TrainObserver {
       const auto found = p->state.find("momentum_buffer");
       momentum.emplace_back(name, found != p->state.end() ? found->second : Tensor::zeros(p->value().shape()));
     }
-    std::filesystem::create_directories(folder_);
-    pth::save(folder_ + "/step_" + std::to_string(step) + ".pth",
+    pth::save(folder_ + "/" + step_file(step),
               pth::Dict{{"step", step},
                         {"model", pth::from_state_dict(state_dict(module_))},
                         {"momentum", pth::from_state_dict(momentum)}},
@@ -105,10 +107,13 @@ void train_model(tool::Context& c) {
                        .stop = &tool::stop()};
   to(*module, device);
   SGD optimizer(*module, recipe.sgd);
-  c.make_out({"last.pth", "last.previous.pth"});
+  auto files = training_files();
+  files.push_back("model.pth");
+  for (const int64_t step : saved_steps) files.push_back(step_file(step));
+  c.make_out(files);
 
   Progress progress(c.say(), c.terminal());
-  StepSaver saver(*module, saved_steps, c.out("steps"), options.note);
+  StepSaver saver(*module, saved_steps, c.text("out"), options.note);
   std::vector<TrainObserver*> observers{&progress, &saver};
   std::unique_ptr<StepLog> log;
   if (!step_log.empty()) {
@@ -147,8 +152,8 @@ void train_model(tool::Context& c) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return tool::run(
+int tool::train_main(int argc, char** argv) {
+  return run(
       argc, argv,
       {.name = "train",
        .what =

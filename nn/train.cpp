@@ -337,6 +337,8 @@ Evaluation evaluate(Module& module, BatchSource& source, const BatchLoss& loss, 
   return e;
 }
 
+std::vector<std::string> training_files() { return {"metrics.csv", "last.pth", "last.previous.pth", "best.pth"}; }
+
 void add_slim_penalty(Module& module, double slim) {
   NoGrad no_grad;
   for (auto& [name, m] : named_modules(module)) {

@@ -93,6 +93,9 @@ struct TrainOptions {
   const std::atomic<int>* stop = nullptr;
 };
 
+// The names of the files that train() may write into options.out.
+ESPALIER_API std::vector<std::string> training_files();
+
 struct TrainResult {
   TrainState state;
   int stopped = 0;  // the value of *options.stop that ended the run, or 0

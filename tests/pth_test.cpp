@@ -245,7 +245,7 @@ TEST_CASE("a full disk leaves the old file") {
   REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
   CHECK(what.find(path) != std::string::npos);
   CHECK(std::get<int64_t>(*pth::load(path).find("old")) == 1);
-  CHECK_FALSE(std::filesystem::exists(path + ".tmp"));
+  CHECK_FALSE(std::filesystem::exists(path + std::string(beside_suffix)));
 }
 
 TEST_CASE("no truncation and no flipped bit goes unnoticed where it matters") {

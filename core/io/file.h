@@ -1,6 +1,6 @@
-// Whole files in, whole files out. A file is written beside its target and renamed over it, so that
-// whatever happens on the way - a full disk, a file-size limit, a kill - the target is either the
-// old file or the whole new one.
+// Whole files in, whole files out. A file is written beside its target and renamed over it, so that whatever happens on
+// the way - a full disk, a file-size limit, a kill - the target is either the old file or the whole new one. Only
+// regular files are read and replaced: a link is followed and stays, a device or FIFO is written to and stays.
 #pragma once
 #include <espalier/core/api.h>
 
@@ -11,15 +11,22 @@
 
 namespace espalier {
 
-// All bytes of a file; throws ErrorKind::data where it cannot be read or holds more than max_bytes.
-ESPALIER_API std::vector<char> read_file(const std::string& path, size_t max_bytes);
+// All bytes of a regular file; throws ErrorKind::data, at once, where it is anything else (a folder, a FIFO, a device),
+// cannot be read or holds more than max_bytes or than this machine's memory. Of a file that does not begin with `magic`
+// only the first 4096 bytes are read, enough to say what it is instead.
+ESPALIER_API std::vector<char> read_file(const std::string& path, size_t max_bytes, std::string_view magic = {});
 
 // Makes `path` hold exactly `text`; throws ErrorKind::data, leaving the old file, where that fails.
 ESPALIER_API void write_file(const std::string& path, std::string_view text);
 
-// The same piece by piece: write to "PATH.tmp", then commit() makes it PATH. Without commit()
-// nothing is left behind. Running into a file-size limit throws as a full disk does; the signal
-// SIGXFSZ is held back while a piece is written.
+// What FileWriter appends to a file's name while it is being written. A killed process leaves such a file behind; the
+// next one that writes the same target takes it over.
+inline constexpr std::string_view beside_suffix = ".espalier.tmp";
+
+// The same piece by piece: write beside the target, then commit() gives it its name. Without commit() nothing is left
+// behind. A link is followed: its target is replaced. What is no regular file is written through (a FIFO that nobody
+// reads, a socket and a block device are refused). Running into a file-size limit throws as a full disk does; the
+// signal SIGXFSZ is held back while a piece is written.
 class ESPALIER_API FileWriter {
  public:
   explicit FileWriter(std::string path);
@@ -33,9 +40,12 @@ class ESPALIER_API FileWriter {
   void commit();  // reaches the disk before the name changes
 
  private:
+  void open_through();
+  void open_beside();
   [[noreturn]] void give_up(int error);
 
-  std::string path_, beside_;
+  std::string path_;             // as the caller named it
+  std::string target_, beside_;  // where links lead, and what is written first; empty where it is written through
   int file_ = -1;
   size_t written_ = 0;
 };

@@ -337,7 +337,7 @@ Value parse(const void* data, size_t bytes, const std::string& name, std::string
 }
 
 Value load(const std::string& path, std::string* note) {
-  const auto bytes = read_file(path, max_file);
+  const auto bytes = read_file(path, max_file, "PK");
   return parse(bytes.data(), bytes.size(), path, note);
 }
 

@@ -1,0 +1,25 @@
+// The tools as functions: what build/PRESET/examples/NAME does, for a program of one's own. Register networks
+// (register_model), image sets (register_dataset) and ONNX rules (register_onnx_rule) first, and every tool knows them:
+//
+//   int main(int argc, char** argv) {
+//     espalier::register_model({.name = "mine", .input = {3, 32, 32}}, [](ModelOptions) { return ...; });
+//     return espalier::tool::main(argc, argv);  // mytool train --model mine ...; mytool model_prune ...
+//   }
+//
+// They print, handle SIGINT and SIGTERM and return the exit code of a process: 0 done, 2 usage, 3 data, 4 missing
+// device, 1 anything else, 128 + signal when stopped by one. Link espalier::tools.
+#pragma once
+
+namespace espalier::tool {
+
+int train_main(int argc, char** argv);
+int model_prune_main(int argc, char** argv);
+int model_speedup_main(int argc, char** argv);
+int evaluate_main(int argc, char** argv);
+int predict_main(int argc, char** argv);
+int quickstart_main(int argc, char** argv);
+
+// All of them in one program: argv[1] names the tool, the rest is its own.
+int main(int argc, char** argv);
+
+}  // namespace espalier::tool
