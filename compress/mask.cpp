@@ -2,6 +2,7 @@
 #include <espalier/compress/mask.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
+#include <espalier/nn/ports.h>
 
 #include <algorithm>
 #include <map>
@@ -19,7 +20,26 @@ std::pair<std::string, std::string> split(const std::string& name) {
   return {name.substr(0, dot), name.substr(dot + 1)};
 }
 
+// Whether `mask` can lie on `value`; `name` stands for it in errors.
+void check(const std::string& name, const Tensor& value, const Tensor& mask) {
+  if (mask.shape() != value.shape())
+    fail(ErrorKind::data, "[mask] these masks are of another model: ", name, " is ", value.shape(), ", its mask ",
+         mask.shape());
+  if (mask.dtype() != DType::f32) fail(ErrorKind::data, "[mask] ", name, ": ", mask.dtype(), ", expected f32");
+  for (const float m : mask.to_vector())
+    if (m != 0 && m != 1) fail(ErrorKind::data, "[mask] ", name, " holds ", m, ", expected 0 or 1");
+}
+
 }  // namespace
+
+std::vector<std::pair<std::string, PortReader>> bundled_port_readers() {
+  return {{"mask", [](Port& port, const Tensor& value, const Tensor& mask) {
+             if (!value.defined()) fail(ErrorKind::data, "[mask] only parameters are masked");
+             check("the parameter", value, mask);
+             std::erase_if(port.chain, is_mask);
+             port.chain.insert(port.chain.begin(), std::make_shared<Mask>(mask.to(value.device())));
+           }}};
+}
 
 Device device_of(Module& model) {
   const auto parameters = named_parameters(model);
@@ -60,13 +80,7 @@ void set_masks(Module& model, const Masks& masks) {
     const auto found = parameters.find(name);
     if (found == parameters.end())
       fail(ErrorKind::data, "[mask] these masks are of another model: it has no parameter ", name);
-    const Tensor& value = found->second->value();
-    if (mask.shape() != value.shape())
-      fail(ErrorKind::data, "[mask] these masks are of another model: ", name, " is ", value.shape(), ", its mask ",
-           mask.shape());
-    if (mask.dtype() != DType::f32) fail(ErrorKind::data, "[mask] ", name, ": ", mask.dtype(), ", expected f32");
-    for (const float m : mask.to_vector())
-      if (m != 0 && m != 1) fail(ErrorKind::data, "[mask] ", name, " holds ", m, ", expected 0 or 1");
+    check(name, found->second->value(), mask);
   }
   for (const auto& [name, mask] : masks) set_mask(*parameters.at(name), mask);
 }

@@ -1,9 +1,10 @@
 // ImageSet: labelled images as they lie in files - bytes, channels last, the whole set in memory - and the readers
-// that make one: CIFAR-10's binary version, MNIST's IDX files, and a synthetic set that needs no files at all.
+// that make one: CIFAR-10's binary version, MNIST's IDX files, a synthetic set that needs no files at all, one's own.
 // Bytes become floats only a batch at a time (augment.h, loader.h).
 #pragma once
 #include <espalier/core/tensor.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ struct Normalize {
 struct ImageSet {
   std::string name;
   Tensor images;         // u8 [N,C,H,W], bytes in N,H,W,C order
-  Tensor labels;         // s64 [N], 0..9
+  Tensor labels;         // s64 [N], from 0
   Normalize normalize;   // the constants that go with the set
   bool mirrored = true;  // a mirrored image still belongs to its class: photographs do, digits do not
 
@@ -49,8 +50,15 @@ struct SyntheticOptions {
 };
 ESPALIER_API ImageSet synthetic_images(Split split, SyntheticOptions options = {});
 
-// By name: "cifar10", "mnist" (from dir) or "synthetic"; throws usage for another name.
+// By name: "cifar10", "mnist" (from dir), "synthetic", or what was registered; throws usage for another name.
 ESPALIER_API ImageSet load_images(const std::string& dataset, const std::string& dir, Split split,
                                   SyntheticOptions synthetic = {});
+ESPALIER_API std::vector<std::string> dataset_names();
+
+// Makes a set of one's own known to load_images and the tools. `load` gets the folder that the user names, or "", and
+// may throw; what it returns is checked: images u8 [N,C,H,W] and labels s64 [N] from 0, N >= 1, constants per channel
+// (none given: mean 0 and std 1). Register before other threads ask. Throws usage on a name that is taken or empty.
+using DatasetLoader = std::function<ImageSet(const std::string& dir, Split split)>;
+ESPALIER_API void register_dataset(const std::string& name, DatasetLoader load);
 
 }  // namespace espalier

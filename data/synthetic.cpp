@@ -92,14 +92,4 @@ ImageSet synthetic_images(Split split, SyntheticOptions options) {
   return set;
 }
 
-ImageSet load_images(const std::string& dataset, const std::string& dir, Split split, SyntheticOptions synthetic) {
-  if (dataset == "synthetic") return synthetic_images(split, synthetic);
-  if (dataset != "cifar10" && dataset != "mnist")
-    fail(ErrorKind::usage, "[dataset] unknown dataset \"", dataset, "\", expected cifar10, mnist or synthetic");
-  if (dir.empty())
-    fail(ErrorKind::usage, "[dataset] ", dataset,
-         " needs the folder of its files (scripts/download_data fetches them)");
-  return dataset == "cifar10" ? read_cifar10(dir, split) : read_mnist(dir, split);
-}
-
 }  // namespace espalier

@@ -6,6 +6,7 @@
 #include <espalier/nn/init.h>
 #include <espalier/version.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -77,6 +78,12 @@ void leave_if_stopped(const std::string& what) {
     throw Stopped(std::string("stopped by ") + (number == SIGINT ? "SIGINT" : "SIGTERM") + "; " + what);
 }
 
+std::string listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
 bool Context::given(const std::string& option) const {
   if (parsed_.count(option)) return true;
   if (!recorded_.contains("given")) return false;
@@ -109,9 +116,7 @@ double Context::real(const std::string& option, double least, double most) const
 std::string Context::choice(const std::string& option, const std::vector<std::string>& among) const {
   const std::string value = text(option);
   if (std::find(among.begin(), among.end(), value) != among.end()) return value;
-  std::string list;
-  for (const auto& a : among) list += (list.empty() ? "" : ", ") + a;
-  fail(ErrorKind::usage, "[--", option, "] expected one of ", list, ", got \"", value, "\"",
+  fail(ErrorKind::usage, "[--", option, "] expected one of ", listed(among), ", got \"", value, "\"",
        did_you_mean(value, among));
 }
 
@@ -143,6 +148,10 @@ Device Context::device() const {
 
 std::ostream& Context::say() const { return flag("json") ? std::cerr : std::cout; }
 bool Context::terminal() const { return isatty(flag("json") ? 2 : 1); }
+int Context::columns() const {
+  winsize size{};
+  return ::ioctl(flag("json") ? 2 : 1, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
 
 int run(int argc, char** argv, const About& about, const AddOptions& add, const Body& body) {
   keep_standard_streams();

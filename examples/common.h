@@ -57,6 +57,7 @@ class Context {
   // Human words: stdout, or stderr when stdout carries the JSON.
   std::ostream& say() const;
   bool terminal() const;  // does say() reach one?
+  int columns() const;    // of that terminal now; 0: unknown
 
   nlohmann::ordered_json summary;  // becomes OUT/summary.json, and stdout with --json
   void write_summary();
@@ -78,6 +79,9 @@ class Context {
 const std::atomic<int>& stop();
 // Throws so that the tool ends with 128 + signal, if a signal has come; `what` says how to go on.
 void leave_if_stopped(const std::string& what);
+inline constexpr const char* how_to_go_on = "repeat the command with --resume to go on";
+
+std::string listed(const std::vector<std::string>& names);  // "a, b, c"
 
 using AddOptions = std::function<void(cxxopts::OptionAdder&)>;
 using Body = std::function<void(Context&)>;

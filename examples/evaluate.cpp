@@ -25,14 +25,14 @@ void evaluate_file(tool::Context& c) {
   std::vector<int64_t> labels;
   const Loss loss = loss_of(loaded.info);
   const auto start = std::chrono::steady_clock::now();
-  const Evaluation e = evaluate(
-      *loaded.module, *test_set,
-      [&](const Tensor& output, const Tensor& target) {
-        for (float v : output.to_vector()) logits.push_back(v);
-        for (int64_t v : target.to_vector<int64_t>()) labels.push_back(v);
-        return loss(output, target);
-      },
-      device);
+  const Evaluation e = evaluate(*loaded.module, *test_set, Loss([&](const Tensor& output, const Tensor& target) {
+    tool::check_finite(output, int64_t(labels.size()));
+    for (float v : output.to_vector()) logits.push_back(v);
+    for (int64_t v : target.to_vector<int64_t>()) labels.push_back(v);
+    return loss(output, target);
+  }),
+                                {.device = device, .stop = &tool::stop()});
+  tool::leave_if_stopped("nothing was written");
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!logits_file.empty())
     pth::save(logits_file,

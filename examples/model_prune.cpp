@@ -42,6 +42,7 @@ void prune(tool::Context& c) {
   LoadedModel model;
   if (c.given("weights")) {
     model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    tool::bake_masks(*model.module);
   } else {
     model = {make_model(c.text("model")), model_info(c.text("model"))};
     model.info.name = c.text("model");
@@ -89,7 +90,7 @@ void prune(tool::Context& c) {
     if (stage.epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, stage.sgd);
-    Progress progress(c.say(), c.terminal(), stage.name);
+    Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
     const TrainResult result = train(module, optimizer, *train_set, test_set.get(),
                                      {.epochs = stage.epochs,
                                       .schedule = parse_schedule(stage.schedule, stage.epochs, train_set->batches()),
@@ -97,18 +98,19 @@ void prune(tool::Context& c) {
                                       .slim = stage.slim,
                                       .device = device,
                                       .out = c.out(stage.name),
-                                      .note = model_note(info.name, info.input),
+                                      .note = model_note(info),
+                                      .checkpoint_minutes = tool::checkpoint_minutes(c),
                                       .resume = c.resume(),
                                       .stop = &tool::stop()},
                                      {&progress});
-    tool::leave_if_stopped("repeat the command with --resume to go on");
+    tool::leave_if_stopped(tool::how_to_go_on);
     for (const EpochRow& row : result.state.rows)
       c.summary[std::string(stage.name) + "_seconds"] =
           c.summary.value(std::string(stage.name) + "_seconds", 0.) + row.seconds;
   };
   auto measure = [&](const char* what) {
     if (!learns) return;
-    const Evaluation e = evaluate(module, *test_set, loss, device);
+    const Evaluation e = tool::test(c, module, *test_set, loss);
     c.say() << what << ": test accuracy " << 100 * e.accuracy << " %" << std::endl;
     c.summary[what] = tool::to_json(e);
   };
@@ -116,6 +118,7 @@ void prune(tool::Context& c) {
   learn(stages[0]);
   measure("dense");
   pruner->compress();
+  tool::leave_if_stopped(tool::how_to_go_on);
   c.say() << pruner->report();
   measure("pruned");
   learn(stages[1]);
@@ -127,7 +130,7 @@ void prune(tool::Context& c) {
                         .mask_path = c.out("mask.pth"),
                         .onnx_path = has_onnx() ? c.out("model.onnx") : "",
                         .input_shape = one,
-                        .note = model_note(info.name, info.input)});
+                        .note = model_note(info)});
   for (const auto& l : pruner->report().layers)
     c.summary["layers"].push_back({{"name", l.name}, {"type", l.type}, {"total", l.total}, {"kept", l.kept}});
   c.summary["notes"] = pruner->report().notes;
@@ -160,12 +163,9 @@ int tool::model_prune_main(int argc, char** argv) {
            "true}]\n"
            "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small"},
       [](cxxopts::OptionAdder& add) {
-        std::string models, pruners;
-        for (const auto& m : model_list()) models += (models.empty() ? "" : ", ") + m.name;
-        for (const auto& p : pruner_names()) pruners += (pruners.empty() ? "" : ", ") + p;
-        add("model", models, cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
+        add("model", tool::listed(tool::model_names()), cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
             "weights", "prune this .pth file (then --epochs is 0 unless given)", cxxopts::value<std::string>(), "FILE")(
-            "pruner", pruners, cxxopts::value<std::string>()->default_value("slim"), "NAME")(
+            "pruner", tool::listed(pruner_names()), cxxopts::value<std::string>()->default_value("slim"), "NAME")(
             "sparsity", "the part that is pruned away, between 0 and 1 (default: slim 0.7, others 0.5)",
             cxxopts::value<std::string>(),
             "X")("config", "a config list in JSON, in the place of --sparsity", cxxopts::value<std::string>(), "FILE")(

@@ -13,8 +13,7 @@ using namespace espalier;
 namespace {
 
 void shrink(tool::Context& c) {
-  if (!c.given("weights") || !c.given("masks"))
-    fail(ErrorKind::usage, "[model_speedup] expected --weights FILE and --masks FILE");
+  if (!c.given("weights")) fail(ErrorKind::usage, "[model_speedup] expected --weights FILE and --masks FILE");
   const Device device = c.device();
   const std::vector<int64_t> batches = c.integers("batch-sizes");
   for (int64_t b : batches)
@@ -23,15 +22,20 @@ void shrink(tool::Context& c) {
   LoadedModel masked = load_model(c.text("weights"), c.text("model"));
   LoadedModel shrunk = load_model(c.text("weights"), c.text("model"));
   const ModelInfo& info = masked.info;
-  const Masks masks = load_masks(c.text("masks"));
+  const Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
+  if (!c.given("masks") && masks.empty())
+    fail(ErrorKind::usage, "[model_speedup] ", c.text("weights"), " carries no masks; expected --masks FILE");
+  tool::bake_masks(*masked.module);
+  tool::bake_masks(*shrunk.module);
   set_masks(*masked.module, masks);
+  tool::leave_if_stopped("nothing was written");
   ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks);
   const SpeedupReport report = speedup.speedup_model();
   std::vector<std::string> files{"masked.pth", "shrunk.pth"};
   if (has_onnx()) files.push_back("shrunk.onnx");
   c.make_out(files);
 
-  const std::string note = model_note(info.name, info.input);
+  const std::string note = model_note(info);
   export_masked(*masked.module, {.model_path = c.out("masked.pth"), .note = note});
   export_masked(*shrunk.module, {.model_path = c.out("shrunk.pth"), .note = note});
   // What is measured is what ships: the files, read back.
@@ -67,8 +71,9 @@ int tool::model_speedup_main(int argc, char** argv) {
            "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR"},
       [](cxxopts::OptionAdder& add) {
         add("weights", "the model's .pth file", cxxopts::value<std::string>(), "FILE")(
-            "masks", "its masks, as model_prune or NNI write them", cxxopts::value<std::string>(), "FILE")(
-            "model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")(
+            "masks", "its masks, as model_prune or NNI write them (default: those in a checkpoint)",
+            cxxopts::value<std::string>(),
+            "FILE")("model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")(
             "batch-sizes", "to time", cxxopts::value<std::string>()->default_value("1,64"), "N,N,..")(
             "repeats", "forward passes to time (batch 1: five times as many)",
             cxxopts::value<std::string>()->default_value("11"), "N")("layers", "print the layers' widths, too");

@@ -129,7 +129,8 @@ void Context::check_out() {
   if (there && !fs::is_directory(folder, code)) fail(ErrorKind::usage, "[--out] ", folder, " is not a folder");
   if (!there || is_empty(folder)) {
     if (resume() && stands_alone())
-      fail(ErrorKind::data, "[--resume] ", folder, " holds no run of ", about_.name, ", and no option says which to begin");
+      fail(ErrorKind::data, "[--resume] ", folder, " holds no run of ", about_.name,
+           ", and no option says which to begin");
     return;
   }
   if (resume())

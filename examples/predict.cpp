@@ -1,9 +1,11 @@
 // predict: load a shrunk file - model and widths are in it - and say what it sees.
+#include <espalier/core/tape.h>
 #include <espalier/data/augment.h>
-#include <espalier/data/images.h>
-#include <espalier/nn/model_file.h>
 
-#include "common.h"
+#include <algorithm>
+#include <numeric>
+
+#include "setup.h"
 #include "tools.h"
 
 using namespace espalier;
@@ -11,17 +13,22 @@ using namespace espalier;
 namespace {
 
 void predict(tool::Context& c) {
+  if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
   LoadedModel model = load_model(c.text("weights"));
   to(*model.module, c.device());
-  ImageSet images =
-      load_images(c.text("dataset"), c.text("data"), Split::test, {.image = model.info.input, .count = 10});
-  Tensor batch = normalize(take(images.images, std::vector<int64_t>{0, 1, 2, 3, 4}), images.normalize).to(c.device());
+  const ImageSet set = tool::images_for(c, model.info, Split::test);
+  std::vector<int64_t> first(size_t(std::min<int64_t>(5, set.size())));
+  std::iota(first.begin(), first.end(), 0);
+  const Tensor batch = normalize(take(set.images, first), set.normalize).to(c.device());
+  tool::leave_if_stopped("nothing was predicted");
   c.make_out({});
-  Tensor logits = (*model.module)(batch).to(Device{});
-  for (int64_t i = 0; i < 5; ++i) {
+  NoGrad no_grad;
+  const Tensor logits = (*model.module)(batch).to(Device{});
+  tool::check_finite(logits, 0);
+  for (const int64_t i : first) {
     const float* row = logits.data() + i * logits.dim(1);
     c.say() << "image " << i << ": class " << std::max_element(row, row + logits.dim(1)) - row << ", label "
-            << images.labels.data<int64_t>()[i] << '\n';
+            << set.labels.data<int64_t>()[i] << '\n';
     c.summary["classes"].push_back(std::max_element(row, row + logits.dim(1)) - row);
   }
 }
@@ -39,7 +46,8 @@ int tool::predict_main(int argc, char** argv) {
       [](cxxopts::OptionAdder& add) {
         using Text = std::string;
         add("weights", "the .pth file", cxxopts::value<Text>(), "FILE")(
-            "dataset", "cifar10, mnist or synthetic (built in)", cxxopts::value<Text>()->default_value("synthetic"),
+            "dataset", tool::listed(dataset_names()) + " (synthetic is built in)",
+            cxxopts::value<Text>()->default_value("synthetic"),
             "NAME")("data", "folder of the dataset's files", cxxopts::value<Text>(), "DIR");
       },
       predict);

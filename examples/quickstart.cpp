@@ -30,7 +30,7 @@ void quickstart(tool::Context& c) {
   // Train; the penalty on the batch norms' gammas pulls channels that matter little towards zero.
   auto learn = [&](const char* stage, int64_t epochs, double max_lr, double slim) {
     SGD optimizer(*model, {.lr = max_lr, .momentum = 0.9, .weight_decay = 1e-4});
-    Progress progress(c.say(), c.terminal(), stage);
+    Progress progress(c.say(), c.terminal(), stage, [&c] { return c.columns(); });
     train(*model, optimizer, train_set, &test_set,
           {.epochs = epochs,
            .schedule = one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()}),
@@ -38,12 +38,13 @@ void quickstart(tool::Context& c) {
            .slim = slim,
            .device = device,
            .out = c.out(stage),
-           .note = model_note("vgg19", info.input),
+           .note = model_note(info),
+           .checkpoint_minutes = tool::checkpoint_minutes(c),
            .resume = c.resume(),
            .stop = &tool::stop()},
           {&progress});
-    tool::leave_if_stopped("repeat the command with --resume to go on");
-    return evaluate(*model, test_set, loss_of(info), device).accuracy;
+    tool::leave_if_stopped(tool::how_to_go_on);
+    return tool::test(c, *model, test_set, loss_of(info)).accuracy;
   };
   const double dense = learn("train", c.integer("epochs", 1), 0.05, 1e-3);
 
@@ -51,7 +52,7 @@ void quickstart(tool::Context& c) {
   SlimPruner pruner(*model, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.7}},
                     {.example = tool::random_images(info, 1).to(device)});
   pruner.compress();
-  const double pruned = evaluate(*model, test_set, loss_of(info), device).accuracy;
+  const double pruned = tool::test(c, *model, test_set, loss_of(info)).accuracy;
   c.say() << pruner.report();
 
   // Fine-tune what is left, then export: masked weights, masks, ONNX.
@@ -61,7 +62,7 @@ void quickstart(tool::Context& c) {
                        .mask_path = c.out("mask.pth"),
                        .onnx_path = has_onnx() ? c.out("model.onnx") : "",
                        .input_shape = {1, 3, 32, 32},
-                       .note = model_note("vgg19", info.input)});
+                       .note = model_note(info)});
 
   // Shrink: the masked channels are cut out, and the smaller model is checked against the masked one.
   ModelSpeedup(*model, tool::random_images(info, 2)).speedup_model();
@@ -70,7 +71,7 @@ void quickstart(tool::Context& c) {
   const auto masked = load_model(c.out("model.pth")), shrunk = load_model(c.out("shrunk.pth"));
   const auto table =
       tool::compare(*masked.module, c.out("model.pth"), *shrunk.module, c.out("shrunk.pth"), info, {1, 64}, 7);
-  const double small = evaluate(*shrunk.module, test_set, loss_of(info)).accuracy;
+  const double small = tool::test(c, *shrunk.module, test_set, loss_of(info)).accuracy;
   c.say() << table << "test accuracy: trained " << 100 * dense << " %, pruned " << 100 * pruned << " %, fine-tuned "
           << 100 * tuned << " %, shrunk " << 100 * small << " %\n";
   c.summary = {{"dataset", dataset}, {"dense", dense},  {"pruned", pruned},
@@ -94,6 +95,7 @@ int tool::quickstart_main(int argc, char** argv) {
             "DIR")("images", "built-in training images to draw", cxxopts::value<Text>()->default_value("1600"), "N")(
             "epochs", "of training", cxxopts::value<Text>()->default_value("4"), "N")(
             "finetune-epochs", "after pruning", cxxopts::value<Text>()->default_value("4"), "N");
+        tool::add_checkpoint_option(add);
       },
       quickstart);
 }

@@ -2,8 +2,10 @@
 #include "setup.h"
 
 #include <espalier/compress/count.h>
+#include <espalier/compress/mask.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/random.h>
+#include <espalier/nn/state_dict.h>
 
 #include <algorithm>
 #include <chrono>
@@ -30,15 +32,26 @@ ImageSet first(ImageSet set, int64_t n) {
 
 }  // namespace
 
+std::vector<std::string> model_names() {
+  std::vector<std::string> names;
+  for (const ModelInfo& m : model_list()) names.push_back(m.name);
+  return names;
+}
+
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset) {
-  add("dataset", "cifar10, mnist or synthetic (built in)", cxxopts::value<Text>()->default_value(default_dataset),
-      "NAME")("data", "folder of the dataset's files (scripts/download_data fetches them)", cxxopts::value<Text>(),
-              "DIR")(
+  add("dataset", listed(dataset_names()) + " (synthetic is built in)",
+      cxxopts::value<Text>()->default_value(default_dataset), "NAME")(
+      "data", "folder of the dataset's files (scripts/download_data fetches them)", cxxopts::value<Text>(), "DIR")(
       "images",
       "training images: how many to draw of synthetic (default 2000), the first N of a file set (default all)",
       cxxopts::value<Text>(),
       "N")("test-images", "the same for the test images (default 500 and all)", cxxopts::value<Text>(), "N")(
       "batch-size", "images per step (default 64)", cxxopts::value<Text>(), "N");
+}
+
+void add_checkpoint_option(cxxopts::OptionAdder& add) {
+  add("checkpoint-minutes", "write last.pth inside epochs, too, when it is so old; 0: it is not",
+      cxxopts::value<Text>()->default_value("0"), "M");
 }
 
 void add_training_options(cxxopts::OptionAdder& add) {
@@ -55,10 +68,11 @@ void add_training_options(cxxopts::OptionAdder& add) {
                                       "HOW")("shuffle", "on or off: off shows the images in the files' order",
                                              cxxopts::value<Text>()->default_value("on"), "WHETHER")(
       "slim", "L1 penalty on the batch norms' gammas, for SlimPruner (1e-4 in its paper)", cxxopts::value<Text>(), "X");
+  add_checkpoint_option(add);
 }
 
 ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
-  const std::string dataset = c.choice("dataset", {"cifar10", "mnist", "synthetic"});
+  const std::string dataset = c.choice("dataset", dataset_names());
   const std::string option = split == Split::train ? "images" : "test-images";
   const int64_t n = c.given(option) ? c.integer(option, 1, 10'000'000) : 0;
   const SyntheticOptions synthetic{model.input, n ? n : split == Split::train ? 2000 : 500, 0};
@@ -66,7 +80,44 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
   if (!(set.image_shape() == model.input))
     fail(ErrorKind::usage, "[--dataset] ", dataset, " has images of ", set.image_shape(), ", ", model.name, " takes ",
          model.input);
+  for (const int64_t label : set.labels.to_vector<int64_t>())
+    if (label >= model.classes)
+      fail(ErrorKind::usage, "[--dataset] ", dataset, " has an image of class ", label, ", ", model.name, " knows ",
+           model.classes, " classes");
   return n ? first(std::move(set), n) : set;
+}
+
+double checkpoint_minutes(const Context& c) { return c.real("checkpoint-minutes", 0, 1e9); }
+
+void check_finite(const Tensor& logits, int64_t first) {
+  const auto values = logits.to_vector();
+  const size_t classes = values.size() / size_t(std::max<int64_t>(logits.dim(0), 1));
+  for (size_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i]))
+      fail(ErrorKind::other, "[logits] image ", first + int64_t(i / classes), ": the logit of class ", i % classes,
+           " is ", values[i]);
+}
+
+Evaluation test(const Context& c, Module& module, BatchSource& source, const Loss& loss) {
+  int64_t seen = 0;
+  const Loss checked = [&](const Tensor& output, const Tensor& labels) {
+    check_finite(output, seen);
+    seen += labels.numel();
+    return loss(output, labels);
+  };
+  const Evaluation e = evaluate(module, source, checked, {.device = c.device(), .stop = &stop()});
+  leave_if_stopped(how_to_go_on);
+  return e;
+}
+
+void bake_masks(Module& module) {
+  pth::StateDict seen;
+  {
+    const Baked baked(module);
+    for (auto& [name, t] : state_dict(module)) seen.emplace_back(name, t.clone());
+  }
+  remove_masks(module);
+  load_state_dict(module, seen);
 }
 
 std::unique_ptr<Loader> test_loader(const Context& c, const ModelInfo& model) {
@@ -129,6 +180,7 @@ std::vector<Latency> latencies(const std::vector<Module*>& models, const Tensor&
   for (Module* m : models) m->eval();
   for (int i = -2; i < n; ++i)  // two rounds to warm up
     for (size_t k = 0; k < models.size(); ++k) {
+      leave_if_stopped("nothing was measured to the end");
       const auto start = Clock::now();
       (*models[k])(input).to_vector();  // reading the result waits for it
       if (i >= 0) times[k].push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());

@@ -10,13 +10,24 @@
 
 namespace espalier::tool {
 
+std::vector<std::string> model_names();
+
 // --dataset --data --images --test-images --batch-size
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset);
-// --lr --momentum --weight-decay --schedule --augment --shuffle --slim
+// --lr --momentum --weight-decay --schedule --augment --shuffle --slim --checkpoint-minutes
 void add_training_options(cxxopts::OptionAdder& add);
+// --checkpoint-minutes, which is among the training options
+void add_checkpoint_option(cxxopts::OptionAdder& add);
+double checkpoint_minutes(const Context& context);
 
 // A split of the chosen set, its first --images or --test-images; throws usage if `model` takes other shapes.
 ImageSet images_for(const Context& context, const ModelInfo& model, Split split);
+// Accuracy and loss; leaves the tool if a signal comes meanwhile, and throws on logits that are not finite.
+Evaluation test(const Context& context, Module& module, BatchSource& source, const Loss& loss);
+// Throws, naming the image, if logits [N,classes] hold a NaN or an infinity; the first row is image `first`.
+void check_finite(const Tensor& logits, int64_t first);
+// Masks that came with the weights become zeros in them, for a tool that is about to put masks of its own there.
+void bake_masks(Module& module);
 std::unique_ptr<Loader> test_loader(const Context& context, const ModelInfo& model);
 
 // How NNI's examples train a model; every number can be overridden on the command line. For VGG, ResNet and MobileNet:

@@ -102,7 +102,8 @@ void train_model(tool::Context& c) {
                        .slim = recipe.slim,
                        .device = device,
                        .out = c.text("out"),
-                       .note = model_note(info.name, info.input),
+                       .note = model_note(info),
+                       .checkpoint_minutes = tool::checkpoint_minutes(c),
                        .resume = c.resume(),
                        .stop = &tool::stop()};
   to(*module, device);
@@ -112,7 +113,7 @@ void train_model(tool::Context& c) {
   for (const int64_t step : saved_steps) files.push_back(step_file(step));
   c.make_out(files);
 
-  Progress progress(c.say(), c.terminal());
+  Progress progress(c.say(), c.terminal(), "", [&c] { return c.columns(); });
   StepSaver saver(*module, saved_steps, c.text("out"), options.note);
   std::vector<TrainObserver*> observers{&progress, &saver};
   std::unique_ptr<StepLog> log;
@@ -125,11 +126,11 @@ void train_model(tool::Context& c) {
           << ", schedule " << options.schedule.text << std::endl;
   const TrainResult result = train(*module, optimizer, *train_set, test_set.get(), options, observers);
   if (log) log->write();
-  tool::leave_if_stopped("repeat the command with --resume to go on");
+  tool::leave_if_stopped(tool::how_to_go_on);
   saver.save(result.state.step);  // the state after the last step, if asked for
 
-  save_model(c.out("model.pth"), *module, info.name);
-  const Evaluation test = evaluate(*module, *test_set, options.loss, device);
+  save_model(c.out("model.pth"), *module, info.name, info.classes);
+  const Evaluation test = tool::test(c, *module, *test_set, options.loss);
   c.say() << "test accuracy " << 100 * test.accuracy << " %, written to " << c.text("out") << std::endl;
   double seconds = 0;
   for (const EpochRow& row : result.state.rows) seconds += row.seconds;
@@ -171,9 +172,7 @@ int tool::train_main(int argc, char** argv) {
            "framework:\n"
            "    batches of 64 in the files' order; weights and momenta before those steps in OUT/steps/step_N.pth"},
       [](cxxopts::OptionAdder& add) {
-        std::string names;
-        for (const auto& m : model_list()) names += (names.empty() ? "" : ", ") + m.name;
-        add("model", names, cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
+        add("model", tool::listed(tool::model_names()), cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
             "epochs", "passes over the training images (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("weights", "start from this .pth file (a state dict, a checkpoint, a shrunk model)",
                  cxxopts::value<std::string>(), "FILE");

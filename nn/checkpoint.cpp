@@ -1,7 +1,7 @@
 // A run's state to a pth::Value and back.
 #include <espalier/nn/checkpoint.h>
+#include <espalier/nn/ports.h>
 #include <espalier/nn/state_dict.h>
-#include <espalier/nn/trace.h>
 
 #include <algorithm>
 #include <map>
@@ -19,14 +19,6 @@ const T& get(const Value& v, const char* key, const std::string& path) {
   const T* value = found ? std::get_if<T>(found) : nullptr;
   if (!value) fail(ErrorKind::data, "[checkpoint] ", path, " has no valid entry \"", key, "\"");
   return *value;
-}
-
-// The tensors of all ports by leaf name: what named_leaves lists beyond parameters and buffers.
-std::map<std::string, Tensor> port_tensors(Module& module) {
-  std::map<std::string, Tensor> tensors;
-  for (auto& [name, t] : named_leaves(module)) tensors[name] = t;
-  for (auto& [name, t] : named_values(module)) tensors.erase(name);
-  return tensors;
 }
 
 Value from_row(const EpochRow& r) {
@@ -121,7 +113,8 @@ TrainState load_checkpoint(const Value& value, const std::string& path, Module& 
   load_observers(value, path, observers);
 
   const pth::StateDict ports = pth::state_dict(get<Dict>(value, "ports", path), path);
-  std::map<std::string, Tensor> here = port_tensors(module);
+  const pth::StateDict mine = port_tensors(module);
+  std::map<std::string, Tensor> here(mine.begin(), mine.end());
   for (const auto& [name, t] : ports) {
     const auto it = here.find(name);
     if (it == here.end() || it->second.shape() != t.shape() || it->second.dtype() != t.dtype())

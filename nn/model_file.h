@@ -1,23 +1,28 @@
 // Model files that describe themselves: a state dict as PyTorch writes it, and beside it a note in JSON that names the
-// model. load_model("shrunk.pth") rebuilds a bundled model, whatever its widths, without being told which it is.
+// model. load_model("shrunk.pth") rebuilds it, whatever its widths, without being told which it is.
 #pragma once
 #include <espalier/core/io/pth.h>
 #include <espalier/nn/models.h>
 
 namespace espalier {
 
-// The note: {"espalier": "0.1.0", "model": "vgg19", "input": [3,32,32]}.
-ESPALIER_API std::string model_note(const std::string& model, const Shape& input);
+// The note: {"espalier": "0.1.0", "model": "vgg19", "input": [3,32,32], "classes": 10}.
+ESPALIER_API std::string model_note(const ModelInfo& info);
 
-// Writes module's state dict and the note; `model` is one of model_list()'s names (or "-smooth" twins).
-ESPALIER_API void save_model(const std::string& path, Module& module, const std::string& model);
+// Writes module's state dict and the note; `model` is one of model_list()'s names (or "-smooth" twins). A module that
+// carries masks or other transforms is written as {"model": state dict, "ports": their tensors}, as in checkpoints.
+// `classes` is what the model was made with; 0: as many as model_info(model) says.
+ESPALIER_API void save_model(const std::string& path, Module& module, const std::string& model, int64_t classes = 0);
 
 struct LoadedModel {
   std::unique_ptr<Module> module;  // in eval mode
   ModelInfo info;                  // info.name is the model's name
 };
-// A bundled model with the file's weights: a state dict, or a checkpoint that holds one. `model` names it where the
-// file does not (a plain PyTorch file), and wins where both do. Throws ErrorKind::data on a file that does not fit.
+// A model with the file's weights: a state dict, or a checkpoint that holds one; shrunk or at full size, with the
+// masks that the file carries on its ports. `model` names it where the file does not (a plain PyTorch file), and wins
+// where both do. Throws ErrorKind::data on a file that does not fit: only fewer channels are taken as the same model
+// (never another kernel, input or number of classes), every tensor of a port must be known (nn/ports.h), and weights
+// and buffers must be finite.
 ESPALIER_API LoadedModel load_model(const std::string& path, const std::string& model = "");
 
 // The weights among what a file holds: the state dict itself, or the entry "model" or "state_dict" of a checkpoint.

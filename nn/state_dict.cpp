@@ -19,6 +19,14 @@ std::string listed(const std::vector<std::string>& names) {
   return text;
 }
 
+// Whether `source` can be what shrinking left of `target`: fewer channels (dimensions 0 and 1), and nothing else.
+bool is_shrunk(const Tensor& source, const Tensor& target) {
+  if (source.rank() != target.rank()) return false;
+  for (int i = 0; i < target.rank(); ++i)
+    if (i < 2 ? source.dim(i) < 1 || source.dim(i) > target.dim(i) : source.dim(i) != target.dim(i)) return false;
+  return true;
+}
+
 struct Entry {
   Tensor* target;
   const Tensor* source;
@@ -66,8 +74,7 @@ void load_state_dict(Module& module, const pth::StateDict& dict, LoadOptions opt
     const auto p = parameters.find(target);
     Parameter* parameter = p == parameters.end() ? nullptr : p->second;
     const bool same = source.shape() == target->shape();
-    const bool adopted = options.adopt_shapes && source.rank() == target->rank() && source.numel() > 0 &&
-                         !(parameter && !parameter->port.empty());
+    const bool adopted = options.adopt_shapes && is_shrunk(source, *target) && !(parameter && !parameter->port.empty());
     const bool types = source.dtype() == target->dtype() || (is_float(source.dtype()) && is_float(target->dtype()));
     if (!types || !(same || adopted)) {
       std::ostringstream text;

@@ -9,8 +9,10 @@ namespace espalier {
 ESPALIER_API pth::StateDict state_dict(Module& module);
 
 struct LoadOptions {
-  bool strict = true;         // every name of the module must be there, and no other
-  bool adopt_shapes = false;  // a tensor of another shape and equal rank replaces the module's: a shrunk model loads
+  bool strict = true;  // every name of the module must be there, and no other
+  // A shrunk model loads: a tensor that has fewer channels (dimensions 0 and 1) than the module's, and is like it in
+  // every other dimension, replaces it.
+  bool adopt_shapes = false;
 };
 // Copies the values in; all of it or, on an error (kind data, the names that do not fit listed), nothing. A parameter
 // that changes its shape loses its gradient and optimiser state, and must carry no mask of the old shape.

@@ -4,11 +4,13 @@
 #include <doctest/doctest.h>
 #include <espalier/core/io/file.h>
 #include <espalier/core/io/pth.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -44,8 +46,8 @@ struct House {
   }
 
   // The exit code; stdout and stderr are in the files "out" and "err".
-  static int run(const std::string& command, const std::string& before = "") {
-    const std::string line = before + ESPALIER_EXAMPLES "/" + command + " >out 2>err";
+  static int run(const std::string& command, const std::string& before = "", const std::string& stdout_to = "out") {
+    const std::string line = before + ESPALIER_EXAMPLES "/" + command + " >" + stdout_to + " 2>err";
     const int status = std::system(line.c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
@@ -85,6 +87,29 @@ void write(const std::string& path, const std::string& text) {
 }
 
 const std::string force = " --out keep --force ";
+
+constexpr const char* long_run = "train --model naive --images 1500 --test-images 32 --epochs 2 --lr 0.02 --slim 1e-4 ";
+
+pid_t start(const std::string& command) {
+  const std::string line = "exec " ESPALIER_EXAMPLES "/" + command + " >out 2>err";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    ::_exit(127);
+  }
+  return child;
+}
+
+// Starts the run, waits until `sign` exists and a little longer, and sends the signal. Returns the exit code.
+int interrupted(const std::string& out, const std::string& sign, int signal, const std::string& more = "") {
+  const pid_t child = start(long_run + more + "--out " + out + " --log-steps " + out + ".csv");
+  for (int i = 0; i < 6000 && !fs::exists(sign); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  ::kill(child, signal);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
 
 }  // namespace
 
@@ -197,6 +222,7 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
 TEST_CASE("output folders") {
   house();
   refused("train --out keep", 2, "not empty");
+  refused("train --out new --resume", 3, "holds no run");
   refused("model_prune --out keep", 2, "not empty");
   refused("train", 2, "--out");
   refused("train --out keep --resume --force", 2, "--force");
@@ -206,13 +232,132 @@ TEST_CASE("output folders") {
   write("stuff/file", "x");
   refused("train --out stuff --resume", 3, "no run");
   refused("train --model naive --epochs 1 --images 64 --test-images 16 --out keep/model.pth/sub", 3, "sub");
-  // A damaged checkpoint is no reason to start over silently.
-  fs::remove_all("broken");
-  fs::copy("keep", "broken", fs::copy_options::recursive);
-  write("broken/last.pth", slurp("keep/last.pth").substr(0, 1000));
-  const auto before = contents("broken");
-  refused("train --model naive --images 64 --test-images 16 --epochs 2 --out broken --resume", 3, "last.pth");
-  CHECK(contents("broken") == before);
+}
+
+TEST_CASE("--force removes what a manifest lists, and nothing else") {
+  house();
+  const std::string small = "train --model naive --images 64 --test-images 16 --epochs 1 ";
+  write("mine/stranger", "x");
+  refused(small + "--out mine --force", 2, "no manifest.json");
+  fs::remove_all("mine");
+
+  // Strangers' files survive, in our folders too; what an earlier run left goes.
+  REQUIRE(House::run("model_prune --model naive --pruner l1 --images 64 --test-images 16 --epochs 1 "
+                     "--finetune-epochs 0 --out mine") == 0);
+  CHECK(fs::exists("mine/train/last.pth"));
+  write("mine/train/data.txt", "x");
+  write("mine/model.pth.bak", "x");
+  fs::create_directories("mine/empty");
+  REQUIRE(House::run(small + "--out mine --force") == 0);
+  CHECK_FALSE(fs::exists("mine/train/last.pth"));
+  CHECK_FALSE(fs::exists("mine/mask.pth"));
+  CHECK(slurp("mine/train/data.txt") == "x");
+  CHECK(slurp("mine/model.pth.bak") == "x");
+  CHECK(fs::exists("mine/empty"));
+  CHECK(fs::exists("mine/last.pth"));
+
+  // A stranger's file under a name of ours is not replaced; what a command reads is not removed.
+  write("mine/masked.pth", "x");
+  refused("model_speedup --weights pruned/model.pth --masks pruned/mask.pth --out mine --force", 2, "masked.pth");
+  CHECK(slurp("mine/masked.pth") == "x");
+  refused("evaluate --weights mine/model.pth --out mine --force", 2, "--weights reads");
+  CHECK(fs::exists("mine/model.pth"));
+
+  // What a manifest says is not believed.
+  const std::string manifest = slurp("mine/manifest.json");
+  fs::create_directories("outside");
+  write("outside/file", "x");
+  fs::create_directory_symlink(fs::absolute("outside"), "mine/link");
+  for (const std::string name : {"../outside/file", "/etc/passwd", "link/file", "train/../../outside/file", "", ".",
+                                 "./model.pth", "model.pth/"}) {
+    write("mine/manifest.json", R"({"files": [")" + name + R"("], "folders": []})");
+    refused(small + "--out mine --force", 3, "does not lie in this folder");
+    CHECK(slurp("outside/file") == "x");
+  }
+  for (const std::string damaged : {"", "{", "[]", "{}", R"({"files": [1], "folders": []})"}) {
+    write("mine/manifest.json", damaged);
+    refused(small + "--out mine --force", 3, "manifest.json");
+  }
+  write("mine/manifest.json", manifest);
+
+  // Names are listed before they are written, so that a killed run can be replaced.
+  CHECK(interrupted("cut", "cut/settings.json", SIGKILL) == -SIGKILL);
+  CHECK(slurp("cut/manifest.json").find("best.pth") != std::string::npos);
+  write("cut/last.pth.espalier.tmp", "left behind");
+  REQUIRE(House::run("evaluate --weights good/model.pth --test-images 16 --out cut --force") == 0);
+  std::vector<std::string> left;
+  for (const auto& [path, bytes] : contents("cut")) left.push_back(path);
+  CHECK(left == std::vector<std::string>{"cut/manifest.json", "cut/settings.json", "cut/summary.json"});
+}
+
+TEST_CASE("links, devices and FIFOs stay what they are") {
+  house();
+  const std::string logits = "evaluate --weights good/model.pth --test-images 16 --logits ";
+  REQUIRE(::mkfifo("fifo", 0600) == 0);
+  refused(logits + "fifo", 3, "fifo");
+  CHECK(fs::is_fifo("fifo"));
+  CHECK(House::run(logits + "/dev/null") == 0);
+  CHECK(fs::is_character_file("/dev/null"));
+  write("target", "old");
+  fs::create_symlink("target", "to_target");
+  CHECK(House::run(logits + "to_target") == 0);
+  CHECK(fs::is_symlink("to_target"));
+  CHECK(slurp("target") != "old");
+  for (const char* endless : {"fifo", "/dev/zero", "keep"}) {
+    refused(std::string("evaluate --weights ") + endless, 3, "expected a file");
+    refused(std::string("model_prune --weights good/model.pth --pruner l1 --config ") + endless + force, 3,
+            "expected a file");
+  }
+  fs::create_directories("mnist_fifo");
+  REQUIRE(::mkfifo("mnist_fifo/train-images-idx3-ubyte", 0600) == 0);
+  refused("train --model naive --dataset mnist --data mnist_fifo --epochs 1" + force, 3, "expected a file");
+}
+
+TEST_CASE("what stdout does not take is an error") {
+  house();
+  for (const char* command : {"evaluate --weights good/model.pth --test-images 16 --json",
+                              "evaluate --weights good/model.pth --test-images 16", "train --help", "train --version"})
+    for (const char* to : {"/dev/full", "&-"}) {
+      CAPTURE(command);
+      CAPTURE(to);
+      CHECK(House::run(command, "", to) == 1);
+      const std::string err = slurp("err");
+      CHECK(err.find("[stdout] cannot be written") != std::string::npos);
+    }
+}
+
+TEST_CASE("a network of NaN answers with an error") {
+  house();
+  auto value = std::get<pth::Dict>(static_cast<pth::Value::variant&&>(pth::load("good/model.pth")));
+  for (auto& [name, v] : value)
+    if (name == "conv2.weight") std::get<Tensor>(v).mutable_data()[7] = std::nanf("");
+  pth::save("nan.pth", value);
+  for (const std::string tool : {"evaluate", "train --epochs 1", "model_prune"})
+    refused(tool + " --model naive --weights nan.pth" + force, 3, "conv2.weight holds values that are not finite");
+  // Finite weights whose logits are not.
+  for (auto& [name, v] : value)
+    if (name == "conv2.weight" || name == "fc1.weight" || name == "fc2.weight")
+      v = Tensor::full(std::get<Tensor>(v).shape(), 1e30f);
+  pth::save("huge.pth", value);
+  refused("evaluate --model naive --test-images 16 --weights huge.pth" + force, 1, "image 0");
+}
+
+TEST_CASE("evaluate says what a checkpoint with masks does") {
+  house();
+  REQUIRE(House::run("model_prune --weights good/model.pth --pruner l1 --sparsity 0.8 --images 64 --test-images 16 "
+                     "--finetune-epochs 1 --out masked") == 0);
+  const std::string evaluate = "evaluate --test-images 64 --weights masked/", logits = " --logits ";
+  REQUIRE(House::run(evaluate + "finetune/last.pth" + logits + "a.pth") == 0);
+  REQUIRE(House::run(evaluate + "model.pth" + logits + "b.pth") == 0);
+  CHECK(slurp("a.pth") == slurp("b.pth"));
+  // Pruning goes on from it, and speedup needs no other file.
+  CHECK(House::run("model_speedup --weights masked/finetune/last.pth --repeats 1 --batch-sizes 1 --out masked_small") ==
+        0);
+  CHECK(House::run("model_prune --weights masked/finetune/last.pth --pruner level --finetune-epochs 0 --out again") ==
+        0);
+  REQUIRE(House::run("train --weights masked/finetune/last.pth --images 64 --test-images 16 --epochs 1 --out tuned") ==
+          0);
+  CHECK(House::run("evaluate --weights tuned/model.pth --test-images 16") == 0);
 }
 
 TEST_CASE("a full disk, as a file-size limit") {
@@ -227,29 +372,6 @@ TEST_CASE("a full disk, as a file-size limit") {
   refused("evaluate --weights good/model.pth --test-images 3000 --logits keep/logits.pth", 3, "logits.pth", limit);
 }
 
-namespace {
-
-constexpr const char* long_run = "train --model naive --images 1500 --test-images 32 --epochs 2 --lr 0.02 --slim 1e-4 ";
-
-// Starts the run, waits until `sign` exists and a little longer, and sends the signal. Returns the exit code.
-int interrupted(const std::string& out, const std::string& sign, int signal) {
-  const std::string line = std::string("exec " ESPALIER_EXAMPLES "/") + long_run + "--out " + out + " --log-steps " +
-                           out + ".csv >out 2>err";
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-    ::_exit(127);
-  }
-  for (int i = 0; i < 6000 && !fs::exists(sign); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  std::this_thread::sleep_for(std::chrono::milliseconds(150));
-  ::kill(child, signal);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-}  // namespace
-
 TEST_CASE("stopped in mid-epoch or killed, then resumed: the same bits") {
   house();
   REQUIRE(House::run(std::string(long_run) + "--out whole --log-steps whole.csv") == 0);
@@ -259,11 +381,58 @@ TEST_CASE("stopped in mid-epoch or killed, then resumed: the same bits") {
   CHECK_FALSE(fs::exists("stopped/model.pth"));
   CHECK(interrupted("killed", "killed/last.pth", SIGKILL) == -SIGKILL);
   CHECK_FALSE(fs::exists("killed/model.pth"));
+  // With the options given again, or, since they are recorded, with none.
   for (const std::string out : {"stopped", "killed"}) {
     CAPTURE(out);
-    REQUIRE(House::run(std::string(long_run) + "--resume --threads 1 --out " + out + " --log-steps " + out + ".csv") ==
-            0);
+    REQUIRE(House::run("train --resume --threads 1 --out " + out +
+                       (out == "stopped" ? "" : std::string(long_run).substr(5) + "--log-steps killed.csv")) == 0);
+    CHECK(slurp("out").find("goes on with epoch ") != std::string::npos);
     CHECK(slurp(out + "/model.pth") == slurp("whole/model.pth"));
+    CHECK(slurp(out + "/settings.json").find(out + ".csv") != std::string::npos);
   }
   CHECK(slurp("stopped.csv") == slurp("whole.csv"));
+  refused("train --resume --out stopped --lr 0.03", 2, "lr differs");
+
+  // A damaged checkpoint falls back to the one before.
+  fs::copy("stopped", "broken", fs::copy_options::recursive);
+  write("broken/last.pth", slurp("stopped/last.pth").substr(0, 1000));
+  REQUIRE(House::run("train --resume --out broken") == 0);
+  CHECK(slurp("out").find("warning: ") != std::string::npos);
+  CHECK(slurp("out").find("last.pth") != std::string::npos);
+  CHECK(slurp("broken/model.pth") == slurp("whole/model.pth"));
+}
+
+TEST_CASE("--checkpoint-minutes bounds what a kill loses") {
+  house();
+  // Killed within the first epoch; without the option there would be no checkpoint.
+  CHECK(interrupted("bounded", "bounded/last.pth", SIGKILL, "--checkpoint-minutes 0.0005 ") == -SIGKILL);
+  CHECK_FALSE(fs::exists("bounded/best.pth"));
+  REQUIRE(House::run("train --resume --out bounded") == 0);
+  CHECK(slurp("out").find("goes on with epoch 1 after ") != std::string::npos);
+  if (!fs::exists("whole")) REQUIRE(House::run(std::string(long_run) + "--out whole --log-steps whole.csv") == 0);
+  CHECK(slurp("bounded/model.pth") == slurp("whole/model.pth"));
+}
+
+TEST_CASE("every tool stops on the first signal") {
+  house();
+  const auto stops = [](const std::string& command, const std::string& sign, int signal) {
+    CAPTURE(command);
+    fs::remove("err");
+    const pid_t child = start(command);
+    for (int i = 0; i < 6000 && !fs::exists(sign); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    ::kill(child, signal);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 128 + signal);
+    const std::string err = slurp("err");
+    CHECK(std::count(err.begin(), err.end(), '\n') == 1);
+    CHECK(err.find("stopped by SIG") != std::string::npos);
+  };
+  stops("evaluate --weights good/model.pth --test-images 20000 --out stop1", "stop1/settings.json", SIGTERM);
+  stops("model_speedup --weights pruned/model.pth --masks pruned/mask.pth --repeats 100000 --out stop2",
+        "stop2/shrunk.pth", SIGINT);
+  stops("model_prune --model naive --images 5000 --test-images 16 --epochs 3 --pruner l1 --out stop3",
+        "stop3/settings.json", SIGINT);
 }

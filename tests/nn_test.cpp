@@ -300,9 +300,9 @@ TEST_CASE("a state dict that does not fit is refused with names, and nothing is 
 }
 
 TEST_CASE("a shrunk model loads from its file alone") {
-  // vgg11 with every convolution at half its width and 5 classes.
+  // vgg11 with every convolution at half its width.
   manual_seed(4);
-  auto model = make_model("vgg11", {.classes = 5});
+  auto model = make_model("vgg11");
   for (auto& [name, t] : named_values(*model)) {
     if (t->rank() == 0 || name == "classifier.3.bias") continue;
     Shape shape = t->shape();
@@ -320,7 +320,7 @@ TEST_CASE("a shrunk model loads from its file alone") {
   model->eval();
   NoGrad no_grad;
   const Tensor y = (*loaded.module)(x);
-  CHECK(y.shape() == Shape{2, 5});
+  CHECK(y.shape() == Shape{2, 10});
   CHECK(same(y, (*model)(x)));
 
   pth::save(path, pth::from_state_dict(state_dict(*model)));  // as PyTorch would: no note
@@ -341,6 +341,102 @@ TEST_CASE("a shrunk model loads from its file alone") {
     CHECK(std::string(e.what()).find("(in feature.1)") != std::string::npos);
   }
   std::remove(path.c_str());
+}
+
+TEST_CASE("only fewer channels are the same model: other kernels, inputs, classes and wider layers are refused") {
+  const std::string path = "nn_test_other.pth";
+  using Change = std::pair<std::string, Shape>;
+  const auto refused = [&](const char* name, const std::vector<Change>& changes, const std::string& words) {
+    manual_seed(5);
+    auto dict = state_dict(*make_model(name));
+    for (auto& [key, t] : dict)
+      for (const auto& [changed, shape] : changes)
+        if (key == changed) t = Tensor::ones(shape);
+    pth::save(path, pth::from_state_dict(dict));
+    CAPTURE(name);
+    CAPTURE(changes[0].first);
+    try {
+      load_model(path, name);
+      FAIL_CHECK("loaded as the same model");
+    } catch (const Error& e) {
+      CHECK(e.kind() == ErrorKind::data);
+      CAPTURE(e.what());
+      CHECK(std::string(e.what()).find(words) != std::string::npos);
+    }
+  };
+  refused("resnet18", {{"conv1.weight", {64, 3, 7, 7}}, {"fc.weight", {1000, 512}}, {"fc.bias", {1000}}},
+          "conv1.weight");
+  refused("resnet18", {{"fc.weight", {1000, 512}}, {"fc.bias", {1000}}}, "fc.weight");
+  refused("resnet18", {{"fc.weight", {5, 512}}, {"fc.bias", {5}}}, "number of classes");
+  refused("lenet", {{"fc1.weight", {256, 9216}}, {"fc1.bias", {256}}, {"fc2.weight", {10, 256}}}, "fc1.weight");
+  refused("lenet", {{"conv2.weight", {64, 32, 1, 1}}}, "conv2.weight");
+  refused("mobilenetv2", {{"features.1.conv.0.0.weight", {32, 2, 3, 3}}}, "features.1.conv.0.0.weight");
+  // Of a color image's network that became one of grey images.
+  refused("vgg11",
+          {{"feature.0.weight", {63, 1, 3, 3}},
+           {"feature.1.weight", {63}},
+           {"feature.1.bias", {63}},
+           {"feature.1.running_mean", {63}},
+           {"feature.1.running_var", {63}},
+           {"feature.4.weight", {128, 63, 3, 3}}},
+          "feature.0");
+  std::remove(path.c_str());
+}
+
+TEST_CASE("a file says how many classes its model was made with") {
+  const std::string path = "nn_test_classes.pth";
+  manual_seed(6);
+  auto model = make_model("naive", {.classes = 7});
+  save_model(path, *model, "naive", 7);
+  CHECK(load_model(path).info.classes == 7);
+  pth::save(path, pth::from_state_dict(state_dict(*model)), R"({"model": "naive", "classes": -3})");
+  CHECK_THROWS_AS(load_model(path), Error);
+  pth::save(path, pth::from_state_dict(state_dict(*model)), R"({"model": "naive", "classes": 4000000000000})");
+  CHECK_THROWS_AS(load_model(path), Error);
+  std::remove(path.c_str());
+}
+
+TEST_CASE("weights and buffers that are not finite are refused by name") {
+  const std::string path = "nn_test_nan.pth";
+  manual_seed(7);
+  auto model = make_model("naive");
+  for (const std::string name : {"conv2.weight", "bn1.running_var", "fc2.bias"})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+      auto dict = state_dict(*model);
+      for (auto& [key, t] : dict) {
+        t = t.clone();
+        if (key == name) t.mutable_data()[3] = bad;
+      }
+      pth::save(path, pth::from_state_dict(dict));
+      CHECK_THROWS_WITH(load_model(path, "naive"), doctest::Contains(name.c_str()));
+    }
+  std::remove(path.c_str());
+}
+
+TEST_CASE("a network of one's own is a model by its name") {
+  register_model({.name = "mine", .input = {1, 4, 4}, .classes = 3}, [](ModelOptions o) {
+    auto net = std::make_unique<Sequential>();
+    net->add<Flatten>();
+    net->add<Linear>(16, o.classes);
+    return net;
+  });
+  CHECK(model_list().back().name == "mine");
+  const std::string path = "nn_test_mine.pth";
+  auto model = make_model("mine");
+  save_model(path, *model, "mine");
+  const LoadedModel loaded = load_model(path);
+  NoGrad no_grad;
+  const Tensor x = formula::batch({1, 4, 4}, 2, 3).images;
+  CHECK(same((*loaded.module)(x), model->eval()(x)));
+  CHECK(loaded.info.classes == 3);
+  std::remove(path.c_str());
+  const auto nothing = [](ModelOptions) { return std::make_unique<Sequential>(); };
+  CHECK_THROWS_WITH(register_model({.name = "mine", .input = {1, 4, 4}}, nothing), doctest::Contains("already"));
+  CHECK_THROWS_AS(register_model({.name = "vgg19", .input = {1, 4, 4}}, nothing), Error);
+  CHECK_THROWS_AS(register_model({.name = "x-smooth", .input = {1, 4, 4}}, nothing), Error);
+  CHECK_THROWS_AS(register_model({.name = "flat", .input = {4}}, nothing), Error);
+  CHECK_THROWS_AS(register_model({.name = "none", .input = {1, 4, 4}}, {}), Error);
+  CHECK_THROWS_AS(make_model("mine-smooth"), Error);
 }
 
 TEST_CASE("unknown models and impossible layers are refused") {

@@ -5,8 +5,10 @@
 #include <espalier/compress/mask.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/prune/rank.h>
+#include <espalier/core/tape.h>
+#include <espalier/nn/checkpoint.h>
 #include <espalier/nn/init.h>
-#include <espalier/nn/models.h>
+#include <espalier/nn/model_file.h>
 #include <espalier/nn/optimizer.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
@@ -349,5 +351,46 @@ TEST_CASE("masks go to a file as NNI's and come back; another model's are refuse
   half[0].second = Tensor::full(half[0].second.shape(), 0.5f);
   CHECK_THROWS_AS(set_masks(twin, half), Error);
   CHECK_THROWS_AS(load_masks((folder / "model.pth").string()), Error);
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a checkpoint's masks are on the model that is read from it; a transform that nobody knows is refused") {
+  const auto folder = std::filesystem::temp_directory_path() / ("espalier_ports_" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  const std::string path = (folder / "last.pth").string();
+  manual_seed(3);
+  const ModelInfo& info = model_info("naive");
+  auto model = make_model("naive");
+  const Tensor images = Tensor::full({2, 1, 28, 28}, 0.3f);
+  L1FilterPruner pruner(*model, {{.op_types = {"Conv2d"}, .sparsity = 0.6}}, {.example = images});
+  pruner.compress();
+  const auto same = [&](Module& other) {
+    NoGrad no_grad;
+    return other.eval()(images).to_vector() == model->eval()(images).to_vector();
+  };
+  SGD sgd(*model, {.lr = 0.1});
+  save_checkpoint(path, *model, sgd, {}, "none", model_note(info));
+  const LoadedModel loaded = load_model(path);
+  CHECK(same(*loaded.module));
+  CHECK(masks_of(*loaded.module).size() == masks_of(*model).size());
+  CHECK(parameter(*loaded.module, "conv1.weight").value().to_vector() ==
+        parameter(*model, "conv1.weight").value().to_vector());  // the raw values, too
+
+  save_model(path, *model, "naive");  // carries them as well
+  CHECK(same(*load_model(path).module));
+
+  const auto refused = [&](const std::string& leaf, const Tensor& t) {
+    pth::StateDict ports{{leaf, t}};
+    pth::save(path,
+              pth::Dict{{"model", pth::from_state_dict(state_dict(*model))}, {"ports", pth::from_state_dict(ports)}},
+              model_note(info));
+    CHECK_THROWS_WITH_AS(load_model(path), doctest::Contains(leaf.c_str()), Error);
+  };
+  refused("conv1.weight_zero_point", Tensor::ones({20, 1, 5, 5}));
+  refused("conv9.weight_mask", Tensor::ones({20, 1, 5, 5}));
+  refused("conv1.weight_mask", Tensor::ones({20, 1, 3, 3}));
+  refused("conv1.weight_mask", Tensor::full({20, 1, 5, 5}, 0.5f));
+  refused("conv1.output_mask", Tensor::ones({1}));
+  refused("mask", Tensor::ones({1}));
   std::filesystem::remove_all(folder);
 }

@@ -1,8 +1,8 @@
-// The list of bundled models: a name, an input, a constructor.
+// The list of models: a name, an input, a constructor.
 #include <espalier/core/nearest.h>
 #include <espalier/nn/models.h>
 
-#include <functional>
+#include <deque>
 
 namespace espalier {
 
@@ -10,14 +10,14 @@ namespace {
 
 struct Entry {
   ModelInfo info;
-  std::function<std::unique_ptr<Module>(ModelOptions)> make;
+  ModelFactory make;
   bool has_smooth;
 };
 
-const std::vector<Entry>& entries() {
-  static const std::vector<Entry> list = [] {
-    std::vector<Entry> all;
-    const auto add = [&](std::string name, bool has_smooth, std::function<std::unique_ptr<Module>(ModelOptions)> make) {
+std::deque<Entry>& entries() {  // a deque, so that model_info's references stay when more are registered
+  static std::deque<Entry> list = [] {
+    std::deque<Entry> all;
+    const auto add = [&](std::string name, bool has_smooth, ModelFactory make) {
       const bool digits = name == "lenet" || name == "naive";
       ModelInfo info{std::move(name), digits ? Shape{1, 28, 28} : Shape{3, 32, 32}, digits};
       all.push_back({std::move(info), std::move(make), has_smooth});
@@ -53,13 +53,10 @@ const Entry& find(const std::string& name) {
 
 }  // namespace
 
-const std::vector<ModelInfo>& model_list() {
-  static const std::vector<ModelInfo> list = [] {
-    std::vector<ModelInfo> all;
-    for (const Entry& e : entries()) all.push_back(e.info);
-    return all;
-  }();
-  return list;
+std::vector<ModelInfo> model_list() {
+  std::vector<ModelInfo> all;
+  for (const Entry& e : entries()) all.push_back(e.info);
+  return all;
 }
 
 const ModelInfo& model_info(const std::string& name) { return find(name).info; }
@@ -68,8 +65,22 @@ std::unique_ptr<Module> make_model(const std::string& name, ModelOptions options
   const Entry& entry = find(name);
   options.smooth = options.smooth || asks_smooth(name);
   if (options.smooth && !entry.has_smooth) fail(ErrorKind::usage, "[model] ", entry.info.name, " has no smooth twin");
+  if (options.classes == 0) options.classes = entry.info.classes;
   if (options.classes < 1) fail(ErrorKind::usage, "[model] ", options.classes, " classes, expected 1 or more");
   return entry.make(options);
+}
+
+void register_model(ModelInfo info, ModelFactory make) {
+  const std::string& name = info.name;
+  if (name.empty() || asks_smooth(name))
+    fail(ErrorKind::usage, "[register_model] \"", name, "\", expected a name that does not end in \"", suffix, "\"");
+  for (const Entry& e : entries())
+    if (e.info.name == name) fail(ErrorKind::usage, "[register_model] there is a model ", name, " already");
+  if (info.input.rank() != 3 || info.input.numel() < 1)
+    fail(ErrorKind::usage, "[register_model] ", name, " takes ", info.input, ", expected [C,H,W]");
+  if (info.classes < 1) fail(ErrorKind::usage, "[register_model] ", name, " has ", info.classes, " classes");
+  if (!make) fail(ErrorKind::usage, "[register_model] ", name, " has nothing that makes it");
+  entries().push_back({std::move(info), std::move(make), false});
 }
 
 }  // namespace espalier

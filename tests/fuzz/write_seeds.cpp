@@ -64,7 +64,7 @@ void write_model() {
   for (const char* name : {"conv1.bias", "conv2.bias", "fc1.bias"}) add(name, {1});
   add("fc2.bias", {10});
   const std::string path = place("fuzz_model", "lenet");
-  pth::save(path, pth::from_state_dict(lenet), model_note("lenet", {1, 28, 28}));
+  pth::save(path, pth::from_state_dict(lenet), model_note(model_info("lenet")));
   load_model(path);  // or the seed would start from a refusal
 }
 
