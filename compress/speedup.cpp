@@ -3,6 +3,7 @@
 #include <espalier/compress/count.h>
 #include <espalier/compress/rounding.h>
 #include <espalier/compress/speedup.h>
+#include <espalier/nn/find_not_finite.h>
 #include <espalier/nn/trace.h>
 
 #include <algorithm>
@@ -209,6 +210,8 @@ ModelSpeedup::ModelSpeedup(Module& model, Examples examples, const std::string& 
 
 const SpeedupReport& ModelSpeedup::speedup_model() {
   report_ = {};
+  if (const std::string bad = first_not_finite(model_); !bad.empty())
+    fail(ErrorKind::other, "[speedup] ", bad, " holds values that are not finite");
   examples_ = examples_.to(device_of(model_));
   const Examples one = one_of(examples_);
   const Counts before = count_flops_params(model_, one);

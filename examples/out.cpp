@@ -97,7 +97,11 @@ void Context::check_resume() {
       differs(key, nlohmann::json(option.value()).dump());
   }
   // A command that is written out again and has no limit of steps any more means to lift it.
-  if (!stands_alone()) before.erase("max-steps");
+  if (!stands_alone()) {
+    before.erase("max-steps");
+    auto& written = before["given"];
+    written.erase(std::remove(written.begin(), written.end(), "max-steps"), written.end());
+  }
   recorded_ = std::move(before);
 }
 

@@ -44,7 +44,7 @@ template <class T>
 T number(const std::string& text, const std::string& whole) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size())
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(double(value)))
     fail(ErrorKind::usage, "[schedule] \"", text, "\" in \"", whole, "\" is not a number of the expected kind");
   return value;
 }

@@ -214,6 +214,12 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
        {"--batch-size 0", "--epochs -1", "--threads 0", "--threads 5000", "--lr nan", "--lr 1e", "--seed x",
         "--images 0", "--max-steps 0", "--save-steps 1,x", "--save-steps -1", "--momentum 2"})
     refused(train + o, 2, o.substr(0, o.find(' ')));
+  for (const std::string s : {"onecycle:nan", "onecycle:inf", "cosine:inf", "step:3:nan", "multistep:1:-inf",
+                              "warmup:nan+none", "warmup:2+onecycle:nan"})
+    refused(train + "--model naive --schedule " + s, 2, "is not a number");
+  for (const std::string o :
+       {"--lr", "--momentum", "--weight-decay", "--slim", "--label-smoothing", "--checkpoint-minutes"})
+    for (const std::string v : {" nan", " inf", " -inf", " 1e999"}) refused(train + "--model naive " + o + v, 2, o);
   refused(train + "--log-steps nowhere/losses.csv", 2, "nowhere");
   refused("model_prune --pruner best" + force, 2, "best");
   if (!fs::exists("/dev/nvidiactl")) refused(train + "--device cuda", 4, "cuda");
@@ -339,7 +345,7 @@ TEST_CASE("a network of NaN answers with an error") {
     if (name == "conv2.weight" || name == "fc1.weight" || name == "fc2.weight")
       v = Tensor::full(std::get<Tensor>(v).shape(), 1e30f);
   pth::save("huge.pth", value);
-  refused("evaluate --model naive --test-images 16 --weights huge.pth" + force, 1, "image 0");
+  refused("evaluate --model naive --test-images 16 --weights huge.pth", 1, "image 0");
 }
 
 TEST_CASE("evaluate says what a checkpoint with masks does") {
@@ -430,7 +436,7 @@ TEST_CASE("every tool stops on the first signal") {
     CHECK(std::count(err.begin(), err.end(), '\n') == 1);
     CHECK(err.find("stopped by SIG") != std::string::npos);
   };
-  stops("evaluate --weights good/model.pth --test-images 20000 --out stop1", "stop1/settings.json", SIGTERM);
+  stops("evaluate --weights good/model.pth --test-images 12000 --out stop1", "stop1/settings.json", SIGTERM);
   stops("model_speedup --weights pruned/model.pth --masks pruned/mask.pth --repeats 100000 --out stop2",
         "stop2/shrunk.pth", SIGINT);
   stops("model_prune --model naive --images 5000 --test-images 16 --epochs 3 --pruner l1 --out stop3",

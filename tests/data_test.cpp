@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <numeric>
 #include <set>
 #include <tuple>
@@ -208,7 +209,7 @@ TEST_CASE("crop and flip move whole images, and every offset occurs") {
   const ImageSet set = synthetic_images(Split::train, {.image = {3, 9, 11}, .count = 4});
   const auto in = set.images.to_vector<uint8_t>();
   std::set<std::tuple<int, int, bool>> seen;
-  for (int64_t epoch = 0; epoch < 60; ++epoch) {
+  for (int64_t epoch = 0; epoch < 600; ++epoch) {  // the chance that one of 50 stays out: 3e-4, once for all
     const std::vector<int64_t> places{2};
     const auto out = take_crop_flip(set.images, places, {.padding = 2, .flip = true}, {5, epoch}).to_vector<uint8_t>();
     int matches = 0;
@@ -230,7 +231,7 @@ TEST_CASE("crop and flip move whole images, and every offset occurs") {
         }
     CHECK(matches == 1);
   }
-  CHECK(seen.size() > 25);  // of 50
+  CHECK(seen.size() == 50);
 }
 
 TEST_CASE("cutout blanks one clipped square") {
@@ -277,6 +278,40 @@ TEST_CASE("the loader shows every image once, and keeps the last short batch") {
   CHECK(loader.order(0) != loader.order(1));
   Loader plain(synthetic_images(Split::test, {.image = {1, 8, 8}, .count = 5}), {.shuffle = false});
   CHECK(plain.order(3) == std::vector<int64_t>{0, 1, 2, 3, 4});
+}
+
+TEST_CASE("every order is as likely as every other") {
+  Loader loader(synthetic_images(Split::train, {.image = {1, 8, 8}, .count = 5}), {.seed = 4});
+  std::map<std::vector<int64_t>, int> times;
+  const int expected = 50, epochs = 120 * expected;
+  for (int64_t epoch = 0; epoch < epochs; ++epoch) ++times[loader.order(epoch)];
+  CHECK(times.size() == 120);
+  double chi_squared = 0;
+  for (const auto& [order, n] : times) chi_squared += double((n - expected) * (n - expected)) / expected;
+  CHECK(chi_squared < 119 + 5 * std::sqrt(2 * 119.));  // mean and standard deviation of 119 degrees of freedom
+}
+
+TEST_CASE("an image set of one's own is a dataset by its name") {
+  int64_t label = 2;
+  register_dataset("dots", [&](const std::string& dir, Split split) {
+    if (dir == "nowhere") fail(ErrorKind::data, "[dots] no such folder");
+    ImageSet set;
+    set.images = Tensor::zeros({split == Split::train ? 3 : 2, 1, 4, 4}, DType::u8);
+    set.labels = Tensor::from(std::vector<int64_t>(size_t(set.size()), label), {set.size()});
+    return set;
+  });
+  CHECK(dataset_names().back() == "dots");
+  const ImageSet set = load_images("dots", "", Split::train);
+  CHECK(set.size() == 3);
+  CHECK(set.name == "dots");
+  CHECK(normalize(set.images, set.normalize).to_vector() == std::vector<float>(48, 0.f));
+  CHECK_THROWS_WITH(load_images("dots", "nowhere", Split::test), "[dots] no such folder");
+  label = -1;
+  CHECK_THROWS_WITH(load_images("dots", "", Split::test), doctest::Contains("a label is -1"));
+  register_dataset("empty", [](const std::string&, Split) { return ImageSet{}; });
+  CHECK_THROWS_AS(load_images("empty", "", Split::train), Error);
+  CHECK_THROWS_AS(register_dataset("mnist", [](const std::string&, Split) { return ImageSet{}; }), Error);
+  CHECK_THROWS_WITH(load_images("dotz", "", Split::train), doctest::Contains("did you mean \"dots\""));
 }
 
 TEST_CASE("an epoch has the same bits whatever came before it, and may be left early") {

@@ -2,9 +2,11 @@
 #include <doctest/doctest.h>
 #include <espalier/compress/channels.h>
 #include <espalier/compress/export/export.h>
+#include <espalier/compress/export/onnx.h>
 #include <espalier/compress/mask.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/prune/rank.h>
+#include <espalier/compress/speedup.h>
 #include <espalier/core/tape.h>
 #include <espalier/nn/checkpoint.h>
 #include <espalier/nn/init.h>
@@ -393,4 +395,24 @@ TEST_CASE("a checkpoint's masks are on the model that is read from it; a transfo
   refused("conv1.output_mask", Tensor::ones({1}));
   refused("mask", Tensor::ones({1}));
   std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("pruners, speedup and export refuse what is not finite, by name") {
+  for (const std::string name : {"conv1.weight", "bn1.running_var"}) {
+    Chain net;
+    L1FilterPruner pruner(net, {{.op_types = {"Conv2d"}, .sparsity = 0.5}}, {.example = small_image});
+    for (auto& [key, t] : named_values(net))
+      if (key == name) t->mutable_data()[1] = std::nanf("");
+    CHECK_THROWS_WITH_AS(pruner.compress(), doctest::Contains(name.c_str()), Error);
+    CHECK(masks_of(net).empty());
+    CHECK_THROWS_WITH_AS(ModelSpeedup(net, small_image).speedup_model(), doctest::Contains(name.c_str()), Error);
+    CHECK_THROWS_WITH_AS(export_masked(net, {.model_path = "prune_test_nan.pth"}), doctest::Contains(name.c_str()),
+                         Error);
+    CHECK_FALSE(std::filesystem::exists("prune_test_nan.pth"));
+    if (has_onnx()) {
+      CHECK_THROWS_WITH_AS(export_onnx(trace(net, small_image), "prune_test_nan.onnx"), doctest::Contains(name.c_str()),
+                           Error);
+      CHECK_FALSE(std::filesystem::exists("prune_test_nan.onnx"));
+    }
+  }
 }

@@ -7,6 +7,8 @@
 #include <onnx/onnx_pb.h>
 #include <onnx/shape_inference/implementation.h>
 
+#include <cmath>
+
 namespace espalier {
 
 namespace {
@@ -74,6 +76,10 @@ bool has_onnx() { return true; }
 
 void export_onnx(const Graph& graph, const std::string& path, const OnnxOptions& options) {
   const OnnxModel model = to_onnx(graph, options);
+  for (const auto& [name, t] : model.initializers)
+    if (t.dtype() == DType::f32)
+      for (const float v : t.to_vector())
+        if (!std::isfinite(v)) fail(ErrorKind::other, "[onnx] ", path, ": ", name, " holds ", v);
   size_t bytes = 0;
   for (const auto& [name, t] : model.initializers) bytes += size_t(t.numel()) * 4 + name.size() + 64;
   if (bytes >= protobuf_limit)

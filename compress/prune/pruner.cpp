@@ -7,6 +7,7 @@
 #include <espalier/compress/prune/rank.h>
 #include <espalier/core/nearest.h>
 #include <espalier/core/tape.h>
+#include <espalier/nn/find_not_finite.h>
 
 #include <algorithm>
 #include <cmath>
@@ -131,6 +132,8 @@ void Pruner::prune_channels() {
 
 Module& Pruner::compress() {
   if (done_) return model_;
+  if (const std::string bad = first_not_finite(model_); !bad.empty())
+    fail(ErrorKind::other, "[", scorer_.name, "] ", bad, " holds values that are not finite");
   report_ = {};
   if (scorer_.unit == Scorer::channel)
     prune_channels();
