@@ -26,7 +26,7 @@ const std::map<std::string, std::set<std::string>> arrows = {
     {"cuda", {"core"}},
     {"examples", {"core", "nn", "compress", "data"}},
     {"benchmarks", {"core", "nn", "compress", "data"}},
-    {"tests", {"core", "nn", "compress", "data", "cuda"}},
+    {"tests", {"core", "nn", "compress", "data", "cuda", "tools"}},  // "tools": examples, as programs include it
 };
 
 bool is_internal(const std::string& header) {  // not installed: a column's own business
