@@ -371,7 +371,9 @@ TEST_CASE("a full disk, as a file-size limit") {
   const std::string small = " --model naive --images 64 --test-images 16 --epochs ";
   refused("train" + small + "1 --out full", 3, "full", limit);
   for (const auto& [path, bytes] : contents("full")) CHECK(path.find(".pth") == std::string::npos);
-  refused("train" + small + "2 --out keep --resume", 3, "last.pth", limit);  // the old checkpoint stays
+  fs::copy("keep", "disk", fs::copy_options::recursive);
+  refused("train" + small + "2 --out disk --resume", 3, "last.pth", limit);
+  CHECK(slurp("disk/last.pth") == slurp("keep/last.pth"));  // the old checkpoint stays
   refused("model_speedup --weights pruned/model.pth --masks pruned/mask.pth --out full2", 3, "full2", limit);
   refused("model_prune --weights good/model.pth --finetune-epochs 0 --pruner level --out full3", 3, "full3", limit);
   write("keep/logits.pth", "old");
