@@ -63,7 +63,8 @@ target_compile_options(espalier_objects PRIVATE
   # -std=: CMake 3.25 does not know that nvcc can; CXX_STANDARD would ask it for the same.
   $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-Wall>)
 # Loops of square roots and selections, which are vectorised only where nobody watches errno and traps: same bits.
-set_source_files_properties(core/cpu/optim.cpp core/cpu/dropout.cpp PROPERTIES
+set_source_files_properties(
+  core/cpu/optim.cpp core/cpu/dropout.cpp core/cpu/elementwise.cpp core/cpu/batch_norm.cpp PROPERTIES
   COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")
 
 # Header-only libraries are ours alone; the others a program meets again when it links the static library.

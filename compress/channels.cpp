@@ -1,5 +1,6 @@
 // Two couplings serve here: the global one joins what must share a fate; a local one per op tells which operand
-// slices reach which output slice, so that zeros can be followed through ops that nobody here knows by name.
+// slices reach which output slice, so that zeros and constants can be followed through ops that nobody here knows by
+// name.
 #include <espalier/compress/channels.h>
 #include <espalier/nn/trace.h>
 
@@ -30,17 +31,17 @@ struct Channels::Local {
   std::map<int, std::vector<Slot>> operands;  // by local root
   Dims out;                                   // the output's local roots
 
-  // What `operand` is at this root: all of its slices there are zero, or not, or there are none.
-  Slice state(int root, int operand, const Marks& marks) const {
+  // What `operand` is at this root, where it has one slice or several; the least certain of them.
+  Slice state(int root, int operand, const States& states) const {
     const auto found = operands.find(root);
-    if (found == operands.end()) return Slice::elsewhere;
-    Slice state = Slice::elsewhere;
+    Slice all = Slice::elsewhere;
+    if (found == operands.end()) return all;
     for (const Slot& s : found->second) {
       if (s.operand != operand) continue;
-      if (!marks[size_t(s.dim)][size_t(s.index)]) return Slice::live;
-      state = Slice::zero;
+      const Slice one = states[size_t(s.dim)][size_t(s.index)];
+      all = all == Slice::elsewhere ? one : std::min(all, one);  // live < constant < zero
     }
-    return state;
+    return all;
   }
 };
 
@@ -132,24 +133,33 @@ Marks Channels::unmarked(int value) const {
   return marks;
 }
 
-std::vector<Marks> Channels::zeros(const std::vector<Marks>& masked) {
-  std::vector<Marks> zero(graph_.values.size());
+std::vector<States> Channels::states(const std::vector<Marks>& masked) {
+  std::vector<States> all(graph_.values.size());
   for (size_t i = 0; i < graph_.values.size(); ++i) {
     const GraphValue& v = graph_.values[i];
-    zero[i] = v.kind == GraphValue::result || masked[i].empty() ? unmarked(int(i)) : masked[i];
+    for (size_t d = 0; d < dims_[i].size(); ++d) {
+      // A leaf's slice of one element is one number.
+      const bool number = v.value.defined() && v.shape.numel() == v.shape[int(d)];
+      all[i].emplace_back(dims_[i][d].size(), number ? Slice::constant : Slice::live);
+      for (size_t k = 0; !masked[i].empty() && k < masked[i][d].size(); ++k)
+        if (masked[i][d][k]) all[i][d][k] = Slice::zero;
+    }
     if (v.kind != GraphValue::result) continue;
     const Local l = local(v);
-    std::vector<Slice> states(v.inputs.size());
+    std::vector<Slice> operands(v.inputs.size());
     for (size_t d = 0; d < l.out.size(); ++d)
       for (size_t k = 0; k < l.out[d].size(); ++k) {
-        for (size_t operand = 0; operand < states.size(); ++operand) {
+        for (size_t operand = 0; operand < operands.size(); ++operand) {
           const int place = v.inputs[operand];
-          states[operand] = place < 0 ? Slice::absent : l.state(l.out[d][k], int(operand), zero[size_t(place)]);
+          operands[operand] = place < 0 ? Slice::absent : l.state(l.out[d][k], int(operand), all[size_t(place)]);
         }
-        zero[i][d][k] = v.op->zero(states);
+        if (v.op->zero(operands))
+          all[i][d][k] = Slice::zero;
+        else if (v.op->constant(operands))
+          all[i][d][k] = Slice::constant;
       }
   }
-  return zero;
+  return all;
 }
 
 std::vector<Channels::Read> Channels::all_reads() {
@@ -174,11 +184,11 @@ std::vector<Channels::Read> Channels::all_reads() {
   return reads;
 }
 
-bool Channels::harmless(const Read& read, const std::vector<Marks>& zero) {
+bool Channels::harmless(const Read& read, const std::vector<States>& states) {
   std::map<int, bool> all_zero;  // by operand
   for (const auto& [place, slot] : read.slots) {
     auto [it, first] = all_zero.try_emplace(place, true);
-    it->second = it->second && zero[size_t(place)][size_t(slot.first)][size_t(slot.second)];
+    it->second = it->second && states[size_t(place)][size_t(slot.first)][size_t(slot.second)] == Slice::zero;
   }
   return std::any_of(all_zero.begin(), all_zero.end(), [](const auto& one) { return one.second; });
 }

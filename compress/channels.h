@@ -14,6 +14,8 @@ namespace espalier {
 
 // Indices of a value's dimensions for which something holds; sized like the value's tags.
 using Marks = std::vector<std::vector<char>>;
+// What is known of every slice of a value, whatever the model is given: live, constant or zero; sized likewise.
+using States = std::vector<std::vector<Slice>>;
 
 class ESPALIER_API Channels {
  public:
@@ -33,8 +35,8 @@ class ESPALIER_API Channels {
   // The leaves that a value is computed from, if no input of the model is among them; else none.
   const std::vector<int>& origins(int value) const { return origins_[size_t(value)]; }
 
-  // Given the masked slices of leaves (by place), which slices of every value are zero whatever the input?
-  std::vector<Marks> zeros(const std::vector<Marks>& masked);
+  // Given the masked slices of leaves (by place), what is known of the slices of every value?
+  std::vector<States> states(const std::vector<Marks>& masked);
   // One op that sums over channels: the slices of its operands that meet in one product.
   struct Read {
     int result;                                              // the reading op's place
@@ -43,7 +45,7 @@ class ESPALIER_API Channels {
   };
   std::vector<Read> all_reads();
   // Does this read meet nothing but zeros?
-  static bool harmless(const Read& read, const std::vector<Marks>& zero);
+  static bool harmless(const Read& read, const std::vector<States>& states);
 
   Marks unmarked(int value) const;  // all false, sized like its tags
 

@@ -61,6 +61,15 @@ void set_mask(Parameter& p, const Tensor& mask) {
   p.port.chain.insert(p.port.chain.begin(), std::make_shared<Mask>(mask.to(p.value().device())));
 }
 
+Tensor with_older(const Tensor& mask, const Parameter& p) {
+  const Mask* older = mask_of(p);
+  if (!older) return mask;
+  auto values = mask.to_vector();
+  const auto before = older->value().to_vector();
+  for (size_t i = 0; i < values.size(); ++i) values[i] *= before[i];
+  return Tensor::from(values, mask.shape());
+}
+
 double masked_part(const Tensor& mask) {
   const auto values = mask.to_vector();
   return values.empty() ? 0 : double(std::count(values.begin(), values.end(), 0.f)) / double(values.size());

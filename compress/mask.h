@@ -31,6 +31,8 @@ ESPALIER_API Device device_of(Module& model);  // where its parameters are; the 
 ESPALIER_API const Mask* mask_of(const Parameter& p);          // null: none
 ESPALIER_API void set_mask(Parameter& p, const Tensor& mask);  // first on the port, in the place of an older one
 ESPALIER_API void remove_mask(Parameter& p);
+// `mask` where p has none yet, else what both leave.
+ESPALIER_API Tensor with_older(const Tensor& mask, const Parameter& p);
 ESPALIER_API double masked_part(const Tensor& mask);  // the part of its elements that are 0
 
 ESPALIER_API Masks masks_of(Module& model);

@@ -51,7 +51,11 @@ class Snapshot {
     }
     for (auto& [name, t] : named_buffers(model)) tensors_.push_back({t, *t});
   }
+  void made(const std::vector<Parameter*>& parameters) {
+    made_.insert(made_.end(), parameters.begin(), parameters.end());
+  }
   void restore() {
+    for (Parameter* p : made_) p->value() = {};
     for (auto& [p, value, state, port] : parameters_) {
       p->value() = value;
       p->state = state;
@@ -69,22 +73,28 @@ class Snapshot {
   };
   std::vector<Kept> parameters_;
   std::vector<std::pair<Tensor*, Tensor>> tensors_;
+  std::vector<Parameter*> made_;  // since then
 };
 
 std::string label(const GraphValue& v) { return v.path.empty() ? std::string(v.op->name()) : v.path; }
+
+// What follows from the masks that a model carries.
+std::vector<States> known_states(Module& model, Channels& channels) {
+  std::vector<Marks> masked(channels.graph().values.size());
+  for (auto& [name, p] : named_parameters(model))
+    if (const Mask* mask = mask_of(*p))
+      if (const int leaf = channels.leaf_of(mask->value()); leaf >= 0)
+        masked[size_t(leaf)] = masked_slices(mask->value(), channels.tags(leaf));
+  return channels.states(masked);
+}
 
 // Which roots may go, and what stays although it is masked.
 class Cutter {
  public:
   Cutter(Module& model, const Examples& examples) : model_(model), channels_(model, examples) {
-    std::vector<Marks> masked(channels_.graph().values.size());
-    for (auto& [name, p] : named_parameters(model))
-      if (const Mask* mask = mask_of(*p))
-        if (const int leaf = channels_.leaf_of(mask->value()); leaf >= 0)
-          masked[size_t(leaf)] = masked_slices(mask->value(), channels_.tags(leaf));
-    const auto zero = channels_.zeros(masked);
+    const auto states = known_states(model, channels_);
     for (const auto& read : channels_.all_reads()) {
-      const bool free = Channels::harmless(read, zero) && !channels_.coupling().pinned(read.root);
+      const bool free = Channels::harmless(read, states) && !channels_.coupling().pinned(read.root);
       const auto it = dead_.try_emplace(read.root, true).first;
       if (it->second && !free) reader_[read.root] = label(channels_.graph().values[size_t(read.result)]);
       it->second = it->second && free;
@@ -196,17 +206,53 @@ Examples one_of(const Examples& examples) {
 
 }  // namespace
 
-ModelSpeedup::ModelSpeedup(Module& model, Examples examples) : model_(model), examples_(std::move(examples)) {
+ModelSpeedup::ModelSpeedup(Module& model, Examples examples, SpeedupOptions options)
+    : model_(model), examples_(std::move(examples)), options_(options) {
   for (const Tensor& x : examples_)
     if (x.defined() && x.numel() == 0) examples_.clear();
   if (!examples_.defined()) fail(ErrorKind::usage, "[speedup] needs an example input with at least one image");
 }
-ModelSpeedup::ModelSpeedup(Module& model, Examples examples, const Masks& masks)
-    : ModelSpeedup(model, std::move(examples)) {
+ModelSpeedup::ModelSpeedup(Module& model, Examples examples, const Masks& masks, SpeedupOptions options)
+    : ModelSpeedup(model, std::move(examples), options) {
   set_masks(model, masks);
 }
-ModelSpeedup::ModelSpeedup(Module& model, Examples examples, const std::string& masks_file)
-    : ModelSpeedup(model, std::move(examples), load_masks(masks_file)) {}
+ModelSpeedup::ModelSpeedup(Module& model, Examples examples, const std::string& masks_file, SpeedupOptions options)
+    : ModelSpeedup(model, std::move(examples), load_masks(masks_file), options) {}
+
+namespace {
+
+// Folds or drops what a model's masks leave constant; gives the number of channels that this frees.
+int64_t relieve(Module& model, const Examples& examples, Constants how, Snapshot& snapshot) {
+  Channels channels(model, examples);
+  ConstantChannels constants(model, channels, known_states(model, channels), examples);
+  const int64_t n = constants.count(how);
+  if (n > 0) snapshot.made(constants.relieve(how));
+  return n;
+}
+
+// What dropping and folding would save, tried and taken back. Empty where nothing is constant.
+std::string note_of_constants(Module& model, const Examples& examples, const Examples& one) {
+  std::ostringstream note;
+  for (const auto& [how, name] : {std::pair{Constants::drop, "drop"}, {Constants::fold, "fold"}}) {
+    Snapshot snapshot(model);
+    try {
+      const int64_t n = relieve(model, examples, how, snapshot);
+      if (n == 0 && how == Constants::drop) return {};
+      std::vector<std::string> unheard;
+      Cutter(model, examples).cut(unheard);
+      const Counts counts = count_flops_params(model, one);
+      note << (how == Constants::drop ? "masked channels are constant and read: " : "; ") << name << " would free " << n
+           << " of them and leave " << counts.params << " parameters, " << counts.flops << " FLOPs";
+    } catch (...) {
+      snapshot.restore();
+      throw;
+    }
+    snapshot.restore();
+  }
+  return note.str();
+}
+
+}  // namespace
 
 const SpeedupReport& ModelSpeedup::speedup_model() {
   report_ = {};
@@ -215,13 +261,18 @@ const SpeedupReport& ModelSpeedup::speedup_model() {
   examples_ = examples_.to(device_of(model_));
   const Examples one = one_of(examples_);
   const Counts before = count_flops_params(model_, one);
-  const Tensor masked = run(model_, examples_);
-  Cutter cutter(model_, examples_);
-  report_.tolerance = rounding_of(cutter.graph(), examples_, masked);
+  Tensor masked = run(model_, examples_);
+  report_.tolerance = rounding_of(trace(model_, examples_), examples_, masked);
 
   Snapshot snapshot(model_);
   try {
-    cutter.cut(report_.notes);
+    if (options_.constants != Constants::keep) relieve(model_, examples_, options_.constants, snapshot);
+    if (options_.constants == Constants::drop) {
+      const Tensor without = run(model_, examples_);
+      report_.dropped = largest_difference(masked, without);
+      masked = without;
+    }
+    Cutter(model_, examples_).cut(report_.notes);
     report_.difference = largest_difference(masked, run(model_, examples_));
     if (!(report_.difference <= report_.tolerance))
       fail(ErrorKind::other, "[speedup] the shrunk model's output differs by ", report_.difference,
@@ -235,6 +286,9 @@ const SpeedupReport& ModelSpeedup::speedup_model() {
     report_.params_after = after.params;
     report_.flops_before = before.flops;
     report_.flops_after = after.flops;
+    if (options_.constants == Constants::keep)
+      if (const std::string note = note_of_constants(model_, examples_, one); !note.empty())
+        report_.notes.push_back(note);
   } catch (...) {
     snapshot.restore();
     throw;
@@ -254,6 +308,7 @@ std::ostream& operator<<(std::ostream& out, const SpeedupReport& report) {
   out << "parameters " << report.params_before << " -> " << report.params_after << ", FLOPs " << report.flops_before
       << " -> " << report.flops_after << "\nlargest difference masked/shrunk " << report.difference
       << " (rounding explains " << report.tolerance << ")\n";
+  if (report.dropped > 0) out << "dropping constants moved the outputs by up to " << report.dropped << '\n';
   for (const std::string& note : report.notes) out << "note: " << note << '\n';
   return out;
 }

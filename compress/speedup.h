@@ -2,6 +2,7 @@
 // state - in place: the same module objects, smaller tensors. Before it believes itself it runs the example through
 // both and compares.
 #pragma once
+#include <espalier/compress/constants.h>
 #include <espalier/compress/mask.h>
 #include <espalier/nn/examples.h>
 
@@ -10,6 +11,10 @@
 #include <vector>
 
 namespace espalier {
+
+struct SpeedupOptions {
+  Constants constants = Constants::keep;  // what becomes of masked channels that are still read as one number
+};
 
 struct SpeedupReport {
   struct Layer {
@@ -20,7 +25,9 @@ struct SpeedupReport {
   int64_t params_before = 0, params_after = 0, flops_before = 0, flops_after = 0;  // flops for one example
   double difference = 0;           // the largest between the outputs of the masked and the shrunk model
   double tolerance = 0;            // what rounding alone may do to this output
-  std::vector<std::string> notes;  // masked channels that stay, and who holds them; single masked weights
+  double dropped = 0;              // Constants::drop: what dropping them, which is not in `difference`, did to it
+  std::vector<std::string> notes;  // masked channels that stay, and who holds them; single masked weights; what the
+                                   // other ways with constants would save
 };
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const SpeedupReport& report);  // a table
 
@@ -28,18 +35,20 @@ class ESPALIER_API ModelSpeedup {
  public:
   // `examples` are the model's input, or inputs, of at least one image, best real or random ones: they are what masked
   // and shrunk model are compared on. Masks come from a file or a list, or are those that the model carries.
-  ModelSpeedup(Module& model, Examples examples, const std::string& masks_file);
-  ModelSpeedup(Module& model, Examples examples, const Masks& masks);
-  ModelSpeedup(Module& model, Examples examples);
+  ModelSpeedup(Module& model, Examples examples, const std::string& masks_file, SpeedupOptions options = {});
+  ModelSpeedup(Module& model, Examples examples, const Masks& masks, SpeedupOptions options = {});
+  explicit ModelSpeedup(Module& model, Examples examples, SpeedupOptions options = {});
 
   // Removes every channel that no layer can see: wherever it is read, either it is zero whatever the input, or the
-  // weights that read it are masked. Masks that are left without a zero leave their ports. Throws, with the model as
-  // it was, if the outputs differ by more than rounding.
+  // weights that read it are masked, perhaps because what they read was a constant that could be folded or dropped.
+  // Masks that are left without a zero leave their ports. Throws, with the model as it was, if the outputs differ by
+  // more than rounding - but for what dropping does, which is reported.
   const SpeedupReport& speedup_model();
 
  private:
   Module& model_;
   Examples examples_;
+  SpeedupOptions options_;
   SpeedupReport report_;
 };
 

@@ -14,6 +14,16 @@ bool all_are_zero(std::span<const Slice> in) {
   return std::all_of(in.begin(), in.end(), [](Slice s) { return s == Slice::zero || s == Slice::absent; });
 }
 
+bool product_is_constant(std::span<const Slice> in) {
+  return (in[0] == Slice::zero || in[1] == Slice::zero) &&
+         (in.size() < 3 || (in[2] != Slice::live && in[2] != Slice::elsewhere));
+}
+
+bool all_are_constant(std::span<const Slice> in) {
+  return std::all_of(in.begin(), in.end(),
+                     [](Slice s) { return s == Slice::zero || s == Slice::constant || s == Slice::absent; });
+}
+
 DType Op::dtype(std::span<const DType> in) const {
   for (size_t i = 0; i < in.size(); ++i)
     if (in[i] != DType::f32) fail(ErrorKind::other, "[", name(), "] operand ", i, " holds ", in[i], ", expected f32");

@@ -33,13 +33,16 @@ using Attribute = std::variant<int64_t, double, std::vector<int64_t>, std::strin
 using Attributes = std::vector<std::pair<std::string, Attribute>>;
 
 // What an op is told of an operand's slice at one channel of its output: that operand is absent, has no part in this
-// channel, holds values there, or nothing but zeros.
-enum class Slice { absent, elsewhere, live, zero };
+// channel, holds values there, the same number everywhere whatever the model is given, or nothing but zeros.
+enum class Slice { absent, elsewhere, live, constant, zero };
 
 // The rule of products, operand 0 with operand 1 and perhaps a bias: zero where a factor is, and the bias too.
 ESPALIER_API bool product_is_zero(std::span<const Slice> in);
 // The rule of what is computed element by element and gives 0 for 0: every operand that is there must be zero.
 ESPALIER_API bool all_are_zero(std::span<const Slice> in);
+// The same two for one number in the place of zero: a product's is its bias.
+ESPALIER_API bool product_is_constant(std::span<const Slice> in);
+ESPALIER_API bool all_are_constant(std::span<const Slice> in);
 
 struct ESPALIER_API Op {
   virtual ~Op() = default;
@@ -65,6 +68,10 @@ struct ESPALIER_API Op {
   virtual Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const;
   // Is a channel of the output zero, given the operands' slices there? Default: no.
   virtual bool zero(std::span<const Slice> /*in*/) const { return false; }
+  // Is it one number, whatever the model is given? Default: where it is zero.
+  virtual bool constant(std::span<const Slice> in) const { return zero(in); }
+  // Does it read zeros of its own beyond the border of operand 0, so that one number there does not give one number?
+  virtual bool pads() const { return false; }
   // Is an output element a sum of products of operands' elements? Then it is exact but for rounding of that sum.
   virtual bool sums_products() const { return false; }
   // Multiply-adds, counted as thop 0.0.31 (NNI 1.7's counter) does.

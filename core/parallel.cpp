@@ -58,7 +58,9 @@ void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context) 
   Team& everyone = Team::everyone();
   everyone.grow(int(team) - 1);
   Team::Loop loop{.n = n,
-                  .chunk = std::clamp(n / (16 * team), grain, longest_chunk * grain),
+                  .grain = grain,
+                  .shares = 4 * team,
+                  .most = longest_chunk * grain,
                   .f = f,
                   .context = context,
                   .room = int(team) - 1,

@@ -58,8 +58,13 @@ void Team::grow(int helpers) {
 void Team::work_on(Loop& loop) {
   in_chunk = true;
   try {
-    for (int64_t begin; (begin = loop.next.fetch_add(loop.chunk, std::memory_order_relaxed)) < loop.n;)
-      loop.f(loop.context, begin, std::min(loop.n, begin + loop.chunk));
+    for (int64_t begin = loop.next.load(std::memory_order_relaxed); begin < loop.n;) {
+      const int64_t size = std::clamp((loop.n - begin) / loop.shares, loop.grain, loop.most);
+      const int64_t end = std::min(loop.n, begin + size);
+      if (!loop.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+      loop.f(loop.context, begin, end);
+      begin = loop.next.load(std::memory_order_relaxed);
+    }
   } catch (...) {
     loop.next.store(loop.n, std::memory_order_relaxed);  // nobody needs to begin the rest
     std::lock_guard lock(guard_);

@@ -15,7 +15,9 @@ namespace espalier {
 class Team {
  public:
   struct Loop {
-    int64_t n, chunk;
+    int64_t n, grain;  // no chunk is shorter than a grain
+    int64_t shares;    // the next chunk is one of so many parts of what is left,
+    int64_t most;      // but no longer than this: the last chunks are short, so that none is waited for long
     RangeFunction f;
     void* context;
     int room;                      // helpers that may still join

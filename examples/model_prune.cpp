@@ -2,6 +2,7 @@
 // Each stage is a function of the one before, so that a run that was stopped anywhere goes on with the same bits.
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/slim_penalty.h>
 #include <espalier/nn/progress.h>
 
 #include "setup.h"
@@ -91,18 +92,18 @@ void prune(tool::Context& c) {
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, stage.sgd);
     Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
+    SlimPenalty penalty(stage.slim);
     const TrainResult result = train(module, optimizer, *train_set, test_set.get(),
                                      {.epochs = stage.epochs,
                                       .schedule = parse_schedule(stage.schedule, stage.epochs, train_set->batches()),
                                       .loss = loss,
-                                      .slim = stage.slim,
                                       .device = device,
                                       .out = c.out(stage.name),
                                       .note = model_note(info),
                                       .checkpoint_minutes = tool::checkpoint_minutes(c),
                                       .resume = c.resume(),
                                       .stop = &tool::stop()},
-                                     {&progress});
+                                     {&penalty, &progress});
     tool::leave_if_stopped(tool::how_to_go_on);
     for (const EpochRow& row : result.state.rows)
       c.summary[std::string(stage.name) + "_seconds"] =

@@ -28,8 +28,12 @@ void shrink(tool::Context& c) {
   tool::bake_masks(*masked.module);
   tool::bake_masks(*shrunk.module);
   set_masks(*masked.module, masks);
+  const std::string how = c.text("constants");
+  if (how != "keep" && how != "fold" && how != "drop")
+    fail(ErrorKind::usage, "[--constants] expected keep, fold or drop, got ", how);
+  const Constants constants = how == "fold" ? Constants::fold : how == "drop" ? Constants::drop : Constants::keep;
   tool::leave_if_stopped("nothing was written");
-  ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks);
+  ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks, {.constants = constants});
   const SpeedupReport report = speedup.speedup_model();
   std::vector<std::string> files{"masked.pth", "shrunk.pth"};
   if (has_onnx()) files.push_back("shrunk.onnx");
@@ -51,9 +55,12 @@ void shrink(tool::Context& c) {
                                                info, batches, repeats, device);
   if (c.flag("layers")) c.say() << report;
   for (const std::string& line : report.notes) c.say() << "note: " << line << '\n';
+  if (constants == Constants::drop)
+    c.say() << "dropping constants moved the outputs by up to " << report.dropped << '\n';
   c.say() << table << "written to " << c.text("out") << std::endl;
-  c.summary = {{"weights", c.text("weights")}, {"masks", c.text("masks")},      {"model", info.name},
-               {"device", name_of(device)},    {"table", tool::to_json(table)}, {"notes", report.notes}};
+  c.summary = {
+      {"weights", c.text("weights")},  {"masks", c.text("masks")}, {"model", info.name}, {"device", name_of(device)},
+      {"table", tool::to_json(table)}, {"notes", report.notes},    {"constants", how},   {"dropped", report.dropped}};
 }
 
 }  // namespace
@@ -64,7 +71,10 @@ int tool::model_speedup_main(int argc, char** argv) {
       {.name = "model_speedup",
        .what =
            "Cuts the channels that masks have made useless out of a model. OUT gets shrunk.pth, which loads without\n"
-           "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json.\n",
+           "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json. "
+           "Channels\n"
+           "whose filter is masked but not the batch norm behind it, as in NNI's L1 and L2 masks, are one number, not\n"
+           "nothing: see --constants.\n",
        .examples =
            "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small\n"
            "  model_speedup --weights vgg19.pth --model vgg19 --masks nni_masks.pth --out out/small --repeats 50\n"
@@ -74,7 +84,11 @@ int tool::model_speedup_main(int argc, char** argv) {
             "masks", "its masks, as model_prune or NNI write them (default: those in a checkpoint)",
             cxxopts::value<std::string>(),
             "FILE")("model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")(
-            "batch-sizes", "to time", cxxopts::value<std::string>()->default_value("1,64"), "N,N,..")(
+            "constants",
+            "masked channels that a batch norm makes one number: keep them; fold them into the bias of what reads "
+            "them, where that is exact; drop them, and say what that does to the outputs",
+            cxxopts::value<std::string>()->default_value("keep"),
+            "HOW")("batch-sizes", "to time", cxxopts::value<std::string>()->default_value("1,64"), "N,N,..")(
             "repeats", "forward passes to time (batch 1: five times as many)",
             cxxopts::value<std::string>()->default_value("11"), "N")("layers", "print the layers' widths, too");
       },

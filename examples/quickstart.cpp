@@ -2,6 +2,7 @@
 // shrunk and timed. Without --data it learns the built-in textures, in a few minutes on two cores.
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/slim_penalty.h>
 #include <espalier/compress/speedup.h>
 #include <espalier/nn/progress.h>
 
@@ -31,18 +32,18 @@ void quickstart(tool::Context& c) {
   auto learn = [&](const char* stage, int64_t epochs, double max_lr, double slim) {
     SGD optimizer(*model, {.lr = max_lr, .momentum = 0.9, .weight_decay = 1e-4});
     Progress progress(c.say(), c.terminal(), stage, [&c] { return c.columns(); });
+    SlimPenalty penalty(slim);
     train(*model, optimizer, train_set, &test_set,
           {.epochs = epochs,
            .schedule = one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()}),
            .loss = loss_of(info),
-           .slim = slim,
            .device = device,
            .out = c.out(stage),
            .note = model_note(info),
            .checkpoint_minutes = tool::checkpoint_minutes(c),
            .resume = c.resume(),
            .stop = &tool::stop()},
-          {&progress});
+          {&penalty, &progress});
     tool::leave_if_stopped(tool::how_to_go_on);
     return tool::test(c, *model, test_set, loss_of(info)).accuracy;
   };

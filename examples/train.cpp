@@ -1,5 +1,6 @@
 // train: one network on one set of images, from first values or given weights, with checkpoints, exact resume and, for
 // comparisons with other frameworks, the loss of every step and the state before chosen ones.
+#include <espalier/compress/slim_penalty.h>
 #include <espalier/core/io/file.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
@@ -99,7 +100,6 @@ void train_model(tool::Context& c) {
                        .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
                        .schedule = parse_schedule(recipe.schedule, recipe.epochs, train_set->batches()),
                        .loss = loss_of(info, float(c.real("label-smoothing", 0, 1))),
-                       .slim = recipe.slim,
                        .device = device,
                        .out = c.text("out"),
                        .note = model_note(info),
@@ -115,7 +115,8 @@ void train_model(tool::Context& c) {
 
   Progress progress(c.say(), c.terminal(), "", [&c] { return c.columns(); });
   StepSaver saver(*module, saved_steps, c.text("out"), options.note);
-  std::vector<TrainObserver*> observers{&progress, &saver};
+  SlimPenalty penalty(recipe.slim);
+  std::vector<TrainObserver*> observers{&penalty, &progress, &saver};
   std::unique_ptr<StepLog> log;
   if (!step_log.empty()) {
     log = std::make_unique<StepLog>(step_log, optimizer, c.resume());

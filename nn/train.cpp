@@ -195,7 +195,6 @@ class Run {
     tally_->add(output, loss, here.labels);
     if (options_.device.kind == Device::cpu || tally_->bad() >= 0) look();  // costs nothing, or is due
     backward(loss);
-    if (options_.slim != 0) add_slim_penalty(module_, options_.slim);
     tell([&](auto& o) { o.gradients_ready(context); });
     optimizer_.step(tally_->halted());
 
@@ -338,17 +337,6 @@ Evaluation evaluate(Module& module, BatchSource& source, const BatchLoss& loss, 
 }
 
 std::vector<std::string> training_files() { return {"metrics.csv", "last.pth", "last.previous.pth", "best.pth"}; }
-
-void add_slim_penalty(Module& module, double slim) {
-  NoGrad no_grad;
-  for (auto& [name, m] : named_modules(module)) {
-    auto* bn = dynamic_cast<BatchNorm2d*>(m);
-    if (!bn || !bn->weight.grad().defined()) continue;
-    Tensor grad = bn->weight.grad().clone();
-    run::add_scaled(grad.device(), float(slim), sign(bn->weight.value()), grad.out());
-    bn->weight.value().set_grad(grad);
-  }
-}
 
 std::string metrics_csv(const std::vector<EpochRow>& rows) {
   std::ostringstream csv;

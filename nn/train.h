@@ -81,11 +81,10 @@ struct TrainOptions {
   int64_t epochs = 1;
   int64_t max_steps = 0;  // stop after so many steps in all; 0: no such limit
   Schedule schedule = {};
-  Loss loss = {};             // this one or
-  BatchLoss batch_loss = {};  // this one is required
-  double slim = 0;       // adds slim·sign(gamma) to BatchNorm2d's weight gradients (Liu et al. 2017, arXiv 1708.06519)
-  Device device = {};    // where the module is
-  std::string out = {};  // an existing folder for metrics.csv and the checkpoints; "": nothing is written
+  Loss loss = {};                 // this one or
+  BatchLoss batch_loss = {};      // this one is required
+  Device device = {};             // where the module is
+  std::string out = {};           // an existing folder for metrics.csv and the checkpoints; "": nothing is written
   std::string note = {};          // goes into the checkpoints (model_note), so that load_model reads them
   double checkpoint_minutes = 0;  // last.pth is written inside epochs, too, when it is so old; 0: it is not
   bool resume = false;            // continue from OUT/last.pth where it exists
@@ -108,9 +107,6 @@ struct TrainResult {
 // buffers at an epoch's end. last.pth is then the last one that was good.
 ESPALIER_API TrainResult train(Module& module, Optimizer& optimizer, BatchSource& train_set, BatchSource* test_set,
                                const TrainOptions& options, const std::vector<TrainObserver*>& observers = {});
-
-// Adds slim·sign(gamma) to the gradient of every BatchNorm2d weight below module.
-ESPALIER_API void add_slim_penalty(Module& module, double slim);
 
 // metrics.csv, whole: a header and one line per row.
 ESPALIER_API std::string metrics_csv(const std::vector<EpochRow>& rows);

@@ -39,12 +39,12 @@ struct Run {
   } seed;
   Small model;
   Source train_set{small_input}, test_set{small_input};
+  SlimPenalty penalty{1e-3};
   TrainOptions options;
   Run() {
     to(model, emulated);
     options.epochs = 2;
     options.loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };
-    options.slim = 1e-3;
     options.device = emulated;
   }
 };
@@ -72,7 +72,8 @@ TEST_CASE("a step sends its batch, and the host waits for nothing") {
         if (per_step) run.options.schedule = one_cycle_lr({.max_lr = 0.1, .total_steps = 8});
         Traffic traffic;
         traffic.ask = ask;
-        const TrainResult result = train(run.model, *optimizer, run.train_set, &run.test_set, run.options, {&traffic});
+        const TrainResult result =
+            train(run.model, *optimizer, run.train_set, &run.test_set, run.options, {&run.penalty, &traffic});
         REQUIRE(traffic.steps.size() == 8);
         for (size_t i = 0; i < 8; ++i) {
           CAPTURE(i);
@@ -101,7 +102,7 @@ TEST_CASE("a loss that is not finite is found when somebody looks, at the step a
     Run run;
     run.options.max_steps = 6;
     SGD sgd(run.model, {.lr = 0.05, .momentum = 0.9});
-    train(run.model, sgd, run.train_set, nullptr, run.options);
+    train(run.model, sgd, run.train_set, nullptr, run.options, {&run.penalty});
     to(run.model, Device{});
     for (auto& [name, p] : named_parameters(run.model))
       before.append(static_cast<const char*>(p->value().in().data), p->value().bytes());
@@ -110,7 +111,7 @@ TEST_CASE("a loss that is not finite is found when somebody looks, at the step a
   run.train_set.poison = 6;  // and step 7 comes after it
   SGD sgd(run.model, {.lr = 0.05, .momentum = 0.9});
   Traffic traffic;
-  CHECK_THROWS_WITH(train(run.model, sgd, run.train_set, nullptr, run.options, {&traffic}),
+  CHECK_THROWS_WITH(train(run.model, sgd, run.train_set, nullptr, run.options, {&run.penalty, &traffic}),
                     "[train] the loss is nan at step 6 (epoch 1, batch 2): the images are not finite");
   CHECK(traffic.steps.size() == 8);
   to(run.model, Device{});
@@ -131,7 +132,7 @@ TEST_CASE("labels that are no class are refused by name on a device, too") {
   } wrong{small_input};
   Run run;
   SGD sgd(run.model, {.lr = 0.05});
-  CHECK_THROWS_WITH(train(run.model, sgd, wrong, nullptr, run.options),
+  CHECK_THROWS_WITH(train(run.model, sgd, wrong, nullptr, run.options, {&run.penalty}),
                     "[train] the loss is nan at step 2 (epoch 0, batch 2): [nll_loss] target 12 of image 2 is not one "
                     "of 10 classes");
   CHECK_THROWS_WITH(evaluate(run.model, wrong, run.options.loss, emulated),

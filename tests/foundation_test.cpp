@@ -6,17 +6,12 @@
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/parallel.h>
 
+#include "pattern.h"
 #include "refusal.h"
 
 using namespace espalier;
 
 namespace {
-
-Tensor values(const Shape& s, int phase = 0) {
-  std::vector<float> v(size_t(s.numel()));
-  for (size_t i = 0; i < v.size(); ++i) v[i] = float((i * 37 + size_t(phase) * 11) % 23) / 11.f - 1;
-  return Tensor::from(v, s);
-}
 
 template <class F>
 std::string refused(F f) {

@@ -185,7 +185,7 @@ TEST_CASE("what is forbidden is found") {
   CHECK(count("core/cpu/conv.cpp", "dnnl::memory m;") == 1);
   CHECK(count("core/cpu/onednn.h", "dnnl::memory m;") == 0);
   CHECK(count("core/cpu/conv.cpp", "// dnnl::memory is slow here") == 0);
-  CHECK(count("compress/prune/slim.cpp", "onnx::ModelProto p;") == 1);
+  CHECK(count("compress/prune/scorers/slim.cpp", "onnx::ModelProto p;") == 1);
   CHECK(count("nn/sgd.cpp", "cublasSgemm(h);") == 1);
   CHECK(count("nn/sgd.cpp", "#pragma omp parallel for") == 1);
   CHECK(complaints("core/x.h", "#pragma once\n").size() == 1);

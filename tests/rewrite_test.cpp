@@ -5,17 +5,12 @@
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/rewrite.h>
 
+#include "pattern.h"
 #include "refusal.h"
 
 using namespace espalier;
 
 namespace {
-
-Tensor values(const Shape& s, int phase = 0) {
-  std::vector<float> v(size_t(s.numel()));
-  for (size_t i = 0; i < v.size(); ++i) v[i] = float((i * 37 + size_t(phase) * 11) % 23) / 11.f - 1;
-  return Tensor::from(v, s);
-}
 
 struct Net {
   Tensor w = values({4, 3, 3, 3}), mask = Tensor::ones({4, 3, 3, 3}), b = values({4}, 1);

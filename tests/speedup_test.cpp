@@ -111,8 +111,9 @@ TEST_CASE(
   remove_masks(*net);
   const auto report = ModelSpeedup(*net, x, masks).speedup_model();
   CHECK(report.params_after == report.params_before);
-  REQUIRE(report.notes.size() == 4);
+  REQUIRE(report.notes.size() == 5);
   CHECK(report.notes[0] == "conv1.weight: 10 masked channels stay: conv2 still reads them");
+  CHECK(report.notes[4].starts_with("masked channels are constant and read: drop would free 35 of them"));
 }
 
 TEST_CASE("batch-norm masks alone are enough, as NNI's Slim writes them") {

@@ -1,4 +1,4 @@
-// The training loop: exact resume, signals, thread counts, the Slim penalty, NaN, learning.
+// The training loop: exact resume, signals, thread counts, NaN, learning.
 #include <doctest/doctest.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/progress.h>
@@ -128,21 +128,6 @@ TEST_CASE("a loss that is not finite stops with the step and the layer") {
                     "of head.0, whose parameter head.0.weight is not finite");
 }
 
-TEST_CASE("the Slim penalty adds slim times the sign of gamma") {
-  Small model;
-  auto& bn = dynamic_cast<BatchNorm2d&>(model.body[1]);
-  bn.weight.value().copy_from(Tensor::from(std::vector<float>{1, -2, 0, 3, -4}, {5}));
-  const Batch b = formula::batch(small_input, 4, 1);
-  backward(cross_entropy(model(b.images), b.labels));
-  const auto before = bn.weight.grad().to_vector();
-  const auto other = dynamic_cast<BatchNorm1d&>(model.head[1]).weight.grad().to_vector();
-  add_slim_penalty(model, 0.5);
-  const auto after = bn.weight.grad().to_vector();
-  const float sign[] = {1, -1, 0, 1, -1};
-  for (size_t i = 0; i < 5; ++i) CHECK(after[i] == before[i] + 0.5f * sign[i]);
-  CHECK(dynamic_cast<BatchNorm1d&>(model.head[1]).weight.grad().to_vector() == other);
-}
-
 TEST_CASE("a network learns, progress is told in plain lines, and best.pth is the best") {
   Folder folder("train_test_learn");
   Process process(folder.path);
@@ -152,7 +137,6 @@ TEST_CASE("a network learns, progress is told in plain lines, and best.pth is th
   } same{small_input};
   process.options.epochs = 30;
   process.options.schedule = {};
-  process.options.slim = 0;
   std::ostringstream lines;
   Progress progress(lines, false, "training");
   const TrainResult result = train(process.model, process.optimizer, same, &same, process.options, {&progress});

@@ -1,5 +1,6 @@
 // A small network, a small set and one process's worth of training: what the tests of the training loop share.
 #pragma once
+#include <espalier/compress/slim_penalty.h>
 #include <espalier/core/io/file.h>
 #include <espalier/nn/models.h>
 #include <espalier/nn/state_dict.h>
@@ -65,17 +66,18 @@ struct Process {
   Small model;
   SGD optimizer;
   Source train_set{small_input}, test_set{small_input};
+  SlimPenalty penalty{1e-3};
   TrainOptions options;
   explicit Process(const std::string& out) : optimizer(model, {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4}) {
     if (!out.empty()) std::filesystem::create_directories(out);
     options.epochs = 3;
     options.loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };
     options.schedule = one_cycle_lr({.max_lr = 0.1, .total_steps = 12});
-    options.slim = 1e-3;
     options.out = out;
     options.resume = true;
   }
   TrainResult run(std::vector<TrainObserver*> observers = {}) {
+    observers.insert(observers.begin(), &penalty);
     return train(model, optimizer, train_set, &test_set, options, observers);
   }
 };

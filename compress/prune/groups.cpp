@@ -1,11 +1,14 @@
 // The plan is made on tags and only then written as masks: unit by unit (a group of coupled channels), cluster by
 // cluster (layers whose channels share units and are therefore ranked together).
 #include <espalier/compress/channels.h>
+#include <espalier/compress/prune/allocation.h>
 #include <espalier/compress/prune/groups.h>
-#include <espalier/compress/prune/rank.h>
 
 #include <algorithm>
+#include <cmath>
+#include <iomanip>
 #include <map>
+#include <sstream>
 
 namespace espalier {
 
@@ -13,13 +16,14 @@ namespace {
 
 struct Unit {
   double score = 0;
+  int64_t channels = 0;  // of selected members
   int cluster = -1;
   bool pinned = false, dead = false;
 };
 
 class Planner {
  public:
-  Planner(Module& model, const Examples& example, const std::vector<GroupMember>& members, GroupOptions options)
+  Planner(Module& model, const Examples& example, const std::vector<GroupMember>& members, const GroupOptions& options)
       : model_(model), members_(members), options_(options), channels_(model, example) {}
 
   GroupPlan plan(const std::vector<Protected>& others) {
@@ -27,6 +31,7 @@ class Planner {
     make_units();
     for (bool settled = false; !settled;) {
       plan_.notes.clear();
+      revived_ = 0;
       note_pins();
       rank();
       keep_layers_alive();
@@ -37,6 +42,7 @@ class Planner {
     }
     write_masks();
     for (size_t m = 0; m < members_.size(); ++m) plan_.kept.push_back(kept(m));
+    if (options_.ranking == Ranking::global) note_miss();
     return std::move(plan_);
   }
 
@@ -53,11 +59,14 @@ class Planner {
       for (size_t i = 0; i < roots_[m].size(); ++i) {
         const int root = roots_[m][i] = channels_.coupling().root(roots_[m][i]);
         units_[root].score += members_[m].scores[i];
+        ++units_[root].channels;
         const auto [it, first] = first_member.emplace(root, int(m));
         if (!first) layers.join({ids[m]}, {ids[size_t(it->second)]});
       }
     }
     for (const auto& [root, m] : first_member) units_[root].cluster = layers.root(ids[size_t(m)]);
+    if (options_.reduce == Reduce::mean)
+      for (auto& [root, unit] : units_) unit.score /= double(unit.channels);
     sparsity_.assign(members_.size(), 1);
     for (size_t m = 0; m < members_.size(); ++m) {
       double& least = sparsity_[size_t(layers.root(ids[m]))];
@@ -87,24 +96,54 @@ class Planner {
     }
   }
 
+  // Where all compete, a unit counts as many channels as it has; within a cluster every layer loses the same part.
   void rank() {
     std::map<int, std::vector<double>> scores;  // by cluster, of the free units
-    std::vector<double> all;
+    std::vector<Ranked> all;
     for (const auto& [root, unit] : units_)
       if (!unit.pinned) {
         scores[unit.cluster].push_back(unit.score);
-        all.push_back(unit.score);
+        all.push_back({unit.score, unit.channels});
       }
     std::map<int, double> threshold;
-    const double global = options_.global ? prune_threshold(all, members_[0].sparsity) : 0;
+    const bool global = options_.ranking == Ranking::global;
+    const double of_all = global ? prune_threshold(std::move(all), members_[0].sparsity) : 0;
     for (const auto& [cluster, some] : scores) {
       const double sparsity = sparsity_[size_t(cluster)];
       const bool prunable = some.size() > 1 && prune_count(int64_t(some.size()), sparsity) > 0;
-      threshold[cluster] = !prunable         ? -std::numeric_limits<double>::infinity()
-                           : options_.global ? global
-                                             : prune_threshold(some, sparsity);
+      threshold[cluster] = !prunable ? -std::numeric_limits<double>::infinity()
+                           : global  ? of_all
+                                     : prune_threshold(some, sparsity);
     }
     for (auto& [root, unit] : units_) unit.dead = !unit.pinned && unit.score <= threshold[unit.cluster];
+  }
+
+  // By how much one sparsity of all channels together was missed, and why.
+  void note_miss() {
+    int64_t all = 0, gone = 0, pinned = 0;
+    for (const auto& [root, unit] : units_) {
+      all += unit.channels;
+      if (unit.dead) gone += unit.channels;
+      if (unit.pinned) pinned += unit.channels;
+    }
+    const double asked = members_[0].sparsity, got = double(gone) / double(all);
+    if (std::abs(got - asked) < 0.0005) return;
+    std::ostringstream note;
+    note << std::fixed << std::setprecision(1) << options_.name << ": asked for " << 100 * asked << " % of all " << all
+         << " channels, got " << 100 * got << " %: ";
+    std::string why;
+    const auto add = [&](int64_t n, const char* what) {
+      if (n > 0) why += (why.empty() ? "" : ", ") + std::to_string(n) + what;
+    };
+    const bool coupled = std::any_of(units_.begin(), units_.end(), [](const auto& u) { return u.second.channels > 1; });
+    add(pinned, " are pinned");
+    add(revived_, " stay for their layers");
+    if (gone > prune_count(all - pinned, asked))
+      why += std::string(why.empty() ? "" : ", ") + "equal scores go together";
+    else if (coupled)
+      why += std::string(why.empty() ? "" : ", ") + "coupled channels go as one";
+    note << (why.empty() ? "some layers have too few" : why);
+    plan_.notes.push_back(note.str());
   }
 
   bool dead(int tag) {
@@ -112,21 +151,22 @@ class Planner {
     return it != units_.end() && it->second.dead;
   }
 
-  // The strongest dead channel among these; there must be one.
-  Unit& strongest_dead(const Tags& tags) {
+  // Keeps the strongest dead channel among these; there must be one.
+  void revive_strongest(const Tags& tags) {
     Unit* best = nullptr;
     for (const int tag : tags)
       if (dead(tag)) {
         Unit& unit = units_[channels_.coupling().root(tag)];
         if (!best || unit.score > best->score) best = &unit;
       }
-    return *best;
+    best->dead = false;
+    revived_ += best->channels;
   }
 
   void keep_layers_alive() {
     const auto revive = [&](const Tags& tags, const std::string& name) {
       if (tags.empty() || !std::all_of(tags.begin(), tags.end(), [&](int t) { return dead(t); })) return;
-      strongest_dead(tags).dead = false;
+      revive_strongest(tags);
       plan_.notes.push_back(name + " would have lost all of its channels; the strongest was kept");
     };
     for (size_t m = 0; m < members_.size(); ++m) revive(roots_[m], members_[m].name);
@@ -143,7 +183,7 @@ class Planner {
   void round_up() {
     for (size_t m = 0; options_.round_to > 1 && m < members_.size(); ++m)
       while (!roots_[m].empty() && kept(m) % options_.round_to && kept(m) < int64_t(roots_[m].size()))
-        strongest_dead(roots_[m]).dead = false;
+        revive_strongest(roots_[m]);
   }
 
   void mark_makers(const Parameter& p) {
@@ -158,10 +198,10 @@ class Planner {
   // Where something on the way does not keep zeros at zero (a sigmoid), the weights that read the channel are masked
   // too. False: a channel is read in a way that no weight can mask; it was pinned, and the plan must be made anew.
   bool cover_readers() {
-    const auto zero = channels_.zeros(marks_);
+    const auto states = channels_.states(marks_);
     bool settled = true;
     for (const auto& read : channels_.all_reads()) {
-      if (!dead(read.root) || Channels::harmless(read, zero)) continue;
+      if (!dead(read.root) || Channels::harmless(read, states)) continue;
       bool covered = false;
       for (const auto& [place, slot] : read.slots)
         for (const int leaf : channels_.origins(place))
@@ -197,26 +237,18 @@ class Planner {
     const Marks& marks = leaf < 0 ? none : marks_[size_t(leaf)];
     const auto any = [](const std::vector<char>& m) { return std::find(m.begin(), m.end(), 1) != m.end(); };
     if (!always && std::none_of(marks.begin(), marks.end(), any)) return;
-    Tensor mask = slice_mask(p.value().shape(), marks);
-    if (const Mask* older = mask_of(p)) mask = both(mask, older->value());
-    plan_.masks.push_back({name, std::move(mask)});
-  }
-
-  static Tensor both(const Tensor& a, const Tensor& b) {
-    auto x = a.to_vector();
-    const auto y = b.to_vector();
-    for (size_t i = 0; i < x.size(); ++i) x[i] *= y[i];
-    return Tensor::from(x, a.shape());
+    plan_.masks.push_back({name, with_older(slice_mask(p.value().shape(), marks), p)});
   }
 
   Module& model_;
   const std::vector<GroupMember>& members_;
-  GroupOptions options_;
+  const GroupOptions& options_;
   Channels channels_;
   std::map<int, Unit> units_;     // by root
   std::vector<Tags> roots_;       // by member and channel
   std::vector<double> sparsity_;  // by cluster
   std::vector<std::string> unused_;
+  int64_t revived_ = 0;       // channels of selected members that the ranking had given up
   std::vector<Marks> marks_;  // by place in the graph: the slices of parameters to be masked
   GroupPlan plan_;
 };
@@ -224,7 +256,7 @@ class Planner {
 }  // namespace
 
 GroupPlan plan_groups(Module& model, const Examples& example, const std::vector<GroupMember>& members,
-                      const std::vector<Protected>& others, GroupOptions options) {
+                      const std::vector<Protected>& others, const GroupOptions& options) {
   return Planner(model, example, members, options).plan(others);
 }
 

@@ -1,7 +1,9 @@
-// Groups: which channels to mask when layers' channels are coupled. Scores of the selected members of a group are
-// summed, layers that share groups are ranked together, protected members pin theirs, and no layer is emptied.
+// Groups: which channels to mask when layers' channels are coupled. A group is worth the sum, or the mean, of its
+// selected members' scores; layers that share groups are ranked together, protected members pin theirs, and no layer is
+// emptied.
 #pragma once
 #include <espalier/compress/mask.h>
+#include <espalier/compress/prune/scorer.h>
 #include <espalier/nn/examples.h>
 
 #include <string>
@@ -24,7 +26,9 @@ struct Protected {
 };
 
 struct GroupOptions {
-  bool global = false;  // one threshold for all, from the first member's sparsity
+  std::string name = {};             // who asks, for the notes
+  Ranking ranking = Ranking::layer;  // global: one threshold for all, from the first member's sparsity
+  Reduce reduce = Reduce::sum;
   int64_t round_to = 1;
 };
 
@@ -35,7 +39,7 @@ struct GroupPlan {
 };
 
 GroupPlan plan_groups(Module& model, const Examples& example, const std::vector<GroupMember>& members,
-                      const std::vector<Protected>& others, GroupOptions options);
+                      const std::vector<Protected>& others, const GroupOptions& options);
 
 // The parameters that a module itself owns, not its children.
 Named<Parameter> own_parameters(Module& module);

@@ -1,35 +1,18 @@
-// Pruner: from a config list to masks on a model's ports. Channel pruners mask whole coupled groups - the filter, its
-// bias, the batch norm behind it, the partners of a residual sum - so that a masked channel is zero everywhere and what
-// is fine-tuned is what ModelSpeedup later cuts out.
+// Pruner: a plan, put on a model's ports. compress() does it by hand; as an observer of train() a pruner does it when
+// the first epoch begins, and travels in the checkpoints, so that a resumed run has the masks that it was stopped with.
 #pragma once
-#include <espalier/compress/config.h>
-#include <espalier/compress/prune/scorer.h>
-#include <espalier/nn/examples.h>
+#include <espalier/compress/prune/plan.h>
+#include <espalier/nn/train.h>
 
-#include <iosfwd>
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace espalier {
 
 struct PrunerOptions {
-  // An input of the model, or its inputs, any batch size: channel pruners trace the model with them to learn which
-  // channels belong together. Their values do not matter.
-  Examples example = {};
-  int64_t round_to = 1;  // channel pruners keep a multiple of this many channels per layer where they can
+  Examples example = {};  // as Allocation's; pruners of channels need it
+  int64_t round_to = 1;   // pruners of channels keep a multiple of this many per layer where they can
 };
-
-struct PruneReport {
-  struct Layer {
-    std::string name, type;
-    int64_t total, kept;  // channels, or weights for a pruner of single weights
-    double sparsity;      // asked for
-  };
-  std::vector<Layer> layers;       // those that the config list selects
-  std::vector<std::string> notes;  // what was pinned and by whom, what was kept that would have emptied a layer
-};
-ESPALIER_API std::ostream& operator<<(std::ostream& out, const PruneReport& report);
 
 struct ExportOptions {
   std::string model_path;      // the weights, masked ones zeroed
@@ -40,15 +23,14 @@ struct ExportOptions {
   std::string note = {};       // travels in the model's file (pth::save)
 };
 
-class ESPALIER_API Pruner {
+class ESPALIER_API Pruner : public TrainObserver {
  public:
   // Checks the list against the model and the scorer's layer types; the model must outlive the pruner. Throws usage.
   Pruner(Scorer scorer, Module& model, ConfigList config_list, PrunerOptions options = {});
-  virtual ~Pruner() = default;
   Pruner(const Pruner&) = delete;
   Pruner& operator=(const Pruner&) = delete;
 
-  // Scores, ranks and puts the masks on the model's ports, once: a one-shot pruner called again changes nothing.
+  // Plans and puts the masks on the model's ports, once: a one-shot pruner called again changes nothing.
   Module& compress();
   // For pruners with a schedule; call them at the start of every epoch and after every optimiser step. One-shot
   // pruners, which all of today's are, do nothing here.
@@ -58,18 +40,19 @@ class ESPALIER_API Pruner {
   // Writes the masked weights and, where a path is given, the masks and an ONNX model. The model keeps its raw values.
   void export_model(const ExportOptions& options);
 
-  const std::string& name() const { return scorer_.name; }
+  std::string name() const override { return scorer_.name; }
   const Selection& selection() const { return selection_; }
   const PruneReport& report() const { return report_; }
 
- private:
-  std::vector<double> scores(const Selection::Layer& layer) const;
-  void prune_elements();
-  void prune_channels();
+  void epoch_begins(int64_t epoch, int64_t) override { compress(), update_epoch(int(epoch)); }
+  void step_ends(const StepReport&) override { step(); }
+  pth::Value state() const override;            // the names of what is masked; the masks are the ports'
+  void load(const pth::Value& state) override;  // masks of ones on them, for the ports' tensors to be read into
 
+ private:
   Scorer scorer_;
   Module& model_;
-  PrunerOptions options_;
+  Allocation allocation_;
   Selection selection_;
   PruneReport report_;
   bool done_ = false;

@@ -1,5 +1,5 @@
-// The pruners by name. A pruner is a line here and a scorer in a file of its own; the line gives it its class and a
-// place in --pruner.
+// The pruners by name. A pruner is a line here and a scorer in a file of its own in scorers/; the line gives it its
+// class and a place in --pruner.
 #pragma once
 #include <espalier/compress/prune/pruner.h>
 

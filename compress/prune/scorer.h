@@ -1,5 +1,6 @@
-// Scorer: how much each channel, or each weight, of a layer matters. This is all that a new pruner writes; selecting
-// layers, grouping, ranking, masking, exporting and reporting are the Pruner's.
+// Scorer: how much each weight of a layer matters. This is all that a new pruner writes: a unit that is pruned as one
+// is worth the sum of its weights' scores, whatever the unit. Selecting layers, grouping, ranking, masking, exporting
+// and reporting are done once, for all.
 #pragma once
 #include <espalier/nn/module.h>
 
@@ -9,6 +10,10 @@
 
 namespace espalier {
 
+enum class Granularity { element, channel };  // what lives or dies as one: a single weight; an index of dimension 0
+enum class Ranking { layer, global };         // who competes: a layer's units among themselves; all layers' together
+enum class Reduce { sum, mean };              // what coupled channels are worth, from their selected layers' scores
+
 struct ScoredLayer {
   const std::string& name;
   Module& module;
@@ -16,15 +21,15 @@ struct ScoredLayer {
 };
 
 struct Scorer {
-  std::string name;                          // what --pruner takes
-  std::vector<std::string> op_types;         // the layers that it can score; none: every layer that has a weight
-  enum { element, channel } unit = channel;  // what a score stands for: one weight, or one index of its dim 0
-  bool global = false;                       // all layers are ranked together, with one sparsity
-  // One score per unit, in logical order; the higher, the more it matters.
-  std::function<std::vector<double>(const ScoredLayer&)> score;
+  std::string name;                   // what --pruner takes
+  std::vector<std::string> op_types;  // the layers that it can score; none: every layer that has a weight
+  // What NNI's pruner of this score does. An Allocation may decide otherwise for the first two.
+  Granularity granularity = Granularity::channel;
+  Ranking ranking = Ranking::layer;
+  Reduce reduce = Reduce::sum;
+  // One score per weight, in logical order; the higher, the more it matters.
+  std::function<std::vector<double>(const ScoredLayer&)> elements;
+  double (*finish)(double sum) = nullptr;  // a unit's score from the sum over its weights, where that is not it
 };
-
-// (Σ|w|^p)^(1/p) over each filter (index of dim 0), summed in double.
-ESPALIER_API std::vector<double> filter_norms(const Tensor& weight, int p);
 
 }  // namespace espalier

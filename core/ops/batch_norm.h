@@ -21,6 +21,9 @@ struct ESPALIER_API BatchNormOp : Op {
   bool zero(std::span<const Slice> in) const override {  // scale and shift
     return in[1] == Slice::zero && in[2] == Slice::zero;
   }
+  bool constant(std::span<const Slice> in) const override {
+    return (in[1] == Slice::zero && in[2] != Slice::live) || (!options.training && all_are_constant(in));
+  }
   int64_t flops(std::span<const Shape> in, const Shape&) const override { return 2 * in[0].numel(); }
 };
 

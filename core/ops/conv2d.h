@@ -22,6 +22,8 @@ struct ESPALIER_API Conv2dOp : Op {
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
   bool zero(std::span<const Slice> in) const override { return product_is_zero(in); }
+  bool constant(std::span<const Slice> in) const override { return product_is_constant(in); }
+  bool pads() const override { return !(window.padding == Pair(0)); }
   bool sums_products() const override { return true; }
   int64_t flops(std::span<const Shape> in, const Shape& out) const override;
 };

@@ -32,6 +32,7 @@ struct ESPALIER_API UnaryOp : Op {
     return in[0];
   }
   bool zero(std::span<const Slice> in) const override;
+  bool constant(std::span<const Slice> in) const override { return all_are_constant(in); }
   int64_t flops(std::span<const Shape>, const Shape& out) const override;
 };
 
@@ -47,6 +48,7 @@ struct ESPALIER_API BinaryOp : Op {
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
   bool zero(std::span<const Slice> in) const override;
+  bool constant(std::span<const Slice> in) const override { return zero(in) || all_are_constant(in); }
 };
 
 // To another element type, rounded to nearest; the gradient is converted back.
@@ -64,6 +66,7 @@ struct ESPALIER_API CastOp : Op {
     return in[0];
   }
   bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
+  bool constant(std::span<const Slice> in) const override { return all_are_constant(in); }
 };
 
 }  // namespace espalier

@@ -16,6 +16,7 @@ struct ESPALIER_API LinearOp : Op {
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
   bool zero(std::span<const Slice> in) const override { return product_is_zero(in); }
+  bool constant(std::span<const Slice> in) const override { return product_is_constant(in); }
   bool sums_products() const override { return true; }
   int64_t flops(std::span<const Shape> in, const Shape& out) const override;
 };
@@ -34,6 +35,7 @@ struct ESPALIER_API MatmulOp : Op {
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
   bool zero(std::span<const Slice> in) const override { return product_is_zero(in); }
+  bool constant(std::span<const Slice> in) const override { return product_is_constant(in); }
   bool sums_products() const override { return true; }
 };
 

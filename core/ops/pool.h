@@ -13,6 +13,7 @@ struct ESPALIER_API PoolOp : Op {
     return in[0];
   }
   bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
+  bool constant(std::span<const Slice> in) const override { return pads() ? zero(in) : all_are_constant(in); }
 
  protected:
   void average(Inputs in, Tensor& out) const;
@@ -36,6 +37,7 @@ struct ESPALIER_API MaxPool2dOp : WindowPoolOp {
 struct ESPALIER_API AvgPool2dOp : WindowPoolOp {
   using WindowPoolOp::WindowPoolOp;
   std::string_view name() const override { return "avg_pool2d"; }
+  bool pads() const override { return !(options.padding == Pair(0)); }
   Attributes attributes() const override;
   void run(Inputs in, Tensor& out, Saved&) const override { average(in, out); }
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override {

@@ -23,6 +23,8 @@ struct ESPALIER_API ReduceOp : Op {
   // A removed channel adds nothing to a sum, but changes what a mean divides by.
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override;
   bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
+  // A sum of one number grows with the image.
+  bool constant(std::span<const Slice> in) const override { return zero(in) || (mean && all_are_constant(in)); }
 };
 
 struct ESPALIER_API SoftmaxOp : Op {

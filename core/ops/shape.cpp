@@ -217,10 +217,14 @@ Dims SliceOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shap
 }
 
 bool CatOp::zero(std::span<const Slice> in) const {
+  return constant(in) && std::find(in.begin(), in.end(), Slice::constant) == in.end();
+}
+
+bool CatOp::constant(std::span<const Slice> in) const {
   bool any = false;
   for (Slice s : in) {
     if (s == Slice::live) return false;
-    any = any || s == Slice::zero;
+    any = any || s != Slice::elsewhere;
   }
   return any;
 }

@@ -9,6 +9,7 @@ namespace espalier {
 struct ESPALIER_API MoveOp : Op {
   DType dtype(std::span<const DType> in) const override { return in[0]; }
   bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
+  bool constant(std::span<const Slice> in) const override { return all_are_constant(in); }
 };
 
 // The same elements in the same logical order under the shape that infer() gives.
@@ -54,6 +55,7 @@ struct ESPALIER_API CatOp : MoveOp {
   explicit CatOp(int d) : dim(d) {}
   // Each slice comes from one operand, and the others have no part in it.
   bool zero(std::span<const Slice> in) const override;
+  bool constant(std::span<const Slice> in) const override;
 
   std::string_view name() const override { return "cat"; }
   Attributes attributes() const override { return {{"dim", int64_t(dim)}}; }

@@ -3,10 +3,6 @@
 
 namespace espalier {
 
-Scorer l1_scorer() {
-  return {.name = "l1", .op_types = {"Conv2d"}, .score = [](const ScoredLayer& layer) {
-            return filter_norms(layer.weight, 1);
-          }};
-}
+Scorer l1_scorer() { return {.name = "l1", .op_types = {"Conv2d"}, .elements = magnitudes}; }
 
 }  // namespace espalier

@@ -1,0 +1,38 @@
+// plan: pruning as a function. From a model, a score and an allocation to masks; nothing is changed, and the same
+// arguments give the same masks. Channels are planned as whole coupled groups - the filter, its bias, the batch norm
+// behind it, the partners of a residual sum - so that a masked channel is zero everywhere and what is fine-tuned is
+// what ModelSpeedup later cuts out.
+#pragma once
+#include <espalier/compress/mask.h>
+#include <espalier/compress/prune/allocation.h>
+
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+struct PruneReport {
+  struct Layer {
+    std::string name, type;
+    int64_t total, kept;  // channels, or weights where single weights are pruned
+    double sparsity;      // asked for
+  };
+  std::vector<Layer> layers;       // those that the config list selects
+  std::vector<std::string> notes;  // what was pinned and by whom, what was kept that would have emptied a layer, how
+                                   // far a sparsity of all channels together was missed
+};
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const PruneReport& report);
+
+// Masks for the selected layers' parameters and for every other parameter of a masked group, by name, for set_masks.
+// What is masked now stays masked. Throws usage where the allocation does not fit the model or the scorer.
+ESPALIER_API Masks plan(Module& model, const Scorer& scorer, const Allocation& allocation,
+                        PruneReport* report = nullptr);
+
+// The layers that a plan would prune, with the same errors.
+ESPALIER_API Selection selection_of(Module& model, const Scorer& scorer, const Allocation& allocation);
+
+// |w| for each weight: what most scores are made of.
+ESPALIER_API std::vector<double> magnitudes(const ScoredLayer& layer);
+
+}  // namespace espalier
