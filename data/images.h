@@ -47,6 +47,8 @@ struct SyntheticOptions {
   Shape image{3, 32, 32};  // C,H,W; C is 1 or 3, H and W at least 8
   int64_t count = 2000;
   uint64_t seed = 0;  // image i of a split is a function of (seed, split, i); its class is i mod 10
+  // Called on the caller's thread now and then while images are drawn; it may throw, to give up.
+  std::function<void()> meanwhile = {};
 };
 ESPALIER_API ImageSet synthetic_images(Split split, SyntheticOptions options = {});
 

@@ -83,12 +83,16 @@ ImageSet synthetic_images(Split split, SyntheticOptions options) {
   uint8_t* images = set.images.mutable_data<uint8_t>();
   int64_t* labels = set.labels.mutable_data<int64_t>();
   const char* purpose = split == Split::train ? "synthetic train" : "synthetic test";
-  parallel_for(options.count, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      labels[i] = i % 10;
-      draw(images + i * s.numel(), s[0], s[1], s[2], int(i % 10), options.seed, stream_of(purpose, uint64_t(i)));
-    }
-  });
+  constexpr int64_t at_once = 1024;  // a fraction of a second
+  for (int64_t first = 0; first < options.count; first += at_once) {
+    if (options.meanwhile) options.meanwhile();
+    parallel_for(std::min(at_once, options.count - first), 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = first + begin; i < first + end; ++i) {
+        labels[i] = i % 10;
+        draw(images + i * s.numel(), s[0], s[1], s[2], int(i % 10), options.seed, stream_of(purpose, uint64_t(i)));
+      }
+    });
+  }
   return set;
 }
 

@@ -75,7 +75,11 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
   const std::string dataset = c.choice("dataset", dataset_names());
   const std::string option = split == Split::train ? "images" : "test-images";
   const int64_t n = c.given(option) ? c.integer(option, 1, 10'000'000) : 0;
-  const SyntheticOptions synthetic{model.input, n ? n : split == Split::train ? 2000 : 500, 0};
+  const SyntheticOptions synthetic{.image = model.input,
+                                   .count = n                       ? n
+                                            : split == Split::train ? 2000
+                                                                    : 500,
+                                   .meanwhile = [] { leave_if_stopped("nothing was written"); }};
   ImageSet set = load_images(dataset, c.text("data"), split, synthetic);
   if (!(set.image_shape() == model.input))
     fail(ErrorKind::usage, "[--dataset] ", dataset, " has images of ", set.image_shape(), ", ", model.name, " takes ",

@@ -280,6 +280,16 @@ TEST_CASE("the loader shows every image once, and keeps the last short batch") {
   CHECK(plain.order(3) == std::vector<int64_t>{0, 1, 2, 3, 4});
 }
 
+TEST_CASE("drawing images can be given up") {
+  int asked = 0;
+  const auto give_up = [&] {
+    if (++asked == 3) throw std::runtime_error("enough");
+  };
+  CHECK_THROWS_WITH(synthetic_images(Split::train, {.image = {1, 8, 8}, .count = 5000, .meanwhile = give_up}),
+                    "enough");
+  CHECK(asked == 3);
+}
+
 TEST_CASE("every order is as likely as every other") {
   Loader loader(synthetic_images(Split::train, {.image = {1, 8, 8}, .count = 5}), {.seed = 4});
   std::map<std::vector<int64_t>, int> times;

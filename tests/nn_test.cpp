@@ -371,6 +371,15 @@ TEST_CASE("only fewer channels are the same model: other kernels, inputs, classe
   refused("lenet", {{"fc1.weight", {256, 9216}}, {"fc1.bias", {256}}, {"fc2.weight", {10, 256}}}, "fc1.weight");
   refused("lenet", {{"conv2.weight", {64, 32, 1, 1}}}, "conv2.weight");
   refused("mobilenetv2", {{"features.1.conv.0.0.weight", {32, 2, 3, 3}}}, "features.1.conv.0.0.weight");
+  // Of a color image's network that became one of grey images.
+  refused("vgg11",
+          {{"feature.0.weight", {63, 1, 3, 3}},
+           {"feature.1.weight", {63}},
+           {"feature.1.bias", {63}},
+           {"feature.1.running_mean", {63}},
+           {"feature.1.running_var", {63}},
+           {"feature.4.weight", {128, 63, 3, 3}}},
+          "feature.0");
   std::remove(path.c_str());
 }
 
