@@ -48,7 +48,7 @@ EpochRow to_row(const Value& v, const std::string& path) {
 void load_observers(const Value& value, const std::string& path, const Statefuls& observers) {
   const Value saved = value.find("observers") ? get<Dict>(value, "observers", path) : Dict{};
   for (const auto& [name, state] : std::get<Dict>(saved))
-    if (std::none_of(observers.begin(), observers.end(), [&](Stateful* o) { return o->name() == name; }))
+    if (std::none_of(observers.begin(), observers.end(), [&key = name](Stateful* o) { return o->name() == key; }))
       fail(ErrorKind::data, "[checkpoint] ", path, " has the state of \"", name, "\", which does not observe this run");
   for (Stateful* o : observers) {
     if (o->name().empty()) continue;
