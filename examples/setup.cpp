@@ -255,7 +255,15 @@ std::ostream& operator<<(std::ostream& out, const Comparison& c) {
                 c.largest);
   out << line << "ms: median (10th-90th percentile) of";
   for (size_t i = 0; i < c.batches.size(); ++i) out << (i ? ", " : " ") << c.masked.latency[i].n;
-  return out << " forward passes each, taking turns, " << num_threads() << " threads\n";
+  out << " forward passes each, taking turns, " << num_threads() << " threads\n";
+  for (size_t i = 0; i < c.batches.size(); ++i) {
+    const Latency &a = c.masked.latency[i], &b = c.shrunk.latency[i];
+    if (!a.wide() && !b.wide()) continue;
+    std::snprintf(line, sizeof line, "warning: the times of batch %lld spread widely (%.1fx masked, %.1fx shrunk)",
+                  static_cast<long long>(c.batches[i]), a.high / a.low, b.high / b.low);
+    out << line << ": the machine was busy, and their ratio says little\n";
+  }
+  return out;
 }
 
 nlohmann::ordered_json to_json(const Comparison& c) {
@@ -263,8 +271,8 @@ nlohmann::ordered_json to_json(const Comparison& c) {
     nlohmann::ordered_json json{{"parameters", s.parameters}, {"flops", s.flops}, {"file_bytes", s.bytes}};
     for (size_t i = 0; i < c.batches.size(); ++i) {
       const Latency& l = s.latency[i];
-      json["latency"]["batch_" + std::to_string(c.batches[i])] =
-          nlohmann::ordered_json{{"median_ms", l.median}, {"p10_ms", l.low}, {"p90_ms", l.high}, {"n", l.n}};
+      json["latency"]["batch_" + std::to_string(c.batches[i])] = nlohmann::ordered_json{
+          {"median_ms", l.median}, {"p10_ms", l.low}, {"p90_ms", l.high}, {"n", l.n}, {"wide", l.wide()}};
     }
     return json;
   };

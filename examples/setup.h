@@ -50,10 +50,11 @@ nlohmann::ordered_json to_json(const Evaluation& evaluation);
 struct Latency {
   double median, low, high;  // over n calls: the middle, the 10th and the 90th percentile
   int n;
+  bool wide() const { return high > 1.5 * low; }  // something else kept the machine busy, or woke it up
 };
 std::vector<Latency> latencies(const std::vector<Module*>& models, const Tensor& input, int n);
 
-// A masked model beside the shrunk one: the table that the tools print.
+// A masked model beside the shrunk one: the table that the tools print, with a warning where times spread widely.
 struct Comparison {
   struct Side {
     int64_t parameters, flops, bytes;  // flops for one image; bytes of the .pth file
