@@ -1,9 +1,9 @@
 // The caching pool of each device: freed blocks are kept by size and handed out again, best fit, if not much larger
-// than asked for - after MLX's buffer cache. On the CPU this saves the page faults of fresh memory. How much is kept:
-// live and cached bytes together stay below 1.5 times the most that was ever live, plus 32 MiB. A training step needs
-// its peak, and more where a freed block fits nobody: the margin is what the bundled models need so that from the third
-// step on no block is new (at batch 64 at most 1.3 times the peak, benchmarks/results/memory.txt). Under the address
-// sanitizer, what is cached or beyond the bytes asked for is poisoned (no code otherwise).
+// than asked for - after MLX's buffer cache. On the CPU this saves the page faults of fresh memory.
+// How much is kept: live and cached bytes together stay below 1.5 times the most that was ever live, plus 32 MiB. A
+// step needs its peak, and more where a freed block fits nobody: at batch 64 the bundled models hold 1.06 to 1.45 times
+// their peak, and from the third step on no block is new (bench_memory, benchmarks/results/memory.txt). Under the
+// address sanitizer, what is cached or beyond the bytes asked for is poisoned (no code otherwise).
 #include <espalier/core/error.h>
 #include <espalier/core/kernels.h>
 #include <espalier/core/storage.h>
