@@ -1,5 +1,5 @@
 // The tools as functions: what build/PRESET/examples/NAME does, for a program of one's own. Register networks
-// (register_model), image sets (register_dataset) and ONNX rules (register_onnx_rule) first, and every tool knows them:
+// (register_model) and image sets (register_dataset) first, and every tool knows them:
 //
 //   int main(int argc, char** argv) {
 //     espalier::register_model({.name = "mine", .input = {3, 32, 32}}, [](ModelOptions) { return ...; });
