@@ -8,6 +8,7 @@
 #include <espalier/core/kernels.h>
 #include <espalier/core/storage.h>
 #include <sanitizer/asan_interface.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -240,6 +241,7 @@ void Packs::put(size_t offset, const Format& format, LastWrite source, std::shar
 
 PoolUse pool_use(Device device) { return pool(device).use(); }
 void reset_pool_peak(Device device) { pool(device).reset_peak(); }
+size_t machine_memory() { return size_t(::sysconf(_SC_PHYS_PAGES)) * size_t(::sysconf(_SC_PAGE_SIZE)); }
 void empty_pool(Device device) { pool(device).empty(); }
 void set_cache_limit(Device device, std::optional<size_t> bytes) { pool(device).set_limit(bytes); }
 

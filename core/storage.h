@@ -106,6 +106,7 @@ struct PoolUse {
 };
 ESPALIER_API PoolUse pool_use(Device device);
 ESPALIER_API void reset_pool_peak(Device device);
+ESPALIER_API size_t machine_memory();         // bytes of RAM in this machine
 ESPALIER_API void empty_pool(Device device);  // gives the cached blocks back to the system
 // How many bytes a device's pool may keep for reuse, from now on; the least recently used blocks go first. Without a
 // limit of one's own (nullopt) it is ESPALIER_CACHE_LIMIT (bytes, or with K, M, G behind), else a share of what has

@@ -74,6 +74,9 @@ ImageSet synthetic_images(Split split, SyntheticOptions options) {
   if (s.rank() != 3 || (s[0] != 1 && s[0] != 3) || s[1] < 8 || s[2] < 8)
     fail(ErrorKind::usage, "[synthetic] image shape ", s, ", expected [1 or 3, at least 8, at least 8]");
   if (options.count < 1) fail(ErrorKind::usage, "[synthetic] ", options.count, " images, expected at least 1");
+  if (const size_t most = machine_memory() / size_t(s.numel()); size_t(options.count) > most)
+    fail(ErrorKind::usage, "[synthetic] ", options.count, " images of ", s, ", expected at most ", most,
+         ": all of this machine's memory");
   ImageSet set{"synthetic",
                Tensor::empty({options.count, s[0], s[1], s[2]}, DType::u8),
                Tensor::empty({options.count}, DType::s64),

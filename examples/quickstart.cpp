@@ -16,7 +16,9 @@ namespace {
 void quickstart(tool::Context& c) {
   const std::string dataset = c.given("data") ? "cifar10" : "synthetic", folder = c.text("out");
   const ModelInfo& info = model_info("vgg19");
-  ImageSet images = load_images(dataset, c.text("data"), Split::train, {.count = c.integer("images", 64)});
+  const auto meanwhile = [] { tool::leave_if_stopped("nothing was written"); };
+  ImageSet images = load_images(dataset, c.text("data"), Split::train,
+                                {.count = c.integer("images", 64, 10'000'000), .meanwhile = meanwhile});
   Loader train_set(images, {.batch_size = 64, .augment = standard_augment(images)});
   Loader test_set(load_images(dataset, c.text("data"), Split::test, {.count = 500}), {.shuffle = false});
   auto model = make_model("vgg19");

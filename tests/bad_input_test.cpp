@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <thread>
@@ -100,16 +101,25 @@ pid_t start(const std::string& command) {
   return child;
 }
 
-// Starts the run, waits until `sign` exists and a little longer, and sends the signal. Returns the exit code.
-int interrupted(const std::string& out, const std::string& sign, int signal, const std::string& more = "") {
-  const pid_t child = start(long_run + more + "--out " + out + " --log-steps " + out + ".csv");
-  for (int i = 0; i < 6000 && !fs::exists(sign); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+// Starts the command, waits until it is ready and a little longer, and sends the signal. Returns the exit code.
+int interrupted(const std::string& command, const std::function<bool()>& ready, int signal) {
+  const pid_t child = start(command);
+  for (int i = 0; i < 6000 && !ready(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   std::this_thread::sleep_for(std::chrono::milliseconds(150));
   ::kill(child, signal);
   int status = 0;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
+
+int interrupted(const std::string& command, const std::string& file, int signal) {
+  return interrupted(
+      command, [&] { return fs::exists(file); }, signal);
+}
+
+bool says(const std::string& words) { return fs::exists("out") && slurp("out").find(words) != std::string::npos; }
+
+std::string long_run_to(const std::string& out) { return long_run + ("--out " + out + " --log-steps " + out + ".csv"); }
 
 }  // namespace
 
@@ -382,12 +392,12 @@ TEST_CASE("a full disk, as a file-size limit") {
 
 TEST_CASE("stopped in mid-epoch or killed, then resumed: the same bits") {
   house();
-  REQUIRE(House::run(std::string(long_run) + "--out whole --log-steps whole.csv") == 0);
-  CHECK(interrupted("stopped", "stopped/settings.json", SIGINT) == 130);
+  REQUIRE(House::run(long_run_to("whole")) == 0);
+  CHECK(interrupted(long_run_to("stopped"), "stopped/settings.json", SIGINT) == 130);
   CHECK(slurp("err") == "train: stopped by SIGINT; repeat the command with --resume to go on\n");
   CHECK(fs::exists("stopped/last.pth"));
   CHECK_FALSE(fs::exists("stopped/model.pth"));
-  CHECK(interrupted("killed", "killed/last.pth", SIGKILL) == -SIGKILL);
+  CHECK(interrupted(long_run_to("killed"), "killed/last.pth", SIGKILL) == -SIGKILL);
   CHECK_FALSE(fs::exists("killed/model.pth"));
   // With the options given again, or, since they are recorded, with none.
   for (const std::string out : {"stopped", "killed"}) {
@@ -410,14 +420,44 @@ TEST_CASE("stopped in mid-epoch or killed, then resumed: the same bits") {
   CHECK(slurp("broken/model.pth") == slurp("whole/model.pth"));
 }
 
+TEST_CASE("model_prune --resume alone takes the recorded options, wherever it was stopped") {
+  house();
+  const std::string run =
+      "model_prune --model naive --images 1500 --test-images 32 --epochs 1 --lr 0.02 --pruner l1 "
+      "--sparsity 0.3 --finetune-epochs 1 --out ";
+  REQUIRE(House::run(run + "prune_whole") == 0);
+  const std::string sign[2] = {"prune0/settings.json", "prune1/train/best.pth"};  // in the first stage and after it
+  for (const int i : {0, 1}) {
+    const std::string out = "prune" + std::to_string(i);
+    CAPTURE(out);
+    CHECK(interrupted(run + out, sign[i], SIGINT) == 130);
+    CHECK_FALSE(fs::exists(out + "/model.pth"));
+    REQUIRE(House::run("model_prune --resume --out " + out) == 0);
+    for (const char* file : {"/model.pth", "/mask.pth"})
+      CHECK(slurp(out + file) == slurp(std::string("prune_whole") + file));
+  }
+  refused("model_prune --resume --out prune0 --sparsity 0.4", 2, "sparsity differs");
+}
+
+TEST_CASE("quickstart stops on the first signal, and --resume alone goes on") {
+  house();
+  CHECK(interrupted("quickstart --images 640 --out quick", "quick/settings.json", SIGTERM) == 143);
+  CHECK(slurp("err") == "quickstart: stopped by SIGTERM; repeat the command with --resume to go on\n");
+  CHECK(fs::exists("quick/train/last.pth"));
+  fs::remove("out");
+  CHECK(interrupted(
+            "quickstart --resume --out quick", [] { return says("goes on with epoch 1"); }, SIGINT) == 130);
+  CHECK(says("goes on with epoch 1 after "));
+}
+
 TEST_CASE("--checkpoint-minutes bounds what a kill loses") {
   house();
   // Killed within the first epoch; without the option there would be no checkpoint.
-  CHECK(interrupted("bounded", "bounded/last.pth", SIGKILL, "--checkpoint-minutes 0.0005 ") == -SIGKILL);
+  CHECK(interrupted(long_run_to("bounded") + " --checkpoint-minutes 0.0005", "bounded/last.pth", SIGKILL) == -SIGKILL);
   CHECK_FALSE(fs::exists("bounded/best.pth"));
   REQUIRE(House::run("train --resume --out bounded") == 0);
   CHECK(slurp("out").find("goes on with epoch 1 after ") != std::string::npos);
-  if (!fs::exists("whole")) REQUIRE(House::run(std::string(long_run) + "--out whole --log-steps whole.csv") == 0);
+  if (!fs::exists("whole")) REQUIRE(House::run(long_run_to("whole")) == 0);
   CHECK(slurp("bounded/model.pth") == slurp("whole/model.pth"));
 }
 
@@ -426,14 +466,7 @@ TEST_CASE("every tool stops on the first signal") {
   const auto stops = [](const std::string& command, const std::string& sign, int signal) {
     CAPTURE(command);
     fs::remove("err");
-    const pid_t child = start(command);
-    for (int i = 0; i < 6000 && !fs::exists(sign); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    std::this_thread::sleep_for(std::chrono::milliseconds(150));
-    ::kill(child, signal);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 128 + signal);
+    CHECK(interrupted(command, sign, signal) == 128 + signal);
     const std::string err = slurp("err");
     CHECK(std::count(err.begin(), err.end(), '\n') == 1);
     CHECK(err.find("stopped by SIG") != std::string::npos);

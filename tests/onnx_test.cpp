@@ -9,6 +9,7 @@
 #include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/random.h>
+#include <espalier/core/tape.h>
 #include <espalier/nn/models.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
@@ -320,6 +321,51 @@ TEST_CASE("what ONNX cannot say is refused by name") {
       {2, 8}, [](auto& x, auto&) { return nll_loss(x, Tensor::zeros({2}, DType::s64)); }, "nll_loss: has no rule");
   const Graph fixed = graph_of({2, 8}, [](auto& x, auto&) { return reshape(x, {16}); });
   CHECK_NOTHROW(to_onnx(fixed, {.dynamic_batch = false}));
+}
+
+TEST_CASE("an operation of a program's own has the rule that it registers" * doctest::skip(!has_onnx())) {
+  struct Own : Op {
+    std::string_view name() const override { return "square_test"; }
+    Attributes attributes() const override { return {{"scale", 3.0}, {"times", int64_t(2)}}; }
+    Shape infer(std::span<const Shape> in) const override { return in[0]; }
+    void run(Inputs in, Tensor& out, Saved&) const override {
+      for (int64_t i = 0; i < out.numel(); ++i) out.mutable_data()[i] = 3 * in[0].data()[i] * in[0].data()[i];
+    }
+  };
+  const Graph g = graph_of({2, 8}, [](auto& x, auto&) { return relu(apply(Own{}, {x})); });
+  CHECK(refusal([&] { to_onnx(g, {}); }) == "[onnx] square_test: has no rule for export; register_onnx_rule adds one");
+  const auto rule = [](OnnxStep& s) {
+    const std::string square = s.node("Mul", {s.in[0], s.in[0]});
+    s.emit("Mul", {square, s.number("scale", s.real("scale"))});
+    CHECK(s.integer("times") == 2);
+    CHECK(s.out_shape() == Shape{2, 8});
+    CHECK(refusal([&] { s.integer("scale"); }) == "[onnx] square_test: has no such attribute 'scale'");
+  };
+  CHECK(refusal([&] { register_onnx_rule("", rule); }) != "");
+  CHECK(refusal([&] { register_onnx_rule("square_test", {}); }) ==
+        "[register_onnx_rule] square_test has no rule to add");
+  for (const char* taken : {"conv2d", "relu", "gelu"})
+    CHECK(refusal([&] { register_onnx_rule(taken, rule); }) ==
+          "[register_onnx_rule] there is a rule for " + std::string(taken) + " already");
+  register_onnx_rule("square_test", rule);
+  CHECK(refusal([&] { register_onnx_rule("square_test", rule); }) != "");
+  const OnnxModel model = model_of(g);
+  REQUIRE(model.nodes.size() == 3);
+  CHECK(model.nodes[0].type == "Mul");
+  CHECK(model.nodes[1].inputs == std::vector<std::string>{model.nodes[0].output, model.initializers.at(0).first});
+  exported("own_rule", g);
+}
+
+TEST_CASE("a rule that gives no output is refused") {
+  struct Silent : Op {
+    std::string_view name() const override { return "silent_test"; }
+    Shape infer(std::span<const Shape> in) const override { return in[0]; }
+    void run(Inputs in, Tensor& out, Saved&) const override { out.copy_from(in[0]); }
+  };
+  register_onnx_rule("silent_test", [](OnnxStep& s) { s.node("Neg", s.in); });
+  const Graph g = graph_of({2, 8}, [](auto& x, auto&) { return apply(Silent{}, {x}); });
+  CHECK(refusal([&] { to_onnx(g, {}); }) ==
+        "[onnx] silent_test: its rule ends without emit(): nothing gives its output");
 }
 
 TEST_CASE("nothing is overwritten where export fails") {

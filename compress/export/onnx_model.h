@@ -2,6 +2,7 @@
 // the door to the ONNX project's library (onnx.cpp), which alone knows protobuf.
 #pragma once
 #include <espalier/compress/export/onnx.h>
+#include <espalier/compress/export/onnx_rule.h>
 
 #include <set>
 #include <string>

@@ -1,11 +1,11 @@
-// How each operation is said in ONNX: one short rule per operation, found by its name. Plain
-// elementwise functions need none: their line in ESPALIER_UNARY names the ONNX operator.
+// How each operation is said in ONNX: one short rule per operation, found by its name, and rules that a program adds.
+// Plain elementwise functions need none: their line in ESPALIER_UNARY names the ONNX operator.
 #include <espalier/compress/export/onnx_model.h>
 #include <espalier/core/ops/elementwise.h>
 #include <espalier/core/rewrite.h>
 
-#include <cctype>
 #include <map>
+#include <mutex>
 
 namespace espalier {
 
@@ -13,79 +13,7 @@ namespace {
 
 using Integers = std::vector<int64_t>;
 
-// What a rule sees of one operation, and how it answers.
-class Step {
- public:
-  Step(OnnxModel& model, std::set<std::string>& names, const GraphValue& value, std::vector<Shape> operand_shapes,
-       std::vector<std::string> inputs, std::string output, const OnnxOptions& options)
-      : in(std::move(inputs)),
-        shapes(std::move(operand_shapes)),
-        out(std::move(output)),
-        dynamic(options.dynamic_batch),
-        model_(model),
-        names_(names),
-        value_(value),
-        attributes_(value.op->attributes()) {}
-
-  std::vector<std::string> in;  // "" for an absent operand
-  std::vector<Shape> shapes;    // of the operands
-  const std::string out;
-  const bool dynamic;
-  const Shape& out_shape() const { return value_.shape; }
-
-  template <class T>
-  T attribute(const char* name) const {
-    for (const auto& [key, value] : attributes_)
-      if (key == name) return std::get<T>(value);
-    fail(ErrorKind::other, "[onnx] ", value_.op->name(), " has no attribute '", name, "'");
-  }
-  int64_t integer(const char* name) const { return attribute<int64_t>(name); }
-  double real(const char* name) const { return attribute<double>(name); }
-  Integers integers(const char* name) const { return attribute<Integers>(name); }
-  bool has_attributes() const { return !attributes_.empty(); }
-
-  // The last node, whose output is the operation's.
-  void emit(const std::string& type, std::vector<std::string> inputs, Attributes attributes = {}) {
-    model_.nodes.push_back({type, std::move(inputs), out, std::move(attributes)});
-  }
-  // A node on the way, whose output is named after its type: "conv1.sigmoid".
-  std::string node(const std::string& type, std::vector<std::string> inputs, Attributes attributes = {}) {
-    std::string part = type;
-    for (char& c : part) c = char(std::tolower(c));
-    const std::string name = fresh(out + "." + part);
-    model_.nodes.push_back({type, std::move(inputs), name, std::move(attributes)});
-    return name;
-  }
-  std::string constant(const std::string& part, const Tensor& value) {
-    const std::string name = fresh(out + "." + part);
-    model_.initializers.emplace_back(name, value);
-    return name;
-  }
-  std::string number(const std::string& part, double value) {
-    return constant(part, Tensor::from(std::vector<float>{float(value)}, {}));
-  }
-  std::string numbers(const std::string& part, const Integers& values) {
-    return constant(part, Tensor::from(values, {int64_t(values.size())}));
-  }
-  template <class... Parts>
-  [[noreturn]] void refuse(const Parts&... why) const {
-    fail(ErrorKind::usage, "[onnx] ", value_.op->name(), ": ", why...,
-         value_.path.empty() ? "" : " (in " + value_.path + ")");
-  }
-
- private:
-  std::string fresh(const std::string& wanted) {
-    std::string name = wanted;
-    for (int i = 1; !names_.insert(name).second; ++i) name = wanted + "." + std::to_string(i);
-    return name;
-  }
-
-  OnnxModel& model_;
-  std::set<std::string>& names_;
-  const GraphValue& value_;
-  const Attributes attributes_;
-};
-
+using Step = OnnxStep;
 using Rule = void (*)(Step&);
 
 Integers both_ends(const Integers& pads) { return {pads[0], pads[1], pads[0], pads[1]}; }
@@ -205,7 +133,7 @@ void silu(Step& s) { s.emit("Mul", {s.in[0], s.node("Sigmoid", s.in)}); }
 void cast(Step& s) {  // TensorProto.DataType
   static const std::map<std::string, int64_t> codes{{"f32", 1}, {"u8", 2},  {"s8", 3},
                                                     {"s32", 6}, {"s64", 7}, {"bf16", 16}};
-  s.emit("Cast", s.in, {{"to", codes.at(s.attribute<std::string>("to"))}});
+  s.emit("Cast", s.in, {{"to", codes.at(s.text("to"))}});
 }
 
 void gelu(Step& s) {  // 0.5·x·(1 + erf(x/√2))
@@ -258,14 +186,42 @@ std::string_view plain_operator(std::string_view op) {
   return "";
 }
 
+bool has_rule(std::string_view op) { return rules.contains(op) || !plain_operator(op).empty(); }
+
+// Rules of a program's own. They are only ever added, so that one that was found stays where it is.
+struct OwnRules {
+  std::mutex mutex;
+  std::map<std::string, OnnxRule, std::less<>> rules;
+};
+
+OwnRules& own() {
+  static OwnRules all;
+  return all;
+}
+
+const OnnxRule* own_rule(std::string_view op) {
+  const std::lock_guard lock(own().mutex);
+  const auto found = own().rules.find(op);
+  return found == own().rules.end() ? nullptr : &found->second;
+}
+
 void say(Step& s, std::string_view op) {
   if (const auto rule = rules.find(op); rule != rules.end()) return rule->second(s);
+  if (const OnnxRule* rule = own_rule(op)) return (*rule)(s);
   const std::string_view type = plain_operator(op);
-  if (type.empty() || s.has_attributes()) s.refuse("has no rule for export");
+  if (type.empty() || s.has_attributes()) s.refuse("has no rule for export; register_onnx_rule adds one");
   s.emit(std::string(type), s.in);
 }
 
 }  // namespace
+
+void register_onnx_rule(const std::string& op, OnnxRule rule) {
+  if (op.empty()) fail(ErrorKind::usage, "[register_onnx_rule] no name, expected an operation's");
+  if (!rule) fail(ErrorKind::usage, "[register_onnx_rule] ", op, " has no rule to add");
+  const std::lock_guard lock(own().mutex);
+  if (has_rule(op) || !own().rules.emplace(op, std::move(rule)).second)
+    fail(ErrorKind::usage, "[register_onnx_rule] there is a rule for ", op, " already");
+}
 
 OnnxModel to_onnx(const Graph& traced, const OnnxOptions& options) {
   const Graph graph = fold_constants(traced);
@@ -298,8 +254,10 @@ OnnxModel to_onnx(const Graph& traced, const OnnxOptions& options) {
     std::vector<std::string> inputs;
     for (int in : v.inputs) inputs.push_back(use(in));
     name[i] = int(i) == graph.output ? "output" : claim(v.path.empty() ? std::string(v.op->name()) : v.path);
-    Step step(model, names, v, graph.input_shapes(v), std::move(inputs), name[i], options);
+    Step step(model, names, v, graph.input_shapes(v), std::move(inputs), name[i], options.dynamic_batch);
     say(step, v.op->name());
+    if (model.nodes.empty() || model.nodes.back().output != name[i])
+      step.refuse("its rule ends without emit(): nothing gives its output");
   }
 
   const GraphValue& out = graph.values[size_t(graph.output)];

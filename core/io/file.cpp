@@ -2,6 +2,7 @@
 // a name stands for before anything waits for it.
 #include <espalier/core/error.h>
 #include <espalier/core/io/file.h>
+#include <espalier/core/storage.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/file.h>
@@ -97,7 +98,7 @@ std::vector<char> read_file(const std::string& path, size_t max_bytes, std::stri
     whole = n >= 0 && start.substr(0, size_t(n)) == magic;
     if (!whole) size = std::min(size, size_t(4096));
   }
-  if (size > size_t(::sysconf(_SC_PHYS_PAGES)) * size_t(::sysconf(_SC_PAGE_SIZE)))
+  if (size > machine_memory())
     cannot("read", path, std::to_string(size) + " bytes are more than this machine's memory");
 
   std::vector<char> bytes(whole ? size + 1 : size);  // one byte more tells the file's end without growing
