@@ -32,7 +32,7 @@ int usable_cpus() {
 
 std::atomic<int> threads{0};
 // In grains, of some 10 to 50 microseconds each. A helper that has just worked comes at once, one that sleeps does not.
-constexpr int64_t worth_sharing = 3, worth_waking = 6, longest_chunk = 8;
+constexpr int64_t worth_sharing = 3, worth_waking = 6, longest_chunk = 16;
 
 }  // namespace
 
@@ -59,7 +59,7 @@ void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context) 
   everyone.grow(int(team) - 1);
   Team::Loop loop{.n = n,
                   .grain = grain,
-                  .shares = 4 * team,
+                  .shares = 2 * team,
                   .most = longest_chunk * grain,
                   .f = f,
                   .context = context,

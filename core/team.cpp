@@ -3,6 +3,7 @@
 #include <espalier/core/team.h>
 #include <immintrin.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include <chrono>
 #include <system_error>
@@ -12,9 +13,9 @@ namespace espalier {
 
 namespace {
 
-// How long a helper looks out for the next loop, and a caller for its last helpers, before they sleep: longer than the
-// gaps between the loops of a network, short beside the time that a busy neighbour gets in one piece.
-constexpr std::chrono::microseconds patience{50};
+// How long a helper looks out for the next loop, and a caller for its last helpers, before they let others run: longer
+// than most gaps between the loops of a network, short beside the time that a busy neighbour gets in one piece.
+constexpr std::chrono::microseconds patience{20};
 
 thread_local bool in_chunk = false;
 
@@ -91,7 +92,8 @@ void Team::run(Loop& loop) {
     if (loop.after) loop.after->before = loop.before;
   }
   const auto alone = [&] { return loop.helpers.load(std::memory_order_acquire) == 0; };
-  if (!watch(alone)) {
+  if (!watch(alone)) {  // beside a busy neighbour the helper may be queued on this very processor: yield it
+    for (int i = 0; i < 2 && !alone(); ++i) sched_yield();
     std::unique_lock lock(guard_);
     ++waiting_;
     left_.wait(lock, alone);
