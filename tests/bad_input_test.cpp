@@ -297,7 +297,7 @@ TEST_CASE("--force removes what a manifest lists, and nothing else") {
   write("mine/manifest.json", manifest);
 
   // Names are listed before they are written, so that a killed run can be replaced.
-  CHECK(interrupted("cut", "cut/settings.json", SIGKILL) == -SIGKILL);
+  CHECK(interrupted(long_run_to("cut"), "cut/settings.json", SIGKILL) == -SIGKILL);
   CHECK(slurp("cut/manifest.json").find("best.pth") != std::string::npos);
   write("cut/last.pth.espalier.tmp", "left behind");
   REQUIRE(House::run("evaluate --weights good/model.pth --test-images 16 --out cut --force") == 0);
