@@ -130,8 +130,11 @@ TEST_CASE("packed weights: pointers given away are not trusted, and copies go wi
   pointer[3] = 5;
   const auto second = run();
   CHECK(second != first);
+  run();            // a second time: a copy would be kept from here on
   pointer[3] = -5;  // a write that nobody is told of
   CHECK(run() != second);
+  pointer[3] = 5;
+  CHECK(run() == second);
   w.copy_from(values({32, 64}, 2));
   CHECK(run() == first);
   run();

@@ -144,6 +144,14 @@ TEST_CASE("a frozen graph computes the same bits as eager code, at any batch siz
   CHECK(message([&] { graph({}); }) == "[graph] expected 1 input(s), got 0");
 }
 
+TEST_CASE("after tracing, gradients are recorded as before") {
+  { const Tracing tracing; }
+  CHECK(grad_enabled());
+  const NoGrad no_grad;
+  { const Tracing tracing; }
+  CHECK_FALSE(grad_enabled());
+}
+
 TEST_CASE("a graph prints itself") {
   const Tensor x = values({1, 2, 4, 4}), w = values({3, 2, 3, 3});
   Tracing on;
