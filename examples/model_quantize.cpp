@@ -59,8 +59,7 @@ ConfigList default_config(const tool::Context& c, const std::string& quantizer, 
   if (names.empty()) fail(ErrorKind::usage, "[--model] it has no layer with weights");
   const std::string scheme = qat && !c.given("nni-compatible") ? "per_channel_symmetric" : "";
   const int64_t weight = at("weight");
-  ConfigList list{
-      {.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = weight, .quant_scheme = scheme}};
+  ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = weight, .quant_scheme = scheme}};
   if (qat) {
     for (const std::string& end : {names.front(), names.back()})
       list.push_back({.op_names = {end},
@@ -100,12 +99,10 @@ void save_raw(const std::string& path, Module& module, const Quantizer& quantize
   pth::StateDict seen;
   for (auto& [name, p] : named_parameters(module))
     if (!p->port.empty()) seen.emplace_back(name, (*p)().clone());
-  pth::save(path,
-            pth::Dict{{"step", quantizer.steps()},
-                      {"model", model},
-                      {"ports", ports},
-                      {"seen", pth::from_state_dict(seen)}},
-            note);
+  pth::save(
+      path,
+      pth::Dict{{"step", quantizer.steps()}, {"model", model}, {"ports", ports}, {"seen", pth::from_state_dict(seen)}},
+      note);
 }
 
 struct Stage {
@@ -159,6 +156,11 @@ void quantize(tool::Context& c) {
     if (s.epochs > 0)
       for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
   }
+  if (recipe.epochs == 0 && name == "qat" && !c.given("observer-state"))
+    for (const ConfigEntry& entry : config)
+      for (const std::string& what : entry.quant_types)
+        if (what != "weight")
+          fail(ErrorKind::usage, "[--epochs] 0: the observer of an ", what, " would have seen nothing");
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " quantizer, " << to_json(config) << std::endl;
@@ -217,9 +219,8 @@ void quantize(tool::Context& c) {
   quantizer->calibration();  // refuses what has seen nothing, before anything is written
   to(module, Device{});
   save_raw(c.out("raw.pth"), module, *quantizer, model_note(info));
-  quantizer->export_model({.model_path = c.out("model.pth"),
-                           .calibration_path = c.out("encodings.json"),
-                           .note = model_note(info)});
+  quantizer->export_model(
+      {.model_path = c.out("model.pth"), .calibration_path = c.out("encodings.json"), .note = model_note(info)});
   to(module, device);
   measure("simulated");
   c.say() << "written to " << c.text("out") << ": model.pth, encodings.json, raw.pth" << std::endl;
@@ -231,29 +232,31 @@ int tool::model_quantize_main(int argc, char** argv) {
   return run(
       argc, argv,
       {.name = "model_quantize",
-       .what = "Trains (or takes --weights), then trains on with weights and activations rounded to what has a code. OUT "
-               "gets\n"
-               "model.pth (raw weights, observers and scales: what evaluate and predict take), encodings.json (scales "
-               "and\n"
-               "ranges by layer, with the keys of NNI 2's calibration), raw.pth (the state after the last step),\n"
-               "summary.json, and the checkpoints of both stages under float/ and quantized/.\n",
+       .what =
+           "Trains (or takes --weights), then trains on with weights and activations rounded to what has a code. OUT "
+           "gets\n"
+           "model.pth (raw weights, observers and scales: what evaluate and predict take), encodings.json (scales "
+           "and\n"
+           "ranges by layer, with the keys of NNI 2's calibration), raw.pth (the state after the last step),\n"
+           "summary.json, and the checkpoints of both stages under float/ and quantized/.\n",
        .examples =
-           "  model_quantize --model vgg19 --quantizer qat --bits 8 --float-epochs 4 --epochs 1 --lr 0.05 --out out/q8  "
+           "  model_quantize --model vgg19 --quantizer qat --bits 8 --float-epochs 4 --epochs 1 --lr 0.05 --out out/q8 "
+           " "
            "built-in images\n"
            "  model_quantize --weights vgg19.pth --model vgg19 --dataset cifar10 --data DIR --quantizer qat --bits "
            "weight=4,output=8 \\\n"
            "    --epochs 10 --lr 0.01 --out out/w4a8\n"
-           "  model_quantize --model naive --dataset mnist --data DIR --quantizer dorefa --config c.json --out out/dorefa\n"
-           "    c.json: [{\"quant_types\": [\"weight\"], \"quant_bits\": {\"weight\": 4}, \"op_types\": [\"Conv2d\"]}]"},
+           "  model_quantize --model naive --dataset mnist --data DIR --quantizer dorefa --config c.json --out "
+           "out/dorefa\n"
+           "    c.json: [{\"quant_types\": [\"weight\"], \"quant_bits\": {\"weight\": 4}, \"op_types\": "
+           "[\"Conv2d\"]}]"},
       [](cxxopts::OptionAdder& add) {
         add("model", tool::listed(tool::model_names()), cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
-            "weights", "quantize this .pth file (then --float-epochs is 0 unless given)",
-            cxxopts::value<std::string>(),
+            "weights", "quantize this .pth file (then --float-epochs is 0 unless given)", cxxopts::value<std::string>(),
             "FILE")("quantizer", tool::listed(quantizer_names()), cxxopts::value<std::string>()->default_value("qat"),
                     "NAME")("bits", "8, or for each what it is quantized with: weight=4,output=8",
-                            cxxopts::value<std::string>()->default_value("8"),
-                            "N")("config", "a config list in JSON, in the place of --bits",
-                                 cxxopts::value<std::string>(), "FILE")(
+                            cxxopts::value<std::string>()->default_value("8"), "N")(
+            "config", "a config list in JSON, in the place of --bits", cxxopts::value<std::string>(), "FILE")(
             "float-epochs", "of training before that (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("epochs", "of quantization-aware training", cxxopts::value<std::string>()->default_value("10"), "N")(
             "max-steps", "stop it after so many steps", cxxopts::value<std::string>(), "N")(
