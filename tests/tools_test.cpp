@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 #include <espalier/core/storage.h>
 #include <espalier/data/images.h>
-#include <espalier/nn/models.h>
+#include <espalier/nn/model_file.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/tools/tools.h>
 #include <unistd.h>
