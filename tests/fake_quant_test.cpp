@@ -152,8 +152,12 @@ TEST_CASE("dorefa and binarize") {
 
 TEST_CASE("ranges: least and greatest, per channel too, NaN where one is") {
   for (Device device : columns_present())
-    for (const auto& [shape, axis] : std::vector<std::pair<Shape, int>>{
-             {{3, 5, 4, 7}, -1}, {{3, 5, 4, 7}, 0}, {{9, 70, 30, 3}, 1}, {{37, 11}, 0}, {{37, 11}, 1}, {{200000}, -1}}) {
+    for (const auto& [shape, axis] : std::vector<std::pair<Shape, int>>{{{3, 5, 4, 7}, -1},
+                                                                        {{3, 5, 4, 7}, 0},
+                                                                        {{9, 70, 30, 3}, 1},
+                                                                        {{37, 11}, 0},
+                                                                        {{37, 11}, 1},
+                                                                        {{200000}, -1}}) {
       auto x = numbers(shape.numel(), 0.25f);
       x[x.size() - 4] = 0;  // the NaN
       const int64_t channels = axis < 0 ? 1 : shape[axis];

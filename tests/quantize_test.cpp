@@ -127,10 +127,9 @@ TEST_CASE("a port learns in training and rests in eval mode and in traces (NNI's
 
 TEST_CASE("in eval mode a weight rests on its last value") {
   Net net;
-  QAT_Quantizer q(net, {{.op_types = {"Conv2d"},
-                         .quant_types = {"weight"},
-                         .quant_bits = 4,
-                         .quant_scheme = "per_channel_symmetric"}});
+  QAT_Quantizer q(
+      net,
+      {{.op_types = {"Conv2d"}, .quant_types = {"weight"}, .quant_bits = 4, .quant_scheme = "per_channel_symmetric"}});
   q.compress();
   const auto largest = [&] {
     std::vector<float> top(4, 0.f);
@@ -302,8 +301,7 @@ TEST_CASE("a quantized model's file is the model: same outputs, nothing to be to
     }
     NoGrad no_grad;
     (*model)(x);
-    q->export_model(
-        {.model_path = path, .calibration_path = encodings, .note = model_note(model_info("naive"))});
+    q->export_model({.model_path = path, .calibration_path = encodings, .note = model_note(model_info("naive"))});
     const auto expected = model->eval()(x).to_vector();
     const LoadedModel loaded = load_model(path);
     CHECK(loaded.module->eval()(x).to_vector() == expected);
@@ -344,9 +342,8 @@ TEST_CASE("ranges and a step to start from") {
   Net net;
   QAT_Quantizer q(net, both8, {.nni_compatible = true});
   q.compress();
-  q.start_from(pth::Dict{
-      {"step", int64_t(5)},
-      {"ports", pth::Dict{{"relu1.output_range", Tensor::from(std::vector<float>{0, 2}, {2, 1})}}}});
+  q.start_from(pth::Dict{{"step", int64_t(5)},
+                         {"ports", pth::Dict{{"relu1.output_range", Tensor::from(std::vector<float>{0, 2}, {2, 1})}}}});
   CHECK(q.steps() == 5);
   CHECK(upper(fake(net.relu1.output)) == doctest::Approx(2 / (1 - std::pow(.99, 5))).epsilon(1e-5));
   const auto refuses = [&](const pth::Value& v) { return refusal([&] { q.start_from(v); }) != "accepted"; };

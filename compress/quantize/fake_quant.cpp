@@ -10,7 +10,7 @@ namespace espalier {
 namespace {
 
 constexpr int64_t format = 1;  // of "quant"
-namespace word {  // places in "quant"
+namespace word {               // places in "quant"
 enum : size_t { version, bits, is_signed, axis, rounding, clip, observer, of_parameter, count_steps, active, count };
 }
 
@@ -71,10 +71,9 @@ FakeQuant::FakeQuant(FakeQuantConfig config, int64_t channels, Device device) : 
   const int64_t least = config_.is_signed ? 2 : 1;
   if (config_.bits < least || config_.bits > 31)
     fail(ErrorKind::usage, "[fake_quant] ", config_.bits, " bits, expected ", least, " to 31");
-  observer_ = make_observer(config_.observer, {.axis = config_.axis,
-                                               .channels = channels,
-                                               .count_steps = config_.count_steps,
-                                               .device = device});
+  observer_ =
+      make_observer(config_.observer,
+                    {.axis = config_.axis, .channels = channels, .count_steps = config_.count_steps, .device = device});
   const Shape shape = config_.axis < 0 ? Shape{} : Shape{channels};
   q_ = {.scale = Tensor::ones(shape, DType::f32, device),
         .zero_point = Tensor::zeros(shape, DType::f32, device),
@@ -153,13 +152,16 @@ std::shared_ptr<FakeQuant> fake_quant_of(const Tensor& tensor, const Tensor& val
   const auto w = read_words(tensor, word::count, "quant");
   const auto is_flag = [&](size_t i) { return w[i] == 0 || w[i] == 1; };
   expect(w[word::version] == format, "quant", "format", w[word::version]);
-  expect(is_flag(word::is_signed) && is_flag(word::clip) && is_flag(word::of_parameter) && is_flag(word::count_steps) && is_flag(word::active),
+  expect(is_flag(word::is_signed) && is_flag(word::clip) && is_flag(word::of_parameter) && is_flag(word::count_steps) &&
+             is_flag(word::active),
          "quant", "flag", 2);
   expect(w[word::bits] >= 1 + w[word::is_signed] && w[word::bits] <= 31, "quant", "number of bits", w[word::bits]);
-  expect(w[word::axis] == -1 || (value && w[word::axis] >= 0 && w[word::axis] < value.rank()), "quant", "axis", w[word::axis]);
-  expect(w[word::rounding] >= 0 && w[word::rounding] <= int64_t(Rounding::half_even_after_zero_point), "quant", "rounding",
-         w[word::rounding]);
-  expect(w[word::observer] >= 0 && w[word::observer] < int64_t(observer_names().size()), "quant", "observer", w[word::observer]);
+  expect(w[word::axis] == -1 || (value && w[word::axis] >= 0 && w[word::axis] < value.rank()), "quant", "axis",
+         w[word::axis]);
+  expect(w[word::rounding] >= 0 && w[word::rounding] <= int64_t(Rounding::half_even_after_zero_point), "quant",
+         "rounding", w[word::rounding]);
+  expect(w[word::observer] >= 0 && w[word::observer] < int64_t(observer_names().size()), "quant", "observer",
+         w[word::observer]);
   expect(!w[word::of_parameter] || value, "quant", "parameter where there is none, flag", 1);
   FakeQuantConfig config{.bits = w[word::bits],
                          .is_signed = w[word::is_signed] == 1,
@@ -168,7 +170,8 @@ std::shared_ptr<FakeQuant> fake_quant_of(const Tensor& tensor, const Tensor& val
                          .observer = observer_names()[size_t(w[word::observer])],
                          .of_parameter = w[word::of_parameter] == 1,
                          .count_steps = w[word::count_steps] == 1};
-  auto made = std::make_shared<FakeQuant>(config, w[word::axis] < 0 ? 1 : value.dim(int(w[word::axis])), value.device());
+  auto made =
+      std::make_shared<FakeQuant>(config, w[word::axis] < 0 ? 1 : value.dim(int(w[word::axis])), value.device());
   made->active_ = w[word::active] == 1;
   made->words_ = tensor.to(value.device()).clone();
   return made;

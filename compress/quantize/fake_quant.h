@@ -1,6 +1,7 @@
 // FakeQuant: a transform that lets its port see only numbers that have a code. It is an observer, the scale and zero
-// point that follow from the observed range, and the op. In training it looks at what passes; in eval mode and in traces
-// it rests, on a weight's last value or on what the observer has seen. And the two transforms that need no range kept.
+// point that follow from the observed range, and the op. In training it looks at what passes; in eval mode and in
+// traces it rests, on a weight's last value or on what the observer has seen. And the two transforms that need no range
+// kept.
 //
 // In files a FakeQuant is its tensors: "quant" says what it is, "scale" and "zero_point" what it has come to, and the
 // observer's own say how.

@@ -53,16 +53,14 @@ void Quantizer::check(const Selection::Layer& layer, const std::string& what) co
   const auto refuse = [&](const auto&... parts) {
     fail(ErrorKind::usage, "[", scheme_.name, "] entry ", layer.entry + 1, ", ", layer.name, ": ", parts...);
   };
-  if (!contains(scheme_.targets, what))
-    refuse("it cannot quantize an ", what, ", only ", listed(scheme_.targets));
+  if (!contains(scheme_.targets, what)) refuse("it cannot quantize an ", what, ", only ", listed(scheme_.targets));
   const int64_t bits = *entry.quant_bits.of(what);
   const std::string way = scheme_of(entry);
   const int64_t least = std::max<int64_t>(scheme_.least_bits, what == "weight" && way != "per_tensor_affine" ? 2 : 1);
   if (bits < least || bits > scheme_.most_bits)
     refuse(what, "s of ", bits, " bits, expected ", least,
            least == scheme_.most_bits ? "" : " to " + std::to_string(scheme_.most_bits));
-  if (!contains(scheme_.schemes, way))
-    refuse("quant_scheme ", way, ", expected ", listed(scheme_.schemes));
+  if (!contains(scheme_.schemes, way)) refuse("quant_scheme ", way, ", expected ", listed(scheme_.schemes));
   if (what != "weight") return;
   const Parameter* weight = weight_of(*layer.module);
   if (!weight) refuse("a ", layer.module->type(), " has no weight to quantize");
@@ -168,7 +166,9 @@ void Quantizer::export_model(const QuantExport& options) {
 }
 
 void Quantizer::start_from(const pth::Value& state) {
-  const auto entry = [&](const char* key) { return std::holds_alternative<pth::Dict>(state) ? state.find(key) : nullptr; };
+  const auto entry = [&](const char* key) {
+    return std::holds_alternative<pth::Dict>(state) ? state.find(key) : nullptr;
+  };
   const pth::Value* step = entry("step");
   const pth::Value* ports = entry("ports");
   if (!step || !std::holds_alternative<int64_t>(*step) || std::get<int64_t>(*step) < 1 || !ports)
@@ -200,7 +200,8 @@ void Quantizer::load(const pth::Value& state) {
   const bool done = number("done") != 0;
   const int64_t steps = number("step");
   if (steps < 1) fail(ErrorKind::data, "[", scheme_.name, "] the saved state is before the first step");
-  if (done_ && !done) fail(ErrorKind::data, "[", scheme_.name, "] the saved state is of a model that was not quantized");
+  if (done_ && !done)
+    fail(ErrorKind::data, "[", scheme_.name, "] the saved state is of a model that was not quantized");
   if (done) compress();
   set_steps(steps);
 }

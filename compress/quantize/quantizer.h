@@ -1,6 +1,6 @@
 // Quantizer: a scheme, put on a model's ports by config list. compress() does it by hand; as an observer of train() a
-// quantizer does it when its first epoch begins, counts the steps, and travels in the checkpoints, so that a resumed run
-// has the codes it was stopped with. The model keeps its raw values and learns them through the transforms.
+// quantizer does it when its first epoch begins, counts the steps, and travels in the checkpoints, so that a resumed
+// run has the codes it was stopped with. The model keeps its raw values and learns them through the transforms.
 #pragma once
 #include <espalier/compress/config.h>
 #include <espalier/compress/quantize/fake_quant.h>
@@ -30,7 +30,7 @@ struct Scheme {
   std::vector<std::string> targets;  // of quant_types
   int64_t least_bits = 1, most_bits = 31;
   std::vector<std::string> schemes = {"per_tensor_affine"};  // of quant_schemes(); the first is the default
-  bool keeps_zero = true;  // else masked weights would not stay 0, and are refused
+  bool keeps_zero = true;                                    // else masked weights would not stay 0, and are refused
   std::function<std::shared_ptr<Transform>(const Target&)> make = {};
 };
 
@@ -64,8 +64,8 @@ class ESPALIER_API Quantizer : public TrainObserver {
   std::string calibration() const;
   void export_model(const QuantExport& options);
 
-  // Ranges and step to start from: {"step": 1.., "ports": {"relu1.output_range": [2,1], ...}}, as state files hold them.
-  // Throws ErrorKind::data on what the model has no place for.
+  // Ranges and step to start from: {"step": 1.., "ports": {"relu1.output_range": [2,1], ...}}, as state files hold
+  // them. Throws ErrorKind::data on what the model has no place for.
   void start_from(const pth::Value& state);
 
   std::string name() const override { return scheme_.name; }

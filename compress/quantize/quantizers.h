@@ -1,5 +1,5 @@
-// The quantizers by name. A quantizer is a line here and a scheme in a file of its own in quantizers/; the line gives it
-// its class and a place in --quantizer.
+// The quantizers by name. A quantizer is a line here and a scheme in a file of its own in quantizers/; the line gives
+// it its class and a place in --quantizer.
 #pragma once
 #include <espalier/compress/quantize/quantizer.h>
 

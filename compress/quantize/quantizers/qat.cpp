@@ -1,5 +1,5 @@
-// Quantization-aware training (Jacob et al. 2018, arXiv 1712.05877): weights by the range that they have now, inputs and
-// outputs by a moving average of theirs, and gradients that pass straight through what has a code.
+// Quantization-aware training (Jacob et al. 2018, arXiv 1712.05877): weights by the range that they have now, inputs
+// and outputs by a moving average of theirs, and gradients that pass straight through what has a code.
 #include <espalier/compress/quantize/quantizers.h>
 
 namespace espalier {
