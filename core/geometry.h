@@ -7,6 +7,14 @@
 #include <compare>
 #include <cstdint>
 
+namespace espalier {
+
+// How a number x / scale becomes a whole one: to the nearest, ties to even, before or after the zero point is added to
+// it (the second is NNI's), or by cutting off what follows the point.
+enum class Rounding { half_even, toward_zero, half_even_after_zero_point };
+
+}  // namespace espalier
+
 namespace espalier::geometry {
 
 // The size of a sliding window's output along one axis.
@@ -91,6 +99,32 @@ struct Nll {
 struct Drop {
   float p = 0.5f;
   int64_t rows = 0, channels = 0;
+};
+
+// x [outer,channels,inner] in memory order; each channel has its scale and zero point (one channel: the whole tensor
+// has). How numbers become codes qmin..qmax and numbers again is said in core/arithmetic.h; `clip`: numbers beyond the
+// codes get no gradient, else all do.
+struct Quant {
+  int64_t outer = 1, channels = 1, inner = 1;
+  float qmin = 0, qmax = 255;
+  Rounding rounding = Rounding::half_even;
+  bool clip = true;
+};
+
+// A range [2,channels], the least and the greatest numbers, that is followed over time. Without a decay it is the
+// widest of all that were seen, from the first on, before which the counter, s64 [1], is 0. With one it is their
+// exponential moving average decay·old + (1-decay)·seen, which starts from 0 and is divided by 1 - decay^counter where
+// it is read.
+struct TrackRange {
+  int64_t channels = 1;
+  float decay = 0;
+};
+
+// The scale and zero point of each channel's range, for codes qmin..qmax; symmetric: the zero point is 0.
+struct RangeToScale {
+  int64_t channels = 1;
+  float qmin = 0, qmax = 255;
+  bool symmetric = false;
 };
 
 // What a training step is asked afterwards, noted where the step runs: its loss, in losses, f32 [steps]; counts, s64

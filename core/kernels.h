@@ -45,6 +45,16 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
+  X(fake_quant, const geometry::Quant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
+  X(fake_quant_grad, const geometry::Quant&, In x, In scale, In zero, In dy, Out dx)                       \
+  X(dorefa, int64_t n, In w, In range, Out y)                                        /* codes 0..n; range: of w, as min_max gives it */ \
+  X(dorefa_grad, In w, In range, In dy, Out dw)                                                                \
+  X(binarize, In x, Out y)                                                           /* -1 below 0, else 1; NaN of NaN */ \
+  X(binarize_grad, In x, In dy, Out dx)                                              /* dy where |x| <= 1, else 0 */ \
+  X(min_max, const geometry::Quant&, In x, Out range)                            /* [2,channels]: the least, the greatest; NaN where one is */ \
+  X(track_range, const geometry::TrackRange&, In seen, In counter, Out range)        /* range: updated */      \
+  X(tracked_range, const geometry::TrackRange&, In range, In counter, Out y)         /* the range as it is read */ \
+  X(range_to_scale, const geometry::RangeToScale&, In range, Out scale, Out zero)                              \
   X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
   X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
   X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \

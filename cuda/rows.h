@@ -7,6 +7,7 @@
 #include <espalier/cuda/kernels/norm.h>
 #include <espalier/cuda/kernels/optim.h>
 #include <espalier/cuda/kernels/pool.h>
+#include <espalier/cuda/kernels/quantize.h>
 #include <espalier/cuda/kernels/reduce.h>
 #include <espalier/cuda/kernels/softmax.h>
 #include <espalier/cuda/kernels/step.h>
@@ -44,6 +45,16 @@ inline Kernels rows() {
       .batch_norm_eval = batch_norm_eval,
       .batch_norm_grad = batch_norm_grad,
       .batch_norm_eval_grad = batch_norm_eval_grad,
+      .fake_quant = fake_quant,  // quantize.h
+      .fake_quant_grad = fake_quant_grad,
+      .dorefa = dorefa,
+      .dorefa_grad = dorefa_grad,
+      .binarize = binarize,
+      .binarize_grad = binarize_grad,
+      .min_max = min_max,
+      .track_range = track_range,
+      .tracked_range = tracked_range,
+      .range_to_scale = range_to_scale,
       .sgd = sgd,  // optim.h
       .adam = adam,
       .add_count = add_count,  // step.h

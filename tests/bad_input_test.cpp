@@ -232,6 +232,16 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
     for (const std::string v : {" nan", " inf", " -inf", " 1e999"}) refused(train + "--model naive " + o + v, 2, o);
   refused(train + "--log-steps nowhere/losses.csv", 2, "nowhere");
   refused("model_prune --pruner best" + force, 2, "best");
+  const std::string quantize =
+      "model_quantize --weights good/model.pth --images 64 --test-images 16 --epochs 0" + force;
+  refused("model_quantize --quantizer best" + force, 2, "best");
+  for (const std::string later : {"ptq", "lsq", "lsq_plus"})
+    refused(quantize + " --quantizer " + later, 2, later + " is not there yet");
+  for (const std::string b : {"0", "33", "x", "-1", "weight=4,weight=5", "bias=8", "weight=", "8.5"})
+    refused(quantize + " --quantizer dorefa --bits " + b, 2, "");
+  refused(quantize + " --quantizer qat --bits weight=4", 2, "says nothing about output");
+  refused(quantize + " --quantizer qat", 2, "would have seen nothing");
+  refused(quantize + " --quantizer dorefa --observer-state nowhere.pth", 3, "nowhere.pth");
   if (!fs::exists("/dev/nvidiactl")) refused(train + "--device cuda", 4, "cuda");
 }
 

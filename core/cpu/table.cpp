@@ -43,6 +43,16 @@ const Column& cpu_column() {
                                  .batch_norm_eval = cpu::batch_norm_eval,
                                  .batch_norm_grad = cpu::batch_norm_grad,
                                  .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
+                                 .fake_quant = cpu::fake_quant,  // quantize.cpp
+                                 .fake_quant_grad = cpu::fake_quant_grad,
+                                 .dorefa = cpu::dorefa,
+                                 .dorefa_grad = cpu::dorefa_grad,
+                                 .binarize = cpu::binarize,
+                                 .binarize_grad = cpu::binarize_grad,
+                                 .min_max = cpu::min_max,
+                                 .track_range = cpu::track_range,
+                                 .tracked_range = cpu::tracked_range,
+                                 .range_to_scale = cpu::range_to_scale,
                                  .sgd = cpu::sgd,  // optim.cpp
                                  .adam = cpu::adam,
                                  .add_count = cpu::add_count,  // step.cpp
