@@ -45,6 +45,13 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
+  X(quantize, const geometry::Coding&, In x, Out y)                                  /* f32 -> u8; NaN becomes lo */ \
+  X(dequantize, const geometry::Coding&, In x, Out y)                                /* u8 -> f32 */         \
+  X(conv2d_int8, const geometry::Conv&, const geometry::Requant&, In x, In w, In zero, In b, In scale, Out y) /* x u8, w s8 or u8; zero of w, b s32 [o]: may be absent; scale f32 [o]; y u8 or f32 */ \
+  X(add_int8, const geometry::AddCodes&, In a, In b, Out y)                          /* u8 */                \
+  X(max_pool_int8, const geometry::Pool&, In x, Out y)                               /* u8 */                \
+  X(avg_pool_int8, const geometry::Pool&, const geometry::AverageCodes&, In x, Out y) /* u8 */               \
+  X(lookup, In table, In x, Out y)                                                   /* u8; table [256] */   \
   X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
   X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
   X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \

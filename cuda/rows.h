@@ -3,6 +3,7 @@
 #include <espalier/cuda/kernels/conv.h>
 #include <espalier/cuda/kernels/elementwise.h>
 #include <espalier/cuda/kernels/gemm.h>
+#include <espalier/cuda/kernels/int8.h>
 #include <espalier/cuda/kernels/linear.h>
 #include <espalier/cuda/kernels/norm.h>
 #include <espalier/cuda/kernels/optim.h>
@@ -44,6 +45,13 @@ inline Kernels rows() {
       .batch_norm_eval = batch_norm_eval,
       .batch_norm_grad = batch_norm_grad,
       .batch_norm_eval_grad = batch_norm_eval_grad,
+      .quantize = quantize,  // int8.h
+      .dequantize = dequantize,
+      .conv2d_int8 = conv2d_int8,
+      .add_int8 = add_int8,
+      .max_pool_int8 = max_pool_int8,
+      .avg_pool_int8 = avg_pool_int8,
+      .lookup = lookup,
       .sgd = sgd,  // optim.h
       .adam = adam,
       .add_count = add_count,  // step.h

@@ -43,6 +43,13 @@ const Column& cpu_column() {
                                  .batch_norm_eval = cpu::batch_norm_eval,
                                  .batch_norm_grad = cpu::batch_norm_grad,
                                  .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
+                                 .quantize = cpu::quantize,  // int8_elementwise.cpp
+                                 .dequantize = cpu::dequantize,
+                                 .conv2d_int8 = cpu::conv2d_int8,  // int8.cpp
+                                 .add_int8 = cpu::add_int8,        // int8_elementwise.cpp
+                                 .max_pool_int8 = cpu::max_pool_int8,
+                                 .avg_pool_int8 = cpu::avg_pool_int8,
+                                 .lookup = cpu::lookup,
                                  .sgd = cpu::sgd,  // optim.cpp
                                  .adam = cpu::adam,
                                  .add_count = cpu::add_count,  // step.cpp

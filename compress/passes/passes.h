@@ -1,0 +1,21 @@
+// Passes over graphs, for running them: each takes a graph, gives one that computes the same, and says what it did.
+#pragma once
+#include <espalier/core/graph.h>
+
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+using Notes = std::vector<std::string>;  // one line each: "fold_norm: features.1 into features.0"
+
+// Batch norms in eval mode behind a convolution or linear layer that nobody else reads go into its weight and bias. A
+// quantized weight keeps its codes (mirrored where the norm's factor is negative) under a scale per channel; a float
+// one is multiplied, which rounds it once.
+ESPALIER_API Graph fold_norm(const Graph& graph, Notes* notes = nullptr);
+
+// A fake-quantized graph in integers, for every part of which exact() knows the meaning; the rest stays float, with
+// quantize and dequantize where it meets the codes. Codes keep their values' names.
+ESPALIER_API Graph lower(const Graph& graph, Notes* notes = nullptr);
+
+}  // namespace espalier
