@@ -29,6 +29,66 @@ ESPALIER_KERNEL To convert(From x) {
   }
 }
 
+// ---- Simulated codes (geometry::FakeQuant): whole numbers that stay floats, as training sees them.
+
+ESPALIER_KERNEL float clamp_code(float v, float lo, float hi) {  // NaN becomes lo
+  const float raised = v > lo ? v : lo;
+  return raised < hi ? raised : hi;
+}
+
+// clamp(rne(fl(x/s)) + z): a division, since a reciprocal has other ties. Clamped first, which changes no code.
+template <Rounding rounding>
+ESPALIER_KERNEL float quantize_one(float x, float s, float z, float lo, float hi) {
+  if constexpr (rounding == Rounding::half_even) return std::nearbyint(clamp_code(x / s, lo - z, hi - z)) + z;
+  if constexpr (rounding == Rounding::toward_zero) return std::trunc(clamp_code(x / s, lo - z, hi - z)) + z;
+  return std::nearbyint(clamp_code(x / s + z, lo, hi));
+}
+
+ESPALIER_KERNEL float dequantize_one(float code, float s, float z) { return s * (code - z); }
+
+template <Rounding rounding>
+ESPALIER_KERNEL float fake_quantize(float x, float s, float z, float lo, float hi) {
+  return dequantize_one(quantize_one<rounding>(x, s, z, lo, hi), s, z);
+}
+
+// Whether x lies where codes are, so that a clipped straight-through gradient passes: x's code is not clamped.
+ESPALIER_KERNEL bool representable(float x, float s, float z, float lo, float hi) {
+  const float code = std::nearbyint(x / s);
+  return code >= lo - z && code <= hi - z;
+}
+
+// The lesser and the greater of two; NaN wins, as in PyTorch.
+ESPALIER_KERNEL float lesser(float a, float b) { return a < b || a != a ? a : b; }
+ESPALIER_KERNEL float greater(float a, float b) { return a > b || a != a ? a : b; }
+
+// Scale and zero point of the codes lo..hi for numbers from `least` to `most`. Affine: the range is widened to hold 0,
+// which then is a code. Symmetric: the zero point is 0. Where all numbers are 0 the scale is 1.
+ESPALIER_KERNEL void range_to_scale(float least, float most, bool symmetric, float lo, float hi, float& scale,
+                                    float& zero) {
+  if (symmetric) {
+    scale = greater(most, -least) / hi;
+    zero = 0;
+  } else {
+    least = lesser(least, 0), most = greater(most, 0);
+    scale = (most - least) / (hi - lo);
+  }
+  if (scale == 0) scale = 1;
+  if (!symmetric) zero = clamp_code(std::nearbyint(lo - least / scale), lo, hi);
+}
+
+// DoReFa's code (Zhou et al. 2016, arXiv 1606.06160): w becomes t = tanh(w) / (2·top) + 1/2 with top the greatest
+// |tanh(w)|, and t one of the n + 1 whole parts of n. The value is (2·code - n) / n, the slope that of 2t - 1, with top
+// a constant.
+ESPALIER_KERNEL float dorefa_code(float w, float top, float n) {
+  const float t = top > 0 ? std::tanh(w) / (2 * top) + 0.5f : w != w || top != top ? w : 0.5f;
+  return std::nearbyint(t * n);
+}
+ESPALIER_KERNEL float dorefa_one(float w, float top, float n) { return (2 * dorefa_code(w, top, n) - n) / n; }
+ESPALIER_KERNEL float dorefa_slope(float w, float top) {
+  const float t = std::tanh(w);
+  return top > 0 ? (1 - t * t) / top : 1;
+}
+
 // ---- Codes (geometry::Coding). A rule says where it rounds: fl() to f32, rne() to the nearest integer, ties to even;
 // fma is fused where it is written and nowhere else. So products that meet a sum go through times(), which no compiler
 // contracts: g++ sees a product that is exact in double, nvcc an intrinsic.
@@ -43,14 +103,14 @@ ESPALIER_KERNEL float times(float a, float b) {
 
 // Clamped before it becomes an integer, which could not hold it otherwise; NaN becomes lo.
 ESPALIER_KERNEL int32_t nearest(float v, int32_t lo, int32_t hi) {
-  if (!(v > float(lo))) return lo;
-  return v >= float(hi) ? hi : int32_t(std::nearbyint(v));
+  return int32_t(std::nearbyint(clamp_code(v, float(lo), float(hi))));
 }
 
-// clamp(rne(fl(x/s)) + z): a division, since a reciprocal has other ties.
 ESPALIER_KERNEL int32_t encode(float x, const geometry::Coding& c) {
-  if (c.zero_first) return nearest(x / c.scale + float(c.zero), c.lo, c.hi);
-  return nearest(x / c.scale, c.lo - c.zero, c.hi - c.zero) + c.zero;
+  const float z = float(c.zero), lo = float(c.lo), hi = float(c.hi);
+  if (c.rounding == Rounding::toward_zero) return int32_t(quantize_one<Rounding::toward_zero>(x, c.scale, z, lo, hi));
+  if (c.rounding == Rounding::half_even) return int32_t(quantize_one<Rounding::half_even>(x, c.scale, z, lo, hi));
+  return int32_t(quantize_one<Rounding::half_even_after_zero_point>(x, c.scale, z, lo, hi));
 }
 ESPALIER_KERNEL float decode(int32_t code, const geometry::Coding& c) { return times(c.scale, float(code - c.zero)); }
 

@@ -7,6 +7,14 @@
 #include <compare>
 #include <cstdint>
 
+namespace espalier {
+
+// How a number x / scale becomes a whole one: to the nearest, ties to even, before or after the zero point is added to
+// it (the second is NNI's), or by cutting off what follows the point.
+enum class Rounding { half_even, toward_zero, half_even_after_zero_point };
+
+}  // namespace espalier
+
 namespace espalier::geometry {
 
 // The size of a sliding window's output along one axis.
@@ -49,7 +57,7 @@ struct Pool {
 struct Coding {
   float scale = 1;
   int32_t zero = 0, lo = 0, hi = 255;
-  bool zero_first = false;  // NNI's way: the zero is added before rounding, so that ties of the sum are even
+  Rounding rounding = Rounding::half_even;
   bool operator==(const Coding&) const = default;
 };
 
@@ -119,6 +127,31 @@ struct Nll {
 struct Drop {
   float p = 0.5f;
   int64_t rows = 0, channels = 0;
+};
+
+// x [outer,channels,inner] in memory order; each channel has its scale and zero point (one channel: the whole tensor
+// has). How numbers become codes qmin..qmax and numbers again is said in core/arithmetic.h; `clip`: numbers beyond the
+// codes get no gradient, else all do.
+struct FakeQuant {
+  int64_t outer = 1, channels = 1, inner = 1;
+  float qmin = 0, qmax = 255;
+  Rounding rounding = Rounding::half_even;
+  bool clip = true;
+};
+
+// A range [2,channels] of least and greatest numbers that is followed over time: on the first of its updates, a counter
+// s64 [1], it becomes what is seen. Later, with a decay of 0, it holds that as well; else it is the exponential moving
+// average decay·old + (1-decay)·seen, which starts from 0 and is divided by 1 - decay^updates where it is read.
+struct TrackRange {
+  int64_t channels = 1;
+  double decay = 0;
+};
+
+// The scale and zero point of each channel's range, for codes qmin..qmax; symmetric: the zero point is 0.
+struct RangeToScale {
+  int64_t channels = 1;
+  float qmin = 0, qmax = 255;
+  bool symmetric = false;
 };
 
 // What a training step is asked afterwards, noted where the step runs: its loss, in losses, f32 [steps]; counts, s64

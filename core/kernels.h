@@ -45,6 +45,14 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
+  X(fake_quant, const geometry::FakeQuant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
+  X(fake_quant_grad, const geometry::FakeQuant&, In x, In scale, In zero, In dy, Out dx)                       \
+  X(dorefa, int64_t n, In w, In range, Out y)                                        /* codes 0..n; range: of w, as min_max gives it */ \
+  X(dorefa_grad, In w, In range, In dy, Out dw)                                                                \
+  X(min_max, const geometry::FakeQuant&, In x, Out range)                            /* [2,channels]: the least, the greatest; NaN where one is */ \
+  X(track_range, const geometry::TrackRange&, In seen, Out range, Out updates)       /* both updated */        \
+  X(tracked_range, const geometry::TrackRange&, In range, In updates, Out y)         /* the range as it is read */ \
+  X(range_to_scale, const geometry::RangeToScale&, In range, Out scale, Out zero)                              \
   X(quantize, const geometry::Coding&, In x, Out y)                                  /* f32 -> u8; NaN becomes lo */ \
   X(dequantize, const geometry::Coding&, In x, Out y)                                /* u8 -> f32 */         \
   X(conv2d_int8, const geometry::Conv&, const geometry::Requant&, In x, In w, In zero, In b, In scale, Out y) /* x u8, w s8 or u8; zero of w, b s32 [o]: may be absent; scale f32 [o]; y u8 or f32 */ \

@@ -220,12 +220,12 @@ TEST_CASE("real numbers to codes: a division, ties to even, what is no number, w
   for (int i = -40; i < 40; ++i) x.push_back(float(i) * 0.05f);  // near ties
   for (const Coding& c : {Coding{.scale = 0.1f, .zero = 128}, Coding{.scale = 0.1f, .zero = 0},
                           Coding{.scale = 0.0625f, .zero = 3, .lo = 0, .hi = 15},
-                          Coding{.scale = 0.1f, .zero = 77, .zero_first = true}}) {
+                          Coding{.scale = 0.1f, .zero = 77, .rounding = Rounding::half_even_after_zero_point}}) {
     std::vector<uint8_t> codes;
     std::vector<float> back;
     for (const float v : x) {
       const float ratio = v / c.scale;
-      const double code = c.zero_first ? std::nearbyint(double(float(c.zero) + ratio)) : std::nearbyint(double(ratio)) + c.zero;
+      const double code = c.rounding != Rounding::half_even ? std::nearbyint(double(float(c.zero) + ratio)) : std::nearbyint(double(ratio)) + c.zero;
       codes.push_back(v != v ? uint8_t(c.lo) : uint8_t(std::min(double(c.hi), std::max(double(c.lo), code))));
       back.push_back(float(double(c.scale) * (int(codes.back()) - c.zero)));
     }

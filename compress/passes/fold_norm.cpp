@@ -3,6 +3,7 @@
 #include <espalier/compress/quantize/weights.h>
 #include <espalier/core/ops/batch_norm.h>
 #include <espalier/core/ops/elementwise_op.h>
+#include <espalier/core/ops/fake_quant.h>
 #include <espalier/core/rewrite.h>
 
 namespace espalier {
@@ -52,7 +53,7 @@ Graph fold_norm(const Graph& graph, Notes* notes) {
       fold(affine, codes, bias);
       const GraphValue& quantizer = graph.values[size_t(w)];
       const std::string name = graph.values[size_t(quantizer.inputs[0])].name;
-      weight = to.result(per_channel(*quantizer.op),
+      weight = to.result(std::make_shared<const FakeQuantOp>(codes.lo, codes.hi, 0, FakeQuantOptions{}),
                          {to.leaf(name, codes.values()), to.leaf(name + "_scale", Tensor::from(codes.scale, channels)),
                           to.leaf(name + "_zero_point",
                                   Tensor::from(std::vector<float>(codes.zero.begin(), codes.zero.end()), channels))},

@@ -5,6 +5,7 @@
 #include <espalier/core/ops/batch_norm.h>
 #include <espalier/core/ops/conv2d.h>
 #include <espalier/core/ops/elementwise_op.h>
+#include <espalier/core/ops/fake_quant.h>
 #include <espalier/core/ops/quantized.h>
 
 #include <cmath>
@@ -71,17 +72,17 @@ class Reading {
 
   // The coding of a quantizer of activations, or why there is none.
   std::optional<geometry::Coding> coding_of(int i, std::string& why) {
-    const FakeQuantFacts q = facts_of(op(i));
+    const auto& q = dynamic_cast<const FakeQuantOp&>(op(i));
     const Tensor scale = constants_[size_t(value(i).inputs[1])], zero = constants_[size_t(value(i).inputs[2])];
     if (!scale.defined() || !zero.defined()) return why = "its scale is no constant", std::nullopt;
     if (scale.numel() != 1 || zero.numel() != 1) return why = "its activation has a scale per channel", std::nullopt;
-    if (q.lo < 0 || q.hi > 255) return why = "its activation's codes are not within 0 and 255", std::nullopt;
-    if (q.rounding == "toward_zero") return why = "its activation is rounded toward zero", std::nullopt;
+    if (q.qmin < 0 || q.qmax > 255) return why = "its activation's codes are not within 0 and 255", std::nullopt;
+    if (q.rounding == Rounding::toward_zero) return why = "its activation is rounded toward zero", std::nullopt;
     geometry::Coding c{.scale = float(scale.item()),
                        .zero = int32_t(zero.item()),
-                       .lo = int32_t(q.lo),
-                       .hi = int32_t(q.hi),
-                       .zero_first = q.rounding == "half_even_after_zero_point"};
+                       .lo = int32_t(q.qmin),
+                       .hi = int32_t(q.qmax),
+                       .rounding = q.rounding};
     if (!(c.scale > 0) || double(c.zero) != zero.item() || c.zero < c.lo || c.zero > c.hi)
       fail(ErrorKind::data, "[quantize] ", value(i).name, ": scale ", scale.item(), " and zero point ", zero.item(),
            ", expected a positive number and a code of ", c.lo, " to ", c.hi);

@@ -2,6 +2,7 @@
 #include <espalier/compress/quantize/weights.h>
 #include <espalier/core/arithmetic.h>
 #include <espalier/core/ops/batch_norm.h>
+#include <espalier/core/ops/fake_quant.h>
 
 #include <cmath>
 
@@ -24,17 +25,6 @@ std::vector<T> per_channel(const Tensor& t, int64_t channels) {
 }
 
 }  // namespace
-
-FakeQuantFacts facts_of(const Op& op) {
-  FakeQuantFacts facts;
-  for (const auto& [key, value] : op.attributes()) {
-    if (key == "qmin") facts.lo = std::get<int64_t>(value);
-    if (key == "qmax") facts.hi = std::get<int64_t>(value);
-    if (key == "axis") facts.axis = std::get<int64_t>(value);
-    if (key == "rounding") facts.rounding = std::get<std::string>(value);
-  }
-  return facts;
-}
 
 Tensor WeightCodes::values() const {
   Tensor t = Tensor::empty(shape);
@@ -73,28 +63,19 @@ bool weight_codes(const Graph& graph, const std::vector<Tensor>& constants, int 
     return false;
   };
   if (!constants[size_t(place)].defined()) return no("its weight is no constant");
-  if (v.kind != GraphValue::result || v.op->name() != "fake_quant") return no("its weight is not quantized");
-  const FakeQuantFacts q = facts_of(*v.op);
-  const auto [lo, hi, axis, rounding] = q;
+  const auto* q = v.kind == GraphValue::result ? dynamic_cast<const FakeQuantOp*>(v.op.get()) : nullptr;
+  if (!q) return no("its weight is not quantized");
   const int64_t channels = v.shape[0];
-  if (axis > 0) return no("its weight is quantized along dimension " + std::to_string(axis));
-  if ((lo < 0 && (lo < -128 || hi > 127)) || hi > 255) return no("its weight has more than 8 bits");
-  w.lo = int32_t(lo), w.hi = int32_t(hi);
+  if (q->axis > 0) return no("its weight is quantized along dimension " + std::to_string(q->axis));
+  if (q->qmin < -128 || q->qmax > (q->qmin < 0 ? 127 : 255)) return no("its weight has more than 8 bits");
+  w.lo = int32_t(q->qmin), w.hi = int32_t(q->qmax);
   w.scale = per_channel<float>(constants[size_t(v.inputs[1])], channels);
   w.zero = per_channel<int32_t>(constants[size_t(v.inputs[2])], channels);
   const std::vector<float> raw = memory_of(constants[size_t(v.inputs[0])]);
   w.codes.resize(raw.size());
   for (size_t i = 0; i < raw.size(); ++i) {
     const size_t o = i / size_t(w.depth());
-    const geometry::Coding coding{.scale = w.scale[o],
-                                  .zero = w.zero[o],
-                                  .lo = w.lo,
-                                  .hi = w.hi,
-                                  .zero_first = rounding == "half_even_after_zero_point"};
-    w.codes[i] = rounding == "toward_zero" ? nearest(std::trunc(raw[i] / coding.scale), w.lo - coding.zero,
-                                                     w.hi - coding.zero) +
-                                                 coding.zero
-                                           : encode(raw[i], coding);
+    w.codes[i] = encode(raw[i], {w.scale[o], w.zero[o], w.lo, w.hi, q->rounding});
   }
   return true;
 }

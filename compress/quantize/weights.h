@@ -8,13 +8,6 @@
 
 namespace espalier {
 
-// What a fake_quant op says of itself.
-struct FakeQuantFacts {
-  int64_t lo = 0, hi = 255, axis = -1;
-  std::string rounding;
-};
-FakeQuantFacts facts_of(const Op& op);
-
 // value = scale[o] · (code - zero[o]); codes lie in [lo, hi]. In the memory order of the weight.
 struct WeightCodes {
   Shape shape;

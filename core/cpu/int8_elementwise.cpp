@@ -45,7 +45,7 @@ void quantize(const Coding& c, In x, Out y) {
   uint8_t* to = y.as<uint8_t>();
   parallel_for(y.numel, grain, [&](int64_t begin, int64_t end) {
     int64_t i = begin;
-    if (!c.zero_first) {
+    if (c.rounding == Rounding::half_even) {
       // max(NaN, lo) is lo: the second operand is taken where one is NaN.
       const Leaving leaving(float(c.lo - c.zero), float(c.hi - c.zero), c.zero);
       const __m256 scale = _mm256_set1_ps(c.scale);

@@ -2,7 +2,9 @@
 // its operands and records itself; the ops' own knowledge is in the .cpp files of this folder.
 // Images are [N,C,H,W]; sizes along two axes are Pair{h, w} or one number for both.
 #pragma once
+#include <espalier/core/geometry.h>
 #include <espalier/core/ops/elementwise.h>
+#include <espalier/core/qparams.h>
 #include <espalier/core/tape.h>
 
 #include <string>
@@ -74,6 +76,15 @@ struct DropoutOptions {
 ESPALIER_API Tensor dropout(const Tensor& x, DropoutOptions options);
 // The same with (seed, stream) read from memory, s64 [2] on x's device, in the place of the options'.
 ESPALIER_API Tensor dropout(const Tensor& x, const Tensor& draw, DropoutOptions options);
+
+// ---- fake_quant.cpp: the nearest number that has a code, or what a low number of bits leaves of a weight
+struct FakeQuantOptions {
+  Rounding rounding = Rounding::half_even;
+  bool clip = true;  // no gradient to what lies beyond the codes; else the gradient passes everywhere
+};
+ESPALIER_API Tensor fake_quant(const Tensor& x, const QParams& q, FakeQuantOptions options = {});
+// DoReFa-Net's weights (Zhou et al. 2016, arXiv 1606.06160). Straight: the gradient passes the tanh, too, as NNI's does.
+ESPALIER_API Tensor dorefa(const Tensor& w, int bits, bool straight = false);
 
 // ---- shape.cpp
 ESPALIER_API Tensor reshape(const Tensor& x, const Shape& shape);

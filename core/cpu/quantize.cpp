@@ -1,0 +1,170 @@
+// Simulated quantization and the ranges it needs. Every element depends on its own place; least and greatest do not mind
+// the order in which they are found.
+#include <espalier/core/arithmetic.h>
+#include <espalier/core/cpu/kernels.h>
+#include <espalier/core/parallel.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace espalier::cpu {
+
+namespace {
+
+constexpr int64_t grain = 16384;
+
+// f(begin, n, channel) for stretches of one channel, or, where channels are neighbours, f(begin, n, -1) for rows of all
+// of them.
+template <class F>
+void for_stretches(const FakeQuant& g, F f) {
+  if (g.inner == 1 && g.channels > 1) {
+    parallel_for(g.outer, std::max<int64_t>(1, grain / g.channels), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) f(r * g.channels, g.channels, int64_t(-1));
+    });
+  } else if (g.outer * g.channels == 1) {
+    parallel_for(g.inner, grain, [&](int64_t begin, int64_t end) { f(begin, end - begin, int64_t(0)); });
+  } else {
+    parallel_for(g.outer * g.channels, std::max<int64_t>(1, grain / std::max<int64_t>(1, g.inner)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) f(i * g.inner, g.inner, i % g.channels);
+                 });
+  }
+}
+
+template <Rounding rounding>
+void fake_quant_as(const FakeQuant& g, const float* x, const float* scale, const float* zero, float* y) {
+  const float lo = g.qmin, hi = g.qmax;
+  for_stretches(g, [=](int64_t at, int64_t n, int64_t channel) {
+    if (channel < 0) {
+      for (int64_t i = 0; i < n; ++i) y[at + i] = fake_quantize<rounding>(x[at + i], scale[i], zero[i], lo, hi);
+    } else {
+      const float s = scale[channel], z = zero[channel];
+      for (int64_t i = 0; i < n; ++i) y[at + i] = fake_quantize<rounding>(x[at + i], s, z, lo, hi);
+    }
+  });
+}
+
+}  // namespace
+
+void fake_quant(const FakeQuant& g, In x, In scale, In zero, Out y) {
+  switch (g.rounding) {
+    case Rounding::half_even:
+      return fake_quant_as<Rounding::half_even>(g, x.f32(), scale.f32(), zero.f32(), y.f32());
+    case Rounding::toward_zero:
+      return fake_quant_as<Rounding::toward_zero>(g, x.f32(), scale.f32(), zero.f32(), y.f32());
+    case Rounding::half_even_after_zero_point:
+      return fake_quant_as<Rounding::half_even_after_zero_point>(g, x.f32(), scale.f32(), zero.f32(), y.f32());
+  }
+}
+
+void fake_quant_grad(const FakeQuant& g, In x, In scale, In zero, In dy, Out dx) {
+  const float lo = g.qmin, hi = g.qmax;
+  const float *in = x.f32(), *s = scale.f32(), *z = zero.f32(), *d = dy.f32();
+  float* out = dx.f32();
+  for_stretches(g, [=](int64_t at, int64_t n, int64_t channel) {
+    const int64_t step = channel < 0, first = channel < 0 ? 0 : channel;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t c = first + i * step;
+      out[at + i] = representable(in[at + i], s[c], z[c], lo, hi) ? d[at + i] : 0;
+    }
+  });
+}
+
+void dorefa(int64_t n, In w, In range, Out y) {
+  const float top = std::tanh(greater(range.f32()[1], -range.f32()[0])), most = float(n);
+  const float* in = w.f32();
+  float* out = y.f32();
+  parallel_for(y.numel, grain / 8, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = dorefa_one(in[i], top, most);
+  });
+}
+
+void dorefa_grad(In w, In range, In dy, Out dw) {
+  const float top = std::tanh(greater(range.f32()[1], -range.f32()[0]));
+  const float *in = w.f32(), *d = dy.f32();
+  float* out = dw.f32();
+  parallel_for(dw.numel, grain / 8, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = d[i] * dorefa_slope(in[i], top);
+  });
+}
+
+// Chunks have their ranges, which are then one. An empty tensor has the range 0..0.
+void min_max(const FakeQuant& g, In x, Out range) {
+  const float* in = x.f32();
+  float* out = range.f32();
+  const int64_t rows = g.outer * g.channels, stretch = g.inner;
+  std::fill(out, out + 2 * g.channels, 0.f);
+  if (x.numel == 0) return;
+  const bool neighbours = stretch == 1 && g.channels > 1;
+  const int64_t per_channel = neighbours ? g.channels : 1;
+  // What is cut: rows of all channels, or the one long stretch, or stretches.
+  const int64_t units = neighbours ? g.outer : rows == 1 ? stretch : rows;
+  const int64_t per_unit = neighbours ? g.channels : rows == 1 ? 1 : stretch;
+  const int64_t chunks = rows > 1 && !neighbours ? units : std::clamp<int64_t>(units * per_unit / grain, 1, 64);
+  std::vector<float> least(size_t(chunks * per_channel)), most(size_t(chunks * per_channel));
+  parallel_for(chunks, std::max<int64_t>(1, grain * chunks / x.numel), [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const int64_t first = units * chunk / chunks, stop = units * (chunk + 1) / chunks;
+      float *low = least.data() + chunk * per_channel, *high = most.data() + chunk * per_channel;
+      if (neighbours) {
+        std::copy_n(in + first * per_unit, per_unit, low);
+        std::copy_n(in + first * per_unit, per_unit, high);
+        for (int64_t r = first + 1; r < stop; ++r)
+          for (int64_t c = 0; c < per_unit; ++c) {
+            low[c] = lesser(low[c], in[r * per_unit + c]);
+            high[c] = greater(high[c], in[r * per_unit + c]);
+          }
+      } else {
+        constexpr int lanes = 16;
+        const float* row = in + first * per_unit;
+        const int64_t n = (stop - first) * per_unit;
+        float lows[lanes], highs[lanes];
+        std::fill(lows, lows + lanes, row[0]);
+        std::fill(highs, highs + lanes, row[0]);
+        int64_t i = 0;
+        for (; i + lanes <= n; i += lanes)
+          for (int l = 0; l < lanes; ++l) {
+            lows[l] = lesser(lows[l], row[i + l]);
+            highs[l] = greater(highs[l], row[i + l]);
+          }
+        for (; i < n; ++i) {
+          lows[0] = lesser(lows[0], row[i]);
+          highs[0] = greater(highs[0], row[i]);
+        }
+        for (int l = 1; l < lanes; ++l) {
+          lows[0] = lesser(lows[0], lows[l]);
+          highs[0] = greater(highs[0], highs[l]);
+        }
+        *low = lows[0], *high = highs[0];
+      }
+    }
+  });
+  std::vector<bool> met(size_t(g.channels), false);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk)
+    for (int64_t i = 0; i < per_channel; ++i) {
+      const int64_t c = neighbours ? i : chunk % g.channels;
+      const float low = least[size_t(chunk * per_channel + i)], high = most[size_t(chunk * per_channel + i)];
+      out[c] = met[size_t(c)] ? lesser(out[c], low) : low;
+      out[g.channels + c] = met[size_t(c)] ? greater(out[g.channels + c], high) : high;
+      met[size_t(c)] = true;
+    }
+}
+
+void track_range(const TrackRange& g, In seen, Out range, Out updates) {
+  const bool first = updates.as<int64_t>()[0]++ == 0;
+  for (int64_t i = 0; i < 2 * g.channels; ++i)
+    range.f32()[i] = follow(range.f32()[i], seen.f32()[i], first, i >= g.channels, float(g.decay), float(1 - g.decay));
+}
+
+void tracked_range(const TrackRange& g, In range, In updates, Out y) {
+  const float weight = g.decay > 0 ? float(1 - std::pow(g.decay, double(updates.as<int64_t>()[0]))) : 1.f;
+  for (int64_t i = 0; i < 2 * g.channels; ++i) y.f32()[i] = range.f32()[i] / weight;
+}
+
+void range_to_scale(const RangeToScale& g, In range, Out scale, Out zero) {
+  for (int64_t c = 0; c < g.channels; ++c)
+    range_to_scale(range.f32()[c], range.f32()[g.channels + c], g.symmetric, g.qmin, g.qmax, scale.f32()[c],
+                   zero.f32()[c]);
+}
+
+}  // namespace espalier::cpu
