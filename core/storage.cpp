@@ -243,6 +243,7 @@ std::shared_ptr<Storage> Packs::find(size_t offset, std::span<const int64_t> for
   Entry& entry = it->second;
   keep = entry.seen && entry.version == source.version;
   if (!keep) entry = {source.version, true, nullptr};
+  keep = keep || keep_all_.load(std::memory_order_relaxed);
   return entry.copy;
 }
 

@@ -44,6 +44,8 @@ class ESPALIER_API Packs {
   // The copy of the stretch at `offset` in that format, made from that version; null if there is none. `keep` says
   // whether a caller who now makes one should put() it: the same version was asked for before.
   std::shared_ptr<Storage> find(size_t offset, std::span<const int64_t> format, LastWrite source, bool& keep);
+  // From here on every copy is worth keeping: these values will not change.
+  void keep_all() { keep_all_.store(true, std::memory_order_relaxed); }
   void put(size_t offset, std::span<const int64_t> format, LastWrite source, std::shared_ptr<Storage> copy);
 
  private:
@@ -73,6 +75,7 @@ class ESPALIER_API Packs {
   };
   std::mutex guard_;
   std::map<Key, Entry, Less> entries_;
+  std::atomic<bool> keep_all_{false};
 };
 
 // What has crossed between the host and other devices in this process, the emulated one included: copies to a device,

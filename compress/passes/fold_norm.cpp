@@ -20,7 +20,7 @@ Tensor scaled(const Tensor& weight, const std::vector<double>& factor) {
 
 }  // namespace
 
-Graph fold_norm(const Graph& graph, Notes* notes) {
+Graph fold_norm(const Graph& graph, PassNotes* notes) {
   const std::vector<Tensor> constants = constants_of(graph);
   std::vector<int> readers(graph.values.size(), 0);
   for (const GraphValue& v : graph.values)
@@ -63,7 +63,7 @@ Graph fold_norm(const Graph& graph, Notes* notes) {
       weight = to.leaf(graph.values[size_t(w)].name, scaled(constants[size_t(w)], affine.scale));
     }
     const std::string bias_name = layer.inputs[2] >= 0 ? graph.values[size_t(layer.inputs[2])].name : layer.name + ".bias";
-    if (notes) notes->push_back("fold_norm: " + norm.name + " into " + layer.name);
+    if (notes) notes->push_back({"fold_norm", norm.name, "into " + layer.name});
     const int y = to.result(layer.op, {to.now(layer.inputs[0]), weight, to.leaf(bias_name, Tensor::from(bias, channels))},
                             layer);
     if (!op->options.relu) return y;

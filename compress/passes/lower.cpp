@@ -10,7 +10,7 @@ namespace {
 
 class Lowering {
  public:
-  Lowering(const Graph& graph, Notes* notes)
+  Lowering(const Graph& graph, PassNotes* notes)
       : graph_(graph), values_(read_codes(graph)), to_(graph), reals_(graph.values.size(), -1), notes_(notes) {}
 
   Graph lower() && {
@@ -43,14 +43,14 @@ class Lowering {
   }
 
   void note(int i, const std::string& what) {
-    if (notes_) notes_->push_back("lower: " + value(i).name + " " + what);
+    if (notes_) notes_->push_back({"lower", value(i).name, what});
   }
 
   int layer(int i) {
     const CodedValue& v = at(i);
     const IntegerLayer& l = *v.integers;
     if (l.coarsened)
-      note(i, "has " + std::to_string(l.coarsened) + " channel(s) whose bias is too large for their weights' steps");
+      note(i,  std::to_string(l.coarsened) + " channel(s) whose bias is too large for their weights' steps");
     const std::vector<int> operands{from(i, 0), leaf(i, "weight", l.weight), leaf(i, "bias", l.bias),
                                     leaf(i, "scale", l.scale), leaf(i, "zero", l.zero)};
     if (const auto* conv = dynamic_cast<const Conv2dOp*>(value(v.op).op.get()))
@@ -80,7 +80,7 @@ class Lowering {
         break;
     }
     if (value(i).kind != GraphValue::result) return to_.emit(i);
-    if (!v.why.empty()) note(i, "stays float: " + v.why);
+    if (!v.why.empty()) note(i, v.why);
     std::vector<int> operands;
     for (const int in : value(i).inputs) operands.push_back(real(in));
     return to_.result(value(i).op, std::move(operands), value(i));
@@ -90,11 +90,11 @@ class Lowering {
   const std::vector<CodedValue> values_;
   Rewriter to_;
   std::vector<int> reals_;
-  Notes* notes_;
+  PassNotes* notes_;
 };
 
 }  // namespace
 
-Graph lower(const Graph& graph, Notes* notes) { return Lowering(graph, notes).lower(); }
+Graph lower(const Graph& graph, PassNotes* notes) { return Lowering(graph, notes).lower(); }
 
 }  // namespace espalier

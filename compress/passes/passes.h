@@ -7,15 +7,19 @@
 
 namespace espalier {
 
-using Notes = std::vector<std::string>;  // one line each: "fold_norm: features.1 into features.0"
+// What a pass did to a value, or why it left it: {"fold_norm", "features.1", "into features.0"}.
+struct PassNote {
+  std::string pass, value, what;
+};
+using PassNotes = std::vector<PassNote>;
 
 // Batch norms in eval mode behind a convolution or linear layer that nobody else reads go into its weight and bias. A
 // quantized weight keeps its codes (mirrored where the norm's factor is negative) under a scale per channel; a float
 // one is multiplied, which rounds it once.
-ESPALIER_API Graph fold_norm(const Graph& graph, Notes* notes = nullptr);
+ESPALIER_API Graph fold_norm(const Graph& graph, PassNotes* notes = nullptr);
 
 // A fake-quantized graph in integers, for every part of which exact() knows the meaning; the rest stays float, with
 // quantize and dequantize where it meets the codes. Codes keep their values' names.
-ESPALIER_API Graph lower(const Graph& graph, Notes* notes = nullptr);
+ESPALIER_API Graph lower(const Graph& graph, PassNotes* notes = nullptr);
 
 }  // namespace espalier
