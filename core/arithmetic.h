@@ -29,7 +29,7 @@ ESPALIER_KERNEL To convert(From x) {
   }
 }
 
-// ---- Simulated codes (geometry::FakeQuant): whole numbers that stay floats, as training sees them.
+// ---- Simulated codes (geometry::Quant): whole numbers that stay floats, as training sees them.
 
 ESPALIER_KERNEL float clamp_code(float v, float lo, float hi) {  // NaN becomes lo
   const float raised = v > lo ? v : lo;
@@ -75,6 +75,18 @@ ESPALIER_KERNEL void range_to_scale(float least, float most, bool symmetric, flo
   if (scale == 0) scale = 1;
   if (!symmetric) zero = clamp_code(std::nearbyint(lo - least / scale), lo, hi);
 }
+
+// A bound of a followed range (geometry::TrackRange) when `seen` is met. `upper`: the greatest number, else the least.
+ESPALIER_KERNEL float follow(float old, float seen, bool first, bool upper, float decay) {
+  if (decay > 0) return old * decay + (1 - decay) * seen;
+  return first ? seen : upper ? greater(old, seen) : lesser(old, seen);
+}
+// What such a bound is divided by when it is read: an average that began at 0 has this much of what it was shown.
+ESPALIER_KERNEL float tracked_share(float decay, int64_t updates) {
+  return decay > 0 ? 1 - float(std::pow(double(decay), double(updates))) : 1.f;
+}
+
+ESPALIER_KERNEL float binarize_one(float x) { return x < 0 ? -1.f : x >= 0 ? 1.f : x; }
 
 // DoReFa's code (Zhou et al. 2016, arXiv 1606.06160): w becomes t = tanh(w) / (2·top) + 1/2 with top the greatest
 // |tanh(w)|, and t one of the n + 1 whole parts of n. The value is (2·code - n) / n, the slope that of 2t - 1, with top

@@ -132,19 +132,20 @@ struct Drop {
 // x [outer,channels,inner] in memory order; each channel has its scale and zero point (one channel: the whole tensor
 // has). How numbers become codes qmin..qmax and numbers again is said in core/arithmetic.h; `clip`: numbers beyond the
 // codes get no gradient, else all do.
-struct FakeQuant {
+struct Quant {
   int64_t outer = 1, channels = 1, inner = 1;
   float qmin = 0, qmax = 255;
   Rounding rounding = Rounding::half_even;
   bool clip = true;
 };
 
-// A range [2,channels] of least and greatest numbers that is followed over time: on the first of its updates, a counter
-// s64 [1], it becomes what is seen. Later, with a decay of 0, it holds that as well; else it is the exponential moving
-// average decay·old + (1-decay)·seen, which starts from 0 and is divided by 1 - decay^updates where it is read.
+// A range [2,channels], the least and the greatest numbers, that is followed over time. Without a decay it is the
+// widest of all that were seen, from the first on, before which the counter, s64 [1], is 0. With one it is their
+// exponential moving average decay·old + (1-decay)·seen, which starts from 0 and is divided by 1 - decay^counter where
+// it is read.
 struct TrackRange {
   int64_t channels = 1;
-  double decay = 0;
+  float decay = 0;
 };
 
 // The scale and zero point of each channel's range, for codes qmin..qmax; symmetric: the zero point is 0.

@@ -45,27 +45,29 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
-  X(fake_quant, const geometry::FakeQuant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
-  X(fake_quant_grad, const geometry::FakeQuant&, In x, In scale, In zero, In dy, Out dx)                       \
+  X(fake_quant, const geometry::Quant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
+  X(fake_quant_grad, const geometry::Quant&, In x, In scale, In zero, In dy, Out dx)                       \
   X(dorefa, int64_t n, In w, In range, Out y)                                        /* codes 0..n; range: of w, as min_max gives it */ \
   X(dorefa_grad, In w, In range, In dy, Out dw)                                                                \
-  X(min_max, const geometry::FakeQuant&, In x, Out range)                            /* [2,channels]: the least, the greatest; NaN where one is */ \
-  X(track_range, const geometry::TrackRange&, In seen, Out range, Out updates)       /* both updated */        \
-  X(tracked_range, const geometry::TrackRange&, In range, In updates, Out y)         /* the range as it is read */ \
+  X(binarize, In x, Out y)                                                           /* -1 below 0, else 1; NaN of NaN */ \
+  X(binarize_grad, In x, In dy, Out dx)                                              /* dy where |x| <= 1, else 0 */ \
+  X(min_max, const geometry::Quant&, In x, Out range)                            /* [2,channels]: the least, the greatest; NaN where one is */ \
+  X(track_range, const geometry::TrackRange&, In seen, In counter, Out range)        /* range: updated */      \
+  X(tracked_range, const geometry::TrackRange&, In range, In counter, Out y)         /* the range as it is read */ \
   X(range_to_scale, const geometry::RangeToScale&, In range, Out scale, Out zero)                              \
+  X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
+  X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
+  X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \
+  X(next_draw, uint64_t purpose, Out state, Out draw)                      /* s64 [2]: (seed, draws) -> (seed, stream of that draw), draws += 1 */ \
+  X(count_not_finite, int64_t at, In x, Out counts)                        /* s64: counts[at] += how many of x are NaN or infinite */ \
+  X(tally, const geometry::Tally&, In loss, In scores, In labels, Out losses, Out counts, Out halted) /* all updated; labels s64 [n] */ \
   X(quantize, const geometry::Coding&, In x, Out y)                                  /* f32 -> u8; NaN becomes lo */ \
   X(dequantize, const geometry::Coding&, In x, Out y)                                /* u8 -> f32 */         \
   X(conv2d_int8, const geometry::Conv&, const geometry::Requant&, In x, In w, In zero, In b, In scale, Out y) /* x u8, w s8 or u8; zero of w, b s32 [o]: may be absent; scale f32 [o]; y u8 or f32 */ \
   X(add_int8, const geometry::AddCodes&, In a, In b, Out y)                          /* u8 */                \
   X(max_pool_int8, const geometry::Pool&, In x, Out y)                               /* u8 */                \
   X(avg_pool_int8, const geometry::Pool&, const geometry::AverageCodes&, In x, Out y) /* u8 */               \
-  X(lookup, In table, In x, Out y)                                                   /* u8; table [256] */   \
-  X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
-  X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
-  X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \
-  X(next_draw, uint64_t purpose, Out state, Out draw)                      /* s64 [2]: (seed, draws) -> (seed, stream of that draw), draws += 1 */ \
-  X(count_not_finite, int64_t at, In x, Out counts)                        /* s64: counts[at] += how many of x are NaN or infinite */ \
-  X(tally, const geometry::Tally&, In loss, In scores, In labels, Out losses, Out counts, Out halted) /* all updated; labels s64 [n] */
+  X(lookup, In table, In x, Out y)                                                   /* u8; table [256] */
 // clang-format on
 
 struct Kernels {

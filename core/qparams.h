@@ -1,5 +1,5 @@
-// QParams: how the numbers of a tensor are told as integers, x = scale · (code - zero_point). Both tensors are leaves of
-// whatever graph uses them, so that they move, shrink, are saved and are found by name as weights are.
+// QParams: how the numbers of a tensor are told as integers, x = scale · (code - zero_point). Both tensors are leaves
+// of whatever graph uses them, so that they move, shrink, are saved and are found by name as weights are.
 #pragma once
 #include <espalier/core/tensor.h>
 

@@ -8,6 +8,7 @@
 #include <espalier/cuda/kernels/norm.h>
 #include <espalier/cuda/kernels/optim.h>
 #include <espalier/cuda/kernels/pool.h>
+#include <espalier/cuda/kernels/quantize.h>
 #include <espalier/cuda/kernels/reduce.h>
 #include <espalier/cuda/kernels/softmax.h>
 #include <espalier/cuda/kernels/step.h>
@@ -45,6 +46,22 @@ inline Kernels rows() {
       .batch_norm_eval = batch_norm_eval,
       .batch_norm_grad = batch_norm_grad,
       .batch_norm_eval_grad = batch_norm_eval_grad,
+      .fake_quant = fake_quant,  // quantize.h
+      .fake_quant_grad = fake_quant_grad,
+      .dorefa = dorefa,
+      .dorefa_grad = dorefa_grad,
+      .binarize = binarize,
+      .binarize_grad = binarize_grad,
+      .min_max = min_max,
+      .track_range = track_range,
+      .tracked_range = tracked_range,
+      .range_to_scale = range_to_scale,
+      .sgd = sgd,  // optim.h
+      .adam = adam,
+      .add_count = add_count,  // step.h
+      .next_draw = next_draw,
+      .count_not_finite = count_not_finite,
+      .tally = tally,
       .quantize = quantize,  // int8.h
       .dequantize = dequantize,
       .conv2d_int8 = conv2d_int8,
@@ -52,12 +69,6 @@ inline Kernels rows() {
       .max_pool_int8 = max_pool_int8,
       .avg_pool_int8 = avg_pool_int8,
       .lookup = lookup,
-      .sgd = sgd,  // optim.h
-      .adam = adam,
-      .add_count = add_count,  // step.h
-      .next_draw = next_draw,
-      .count_not_finite = count_not_finite,
-      .tally = tally,
   };
 }
 

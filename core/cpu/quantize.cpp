@@ -1,5 +1,5 @@
-// Simulated quantization and the ranges it needs. Every element depends on its own place; least and greatest do not mind
-// the order in which they are found.
+// Simulated quantization and the ranges it needs. Every element depends on its own place; least and greatest do not
+// mind the order in which they are found.
 #include <espalier/core/arithmetic.h>
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
@@ -16,7 +16,7 @@ constexpr int64_t grain = 16384;
 // f(begin, n, channel) for stretches of one channel, or, where channels are neighbours, f(begin, n, -1) for rows of all
 // of them.
 template <class F>
-void for_stretches(const FakeQuant& g, F f) {
+void for_stretches(const Quant& g, F f) {
   if (g.inner == 1 && g.channels > 1) {
     parallel_for(g.outer, std::max<int64_t>(1, grain / g.channels), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) f(r * g.channels, g.channels, int64_t(-1));
@@ -32,7 +32,7 @@ void for_stretches(const FakeQuant& g, F f) {
 }
 
 template <Rounding rounding>
-void fake_quant_as(const FakeQuant& g, const float* x, const float* scale, const float* zero, float* y) {
+void fake_quant_as(const Quant& g, const float* x, const float* scale, const float* zero, float* y) {
   const float lo = g.qmin, hi = g.qmax;
   for_stretches(g, [=](int64_t at, int64_t n, int64_t channel) {
     if (channel < 0) {
@@ -46,7 +46,7 @@ void fake_quant_as(const FakeQuant& g, const float* x, const float* scale, const
 
 }  // namespace
 
-void fake_quant(const FakeQuant& g, In x, In scale, In zero, Out y) {
+void fake_quant(const Quant& g, In x, In scale, In zero, Out y) {
   switch (g.rounding) {
     case Rounding::half_even:
       return fake_quant_as<Rounding::half_even>(g, x.f32(), scale.f32(), zero.f32(), y.f32());
@@ -57,7 +57,7 @@ void fake_quant(const FakeQuant& g, In x, In scale, In zero, Out y) {
   }
 }
 
-void fake_quant_grad(const FakeQuant& g, In x, In scale, In zero, In dy, Out dx) {
+void fake_quant_grad(const Quant& g, In x, In scale, In zero, In dy, Out dx) {
   const float lo = g.qmin, hi = g.qmax;
   const float *in = x.f32(), *s = scale.f32(), *z = zero.f32(), *d = dy.f32();
   float* out = dx.f32();
@@ -88,8 +88,24 @@ void dorefa_grad(In w, In range, In dy, Out dw) {
   });
 }
 
+void binarize(In x, Out y) {
+  const float* in = x.f32();
+  float* out = y.f32();
+  parallel_for(y.numel, grain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = binarize_one(in[i]);
+  });
+}
+
+void binarize_grad(In x, In dy, Out dx) {
+  const float *in = x.f32(), *d = dy.f32();
+  float* out = dx.f32();
+  parallel_for(dx.numel, grain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = std::abs(in[i]) <= 1 ? d[i] : 0;
+  });
+}
+
 // Chunks have their ranges, which are then one. An empty tensor has the range 0..0.
-void min_max(const FakeQuant& g, In x, Out range) {
+void min_max(const Quant& g, In x, Out range) {
   const float* in = x.f32();
   float* out = range.f32();
   const int64_t rows = g.outer * g.channels, stretch = g.inner;
@@ -150,21 +166,21 @@ void min_max(const FakeQuant& g, In x, Out range) {
     }
 }
 
-void track_range(const TrackRange& g, In seen, Out range, Out updates) {
-  const bool first = updates.as<int64_t>()[0]++ == 0;
+void track_range(const TrackRange& g, In seen, In counter, Out range) {
+  const bool first = counter.as<int64_t>()[0] == 0;
   for (int64_t i = 0; i < 2 * g.channels; ++i)
-    range.f32()[i] = follow(range.f32()[i], seen.f32()[i], first, i >= g.channels, float(g.decay), float(1 - g.decay));
+    range.f32()[i] = follow(range.f32()[i], seen.f32()[i], first, i >= g.channels, g.decay);
 }
 
-void tracked_range(const TrackRange& g, In range, In updates, Out y) {
-  const float weight = g.decay > 0 ? float(1 - std::pow(g.decay, double(updates.as<int64_t>()[0]))) : 1.f;
-  for (int64_t i = 0; i < 2 * g.channels; ++i) y.f32()[i] = range.f32()[i] / weight;
+void tracked_range(const TrackRange& g, In range, In counter, Out y) {
+  const float share = tracked_share(g.decay, counter.as<int64_t>()[0]);
+  for (int64_t i = 0; i < 2 * g.channels; ++i) y.f32()[i] = range.f32()[i] / share;
 }
 
 void range_to_scale(const RangeToScale& g, In range, Out scale, Out zero) {
   for (int64_t c = 0; c < g.channels; ++c)
-    range_to_scale(range.f32()[c], range.f32()[g.channels + c], g.symmetric, g.qmin, g.qmax, scale.f32()[c],
-                   zero.f32()[c]);
+    espalier::range_to_scale(range.f32()[c], range.f32()[g.channels + c], g.symmetric, g.qmin, g.qmax, scale.f32()[c],
+                             zero.f32()[c]);
 }
 
 }  // namespace espalier::cpu

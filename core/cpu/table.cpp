@@ -43,6 +43,22 @@ const Column& cpu_column() {
                                  .batch_norm_eval = cpu::batch_norm_eval,
                                  .batch_norm_grad = cpu::batch_norm_grad,
                                  .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
+                                 .fake_quant = cpu::fake_quant,  // quantize.cpp
+                                 .fake_quant_grad = cpu::fake_quant_grad,
+                                 .dorefa = cpu::dorefa,
+                                 .dorefa_grad = cpu::dorefa_grad,
+                                 .binarize = cpu::binarize,
+                                 .binarize_grad = cpu::binarize_grad,
+                                 .min_max = cpu::min_max,
+                                 .track_range = cpu::track_range,
+                                 .tracked_range = cpu::tracked_range,
+                                 .range_to_scale = cpu::range_to_scale,
+                                 .sgd = cpu::sgd,  // optim.cpp
+                                 .adam = cpu::adam,
+                                 .add_count = cpu::add_count,  // step.cpp
+                                 .next_draw = cpu::next_draw,
+                                 .count_not_finite = cpu::count_not_finite,
+                                 .tally = cpu::tally,
                                  .quantize = cpu::quantize,  // int8_elementwise.cpp
                                  .dequantize = cpu::dequantize,
                                  .conv2d_int8 = cpu::conv2d_int8,  // int8.cpp
@@ -50,12 +66,6 @@ const Column& cpu_column() {
                                  .max_pool_int8 = cpu::max_pool_int8,
                                  .avg_pool_int8 = cpu::avg_pool_int8,
                                  .lookup = cpu::lookup,
-                                 .sgd = cpu::sgd,  // optim.cpp
-                                 .adam = cpu::adam,
-                                 .add_count = cpu::add_count,  // step.cpp
-                                 .next_draw = cpu::next_draw,
-                                 .count_not_finite = cpu::count_not_finite,
-                                 .tally = cpu::tally,
                              }};
   return column;
 }

@@ -100,18 +100,6 @@ struct Sign {
   ESPALIER_KERNEL float grad(float, float) const { return 0; }
 };
 
-// -1 below 0, else 1, NaN of NaN; the gradient passes straight through, with `clip` only where |x| <= 1 (Hubara et al.
-// 2016, arXiv 1602.02830).
-struct Binarize {
-  float clip = 1;
-  template <class V>
-  void each(V v) const {
-    v("clip", clip);
-  }
-  ESPALIER_KERNEL float operator()(float x) const { return x < 0 ? -1.f : x >= 0 ? 1.f : x; }
-  ESPALIER_KERNEL float grad(float x, float dy) const { return clip == 0 || (x >= -1 && x <= 1) ? dy : 0; }
-};
-
 }  // namespace fn
 
 // One line per function: C++ name, functor, module name, ONNX operator, does it keep 0 at 0.
@@ -125,8 +113,7 @@ struct Binarize {
   X(silu, Silu, SiLU, "", true)                          \
   X(hardswish, Hardswish, Hardswish, "HardSwish", true)  \
   X(gelu, Gelu, GELU, "", true)                          \
-  X(sign, Sign, Sign, "Sign", true)                      \
-  X(binarize, Binarize, Binarize, "", false)
+  X(sign, Sign, Sign, "Sign", true)
 
 // kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0 and logp finite.
 #define ESPALIER_BINARY(X) \

@@ -13,7 +13,7 @@ constexpr std::string_view rounding_names[] = {"half_even", "toward_zero", "half
 // f32 [2]: the least and the greatest number.
 Tensor range_of(const Tensor& x) {
   Tensor range = Tensor::empty({2}, DType::f32, x.device());
-  run::min_max(x.device(), geometry::FakeQuant{.inner = x.numel()}, x, range.out());
+  run::min_max(x.device(), geometry::Quant{.inner = x.numel()}, x, range.out());
   return range;
 }
 
@@ -29,8 +29,8 @@ Attributes FakeQuantOp::attributes() const {
           {"clip", int64_t(clip)}};
 }
 
-geometry::FakeQuant FakeQuantOp::geometry(const Shape& x) const {
-  geometry::FakeQuant g = channels_of(x, axis);
+geometry::Quant FakeQuantOp::geometry(const Shape& x) const {
+  geometry::Quant g = channels_of(x, axis);
   g.qmin = float(qmin);
   g.qmax = float(qmax);
   g.rounding = rounding;
@@ -38,8 +38,8 @@ geometry::FakeQuant FakeQuantOp::geometry(const Shape& x) const {
   return g;
 }
 
-geometry::FakeQuant channels_of(const Shape& x, int axis) {
-  geometry::FakeQuant g{.inner = x.numel()};
+geometry::Quant channels_of(const Shape& x, int axis) {
+  geometry::Quant g{.inner = x.numel()};
   if (axis < 0) return g;
   g.channels = x[axis];
   g.inner = strides(x)[size_t(axis)];
@@ -48,13 +48,12 @@ geometry::FakeQuant channels_of(const Shape& x, int axis) {
 }
 
 Shape FakeQuantOp::infer(std::span<const Shape> in) const {
-  if (axis < -1 || axis >= in[0].rank())
-    fail(ErrorKind::other, "[", name(), "] axis ", axis, " of an input ", in[0]);
+  if (axis < -1 || axis >= in[0].rank()) fail(ErrorKind::other, "[", name(), "] axis ", axis, " of an input ", in[0]);
   const Shape expected = axis < 0 ? Shape{} : Shape{in[0][axis]};
   for (size_t i : {1, 2})
     if (in[i] != expected)
-      fail(ErrorKind::other, "[", name(), "] ", i == 1 ? "scale" : "zero_point", " is ", in[i], ", expected ",
-           expected, " for an input ", in[0], axis < 0 ? "" : " along its axis");
+      fail(ErrorKind::other, "[", name(), "] ", i == 1 ? "scale" : "zero_point", " is ", in[i], ", expected ", expected,
+           " for an input ", in[0], axis < 0 ? "" : " along its axis");
   return in[0];
 }
 
@@ -92,13 +91,27 @@ Tensors DoReFaOp::backward(const Saved& saved, const Tensor& dy, const Needs&) c
   return {dx};
 }
 
+void BinarizeOp::run(Inputs in, Tensor& out, Saved& saved) const {
+  run::binarize(out.device(), in[0], out.out());
+  if (clip && ops::wants(in, 0)) saved.tensors = {in[0]};
+}
+
+Tensors BinarizeOp::backward(const Saved& saved, const Tensor& dy, const Needs&) const {
+  if (!clip) return {dy};
+  Tensor dx = Tensor::empty(dy.shape(), DType::f32, dy.device());
+  run::binarize_grad(dy.device(), saved.tensors[0], dy, dx.out());
+  return {dx};
+}
+
 Tensor fake_quant(const Tensor& x, const QParams& q, FakeQuantOptions options) {
   return apply(FakeQuantOp(q.qmin(), q.qmax(), q.axis, options), {x, q.scale, q.zero_point});
 }
 
 Tensor dorefa(const Tensor& w, int bits, bool straight) {
-  if (bits < 1 || bits > 24) fail(ErrorKind::usage, "[dorefa] ", bits, " bits, expected 1 to 24");
+  if (bits < 1 || bits > 31) fail(ErrorKind::usage, "[dorefa] ", bits, " bits, expected 1 to 31");
   return apply(DoReFaOp(bits, straight), {w});
 }
+
+Tensor binarize(const Tensor& x, bool clip) { return apply(BinarizeOp(clip), {x}); }
 
 }  // namespace espalier

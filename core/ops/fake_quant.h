@@ -8,7 +8,7 @@ namespace espalier {
 
 ESPALIER_API std::string_view name_of(Rounding rounding);
 // x's memory order as [outer,channels,inner] around an axis; -1: one channel.
-ESPALIER_API geometry::FakeQuant channels_of(const Shape& x, int axis);
+ESPALIER_API geometry::Quant channels_of(const Shape& x, int axis);
 
 // Inputs: x of any shape, scale and zero_point f32, [] or, with an axis, [C].
 struct ESPALIER_API FakeQuantOp : Op {
@@ -21,7 +21,7 @@ struct ESPALIER_API FakeQuantOp : Op {
 
   std::string_view name() const override { return "fake_quant"; }
   Attributes attributes() const override;
-  geometry::FakeQuant geometry(const Shape& x) const;
+  geometry::Quant geometry(const Shape& x) const;
   Shape infer(std::span<const Shape> in) const override;
   bool in_place(size_t operand) const override { return operand == 0; }
   void run(Inputs in, Tensor& out, Saved& saved) const override;
@@ -46,6 +46,23 @@ struct ESPALIER_API DoReFaOp : Op {
     return in[0];
   }
   bool constant(std::span<const Slice>) const override { return false; }
+};
+
+// -1 or 1; clip: no gradient where |x| > 1.
+struct ESPALIER_API BinarizeOp : Op {
+  bool clip;
+  explicit BinarizeOp(bool c) : clip(c) {}
+
+  std::string_view name() const override { return "binarize"; }
+  Attributes attributes() const override { return {{"clip", int64_t(clip)}}; }
+  Shape infer(std::span<const Shape> in) const override { return in[0]; }
+  bool in_place(size_t) const override { return true; }
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
+  Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override {
+    return in[0];
+  }
+  bool constant(std::span<const Slice> in) const override { return all_are_constant(in); }
 };
 
 }  // namespace espalier

@@ -83,8 +83,12 @@ struct FakeQuantOptions {
   bool clip = true;  // no gradient to what lies beyond the codes; else the gradient passes everywhere
 };
 ESPALIER_API Tensor fake_quant(const Tensor& x, const QParams& q, FakeQuantOptions options = {});
-// DoReFa-Net's weights (Zhou et al. 2016, arXiv 1606.06160). Straight: the gradient passes the tanh, too, as NNI's does.
+// DoReFa-Net's weights (Zhou et al. 2016, arXiv 1606.06160). Straight: the gradient passes the tanh, too, as NNI's
+// does.
 ESPALIER_API Tensor dorefa(const Tensor& w, int bits, bool straight = false);
+// -1 below 0, else 1 (Hubara et al. 2016, arXiv 1602.02830). The gradient passes straight through, clipped where |x|
+// > 1.
+ESPALIER_API Tensor binarize(const Tensor& x, bool clip = true);
 
 // ---- shape.cpp
 ESPALIER_API Tensor reshape(const Tensor& x, const Shape& shape);
