@@ -256,6 +256,8 @@ class Reading {
       made->weight = in_memory_order(std::vector<uint8_t>(w.codes.begin(), w.codes.end()), w.shape);
     made->bias = Tensor::from(bias_codes, channels);
     made->scale = Tensor::from(scale, channels);
+    made->bias_scale = Tensor::from(scale, channels);
+    made->weight_scale = Tensor::from(w.scale, channels);
     for (const int32_t z : w.zero)
       if (z != 0) made->zero = Tensor::from(w.zero, channels);
     return made;

@@ -17,6 +17,7 @@ namespace espalier {
 // A convolution or linear layer in integers: see QLayerOp for what the tensors hold.
 struct IntegerLayer {
   Tensor weight, bias, scale, zero;  // zero absent where it is 0 everywhere; bias always there
+  Tensor weight_scale, bias_scale;   // what a step of them is worth: f32 [O]
   geometry::Requant requant;
   bool to_float = false;
   int64_t coarsened = 0;  // channels whose weight scale was raised so that the bias fits into s32

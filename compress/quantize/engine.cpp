@@ -140,9 +140,7 @@ Workspace::Workspace(const Graph& graph, std::vector<Shape> shapes, Device devic
 
 Graph prepared(const Graph& graph, Device device, PassNotes& notes) {
   Graph g = fold_norm(graph, &notes);
-  const bool quantized = std::any_of(g.values.begin(), g.values.end(),
-                                     [](const GraphValue& v) { return v.op && v.op->name() == "fake_quant"; });
-  if (quantized) g = lower(g, &notes);
+  if (is_fake_quantized(g)) g = lower(g, &notes);
   g = fold_constants(g);
   for (GraphValue& v : g.values) {
     if (!has_values(v)) continue;

@@ -35,6 +35,25 @@ void DequantizeOp::run(Inputs in, Tensor& out, Saved&) const {
   run::dequantize(out.device(), coding, in[0].in(), out.out());
 }
 
+Shape DequantizeChannelsOp::infer(std::span<const Shape> in) const {
+  const Shape channels{in[0].rank() ? in[0][0] : 0};
+  if (in[1] != channels || (in[2].rank() && in[2] != channels))
+    fail(ErrorKind::other, "[dequantize_channels] codes ", in[0], ", scale ", in[1], ", zero ", in[2]);
+  return in[0];
+}
+DType DequantizeChannelsOp::dtype(std::span<const DType> in) const {
+  if (in[0] != DType::s8 && in[0] != DType::u8 && in[0] != DType::s32)
+    fail(ErrorKind::other, "[dequantize_channels] codes are ", in[0], ", expected s8, u8 or s32");
+  return DType::f32;
+}
+void DequantizeChannelsOp::run(Inputs in, Tensor& out, Saved&) const {
+  Shape channels = in[0].shape();
+  for (int d = 1; d < channels.rank(); ++d) channels[d] = 1;
+  Tensor numbers = in[0].to(DType::f32);
+  if (in[2].defined()) numbers = ops::run_binary(Binary::Sub, numbers, in[2].to(DType::f32).view_as(channels));
+  ops::run_binary(Binary::Mul, numbers, in[1].view_as(channels), out);
+}
+
 Attributes QLayerOp::attributes() const {
   if (to_float) return {{"x_zero_point", int64_t(requant.zx)}};
   return {{"x_zero_point", int64_t(requant.zx)},

@@ -32,6 +32,16 @@ struct ESPALIER_API DequantizeOp : Op {
   void run(Inputs in, Tensor& out, Saved& saved) const override;
 };
 
+// Codes of weights and biases back to numbers, per channel of dimension 0: codes s8, u8 or s32 [O,...], scale f32 [O],
+// zero s32 [O] or absent. For files: the engine reads the codes themselves.
+struct ESPALIER_API DequantizeChannelsOp : Op {
+  std::string_view name() const override { return "dequantize_channels"; }
+  bool optional(size_t operand) const override { return operand == 2; }
+  Shape infer(std::span<const Shape> in) const override;
+  DType dtype(std::span<const DType> in) const override;
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+};
+
 // Operands: x u8, weight s8 or u8, bias s32 [O] or absent, scale f32 [O], zero of the weight s32 [O] or absent.
 // scale is what the accumulator is multiplied by: x's scale · the weight's, over the output's where that has codes.
 struct ESPALIER_API QLayerOp : Op {
