@@ -15,7 +15,9 @@ using nlohmann::json;
 
 constexpr size_t largest_file = 1 << 20;
 constexpr int deepest = 8;
-const std::vector<std::string> keys{"sparsity", "op_types", "op_names", "exclude"};
+const std::vector<std::string> keys{"sparsity",    "op_types",   "op_names",         "exclude",
+                                    "quant_types", "quant_bits", "quant_start_step", "quant_scheme"};
+const std::vector<std::string> quant_targets{"weight", "input", "output"};
 
 template <class T>
 bool contains(const std::vector<T>& all, const T& one) {
@@ -42,6 +44,27 @@ std::vector<std::string> words(const json& value, const std::string& where, cons
   return all;
 }
 
+std::string listed(const std::vector<std::string>& all) {
+  std::string text;
+  for (const std::string& one : all) text += (text.empty() ? "" : ", ") + one;
+  return text;
+}
+
+int64_t whole(const json& value, const std::string& where, const std::string& key) {
+  if (!value.is_number_integer())
+    fail(ErrorKind::usage, where, ": ", key, " is ", shown(value), ", expected an integer");
+  if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(INT64_MAX))
+    fail(ErrorKind::usage, where, ": ", key, " is ", shown(value), ", which is too large");
+  return value.get<int64_t>();
+}
+
+QuantBits bits(const json& value, const std::string& where) {
+  if (!value.is_object()) return whole(value, where, "quant_bits");
+  QuantBits all;
+  for (const auto& [type, n] : value.items()) all.each[type] = whole(n, where, "quant_bits of " + shown(type));
+  return all;
+}
+
 ConfigEntry parse_entry(const json& object, const std::string& where) {
   if (!object.is_object())
     fail(ErrorKind::usage, where, " is ", shown(object), ", expected an object such as {\"sparsity\": 0.5, ",
@@ -59,9 +82,20 @@ ConfigEntry parse_entry(const json& object, const std::string& where) {
       if (!value.is_number())
         fail(ErrorKind::usage, where, ": sparsity is ", shown(value), ", expected a number between 0 and 1");
       entry.sparsity = value.get<double>();
+    } else if (key == "quant_types") {
+      entry.quant_types = words(value, where, key);
+    } else if (key == "quant_bits") {
+      entry.quant_bits = bits(value, where);
+    } else if (key == "quant_start_step") {
+      entry.quant_start_step = whole(value, where, key);
+    } else if (key == "quant_scheme") {
+      if (!value.is_string())
+        fail(ErrorKind::usage, where, ": quant_scheme is ", shown(value), ", expected one of ",
+             listed(quant_schemes()));
+      entry.quant_scheme = value.get<std::string>();
     } else {
-      fail(ErrorKind::usage, where, ": unknown key ", shown(key), did_you_mean(key, keys),
-           "; known are sparsity, op_types, op_names and exclude");
+      fail(ErrorKind::usage, where, ": unknown key ", shown(key), did_you_mean(key, keys), "; known are ",
+           listed(keys));
     }
     if ((key == "op_types" || key == "op_names") && value.empty())
       fail(ErrorKind::usage, where, ": ", key, " is empty, which would match no layer");
@@ -69,24 +103,58 @@ ConfigEntry parse_entry(const json& object, const std::string& where) {
   return entry;
 }
 
+// The name of a key that only quantizers know, or "".
+std::string first_quant_key(const ConfigEntry& entry) {
+  if (!entry.quant_types.empty()) return "quant_types";
+  if (!entry.quant_bits.each.empty()) return "quant_bits";
+  if (entry.quant_start_step != 0) return "quant_start_step";
+  return entry.quant_scheme.empty() ? "" : "quant_scheme";
+}
+
 void check(const ConfigEntry& entry, const std::string& where) {
   if (entry.op_types.empty() && entry.op_names.empty())
     fail(ErrorKind::usage, where, " has neither op_types nor op_names");
-  if (!entry.sparsity && !entry.exclude) fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
+  if (!entry.sparsity && !entry.exclude && first_quant_key(entry).empty())
+    fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
   if (entry.sparsity && !(*entry.sparsity > 0 && *entry.sparsity < 1))
     fail(ErrorKind::usage, where, ": sparsity is ", *entry.sparsity,
          ", expected more than 0 and less than 1 (0.7 prunes 70 %)");
+  for (const std::string& type : entry.quant_types)
+    if (!contains(quant_targets, type))
+      fail(ErrorKind::usage, where, ": quant_types has \"", type, "\"", did_you_mean(type, quant_targets),
+           ", expected some of ", listed(quant_targets));
+  for (const auto& [type, n] : entry.quant_bits.each) {
+    if (!type.empty() && !contains(quant_targets, type))
+      fail(ErrorKind::usage, where, ": quant_bits has \"", type, "\"", did_you_mean(type, quant_targets),
+           ", expected some of ", listed(quant_targets));
+    if (n < 1 || n > 31)
+      fail(ErrorKind::usage, where, ": quant_bits", type.empty() ? "" : " of ", type, " is ", n, ", expected 1 to 31");
+  }
+  for (const std::string& type : entry.quant_types)
+    if (!entry.quant_bits.of(type)) fail(ErrorKind::usage, where, ": quant_bits says nothing about ", type);
+  if (entry.quant_start_step < 0)
+    fail(ErrorKind::usage, where, ": quant_start_step is ", entry.quant_start_step, ", expected 0 or more");
+  if (!entry.quant_scheme.empty() && !contains(quant_schemes(), entry.quant_scheme))
+    fail(ErrorKind::usage, where, ": quant_scheme is \"", entry.quant_scheme, "\"",
+         did_you_mean(entry.quant_scheme, quant_schemes()), ", expected one of ", listed(quant_schemes()));
+}
+
+// An entry is for one kind of compression only.
+void check(const ConfigEntry& entry, const std::string& where, Compression what) {
+  const std::string quant = first_quant_key(entry);
+  if (what == Compression::prune) {
+    if (!quant.empty()) fail(ErrorKind::usage, where, ": ", quant, " is for quantizers, and this is a pruner's list");
+    if (!entry.sparsity && !entry.exclude) fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
+  } else {
+    if (entry.sparsity) fail(ErrorKind::usage, where, ": sparsity is for pruners, and this is a quantizer's list");
+    if (entry.quant_types.empty() && !entry.exclude)
+      fail(ErrorKind::usage, where, " has no quant_types and does not say exclude");
+  }
 }
 
 void check(const ConfigList& list, const std::string& name) {
   if (list.empty()) fail(ErrorKind::usage, "[", name, "] the config list is empty");
   for (size_t i = 0; i < list.size(); ++i) check(list[i], entry_name(name, i));
-}
-
-std::string listed(const std::vector<std::string>& all) {
-  std::string text;
-  for (const std::string& one : all) text += (text.empty() ? "" : ", ") + one;
-  return text;
 }
 
 }  // namespace
@@ -96,6 +164,17 @@ const std::vector<std::string>& default_op_types() {
                                               "ConvTranspose2d", "ConvTranspose3d", "Linear",      "Bilinear",
                                               "PReLU",           "Embedding",       "EmbeddingBag"};
   return types;
+}
+
+std::optional<int64_t> QuantBits::of(const std::string& quant_type) const {
+  for (const auto& key : {quant_type, std::string()})
+    if (const auto it = each.find(key); it != each.end()) return it->second;
+  return std::nullopt;
+}
+
+const std::vector<std::string>& quant_schemes() {
+  static const std::vector<std::string> all{"per_tensor_affine", "per_tensor_symmetric", "per_channel_symmetric"};
+  return all;
 }
 
 ConfigList parse_config(std::string_view text, const std::string& name) {
@@ -142,13 +221,21 @@ std::string to_json(const ConfigList& list) {
     if (!entry.op_types.empty()) object["op_types"] = entry.op_types;
     if (!entry.op_names.empty()) object["op_names"] = entry.op_names;
     if (entry.exclude) object["exclude"] = true;
+    if (!entry.quant_types.empty()) object["quant_types"] = entry.quant_types;
+    if (const auto all = entry.quant_bits.each.find(""); all != entry.quant_bits.each.end())
+      object["quant_bits"] = all->second;
+    else if (!entry.quant_bits.each.empty())
+      object["quant_bits"] = entry.quant_bits.each;
+    if (entry.quant_start_step) object["quant_start_step"] = entry.quant_start_step;
+    if (!entry.quant_scheme.empty()) object["quant_scheme"] = entry.quant_scheme;
     tree.push_back(std::move(object));
   }
   return tree.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
-Selection select(Module& model, const ConfigList& list, const std::vector<std::string>& defaults) {
+Selection select(Module& model, const ConfigList& list, const std::vector<std::string>& defaults, Compression what) {
   check(list, "config");
+  for (size_t i = 0; i < list.size(); ++i) check(list[i], entry_name("config", i), what);
   const auto modules = named_modules(model);
   std::vector<std::string> names, types;
   for (const auto& [name, module] : modules) {
@@ -183,7 +270,7 @@ Selection select(Module& model, const ConfigList& list, const std::vector<std::s
     if (entry.exclude)
       selection.excluded.push_back(names[layer]);
     else
-      selection.layers.push_back({names[layer], modules[layer].second, *entry.sparsity, winner});
+      selection.layers.push_back({names[layer], modules[layer].second, entry.sparsity.value_or(0), winner});
   }
 
   for (size_t i = 0; i < list.size(); ++i) {

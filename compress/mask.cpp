@@ -2,7 +2,6 @@
 #include <espalier/compress/mask.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
-#include <espalier/nn/ports.h>
 
 #include <algorithm>
 #include <map>
@@ -32,13 +31,13 @@ void check(const std::string& name, const Tensor& value, const Tensor& mask) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, PortReader>> bundled_port_readers() {
-  return {{"mask", [](Port& port, const Tensor& value, const Tensor& mask) {
-             if (!value.defined()) fail(ErrorKind::data, "[mask] only parameters are masked");
-             check("the parameter", value, mask);
-             std::erase_if(port.chain, is_mask);
-             port.chain.insert(port.chain.begin(), std::make_shared<Mask>(mask.to(value.device())));
-           }}};
+std::pair<std::string, PortReader> mask_port_reader() {
+  return {"mask", [](Port& port, const Tensor& value, const Tensor& mask) {
+            if (!value.defined()) fail(ErrorKind::data, "[mask] only parameters are masked");
+            check("the parameter", value, mask);
+            std::erase_if(port.chain, is_mask);
+            port.chain.insert(port.chain.begin(), std::make_shared<Mask>(mask.to(value.device())));
+          }};
 }
 
 Device device_of(Module& model) {

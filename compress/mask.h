@@ -2,7 +2,7 @@
 // raw value survives underneath, the layer sees zeros, and masked elements receive no gradient. On disk masks are
 // NNI's: {layer: {"weight": tensor of 0 and 1, "bias": tensor or None}} in a .pth file.
 #pragma once
-#include <espalier/nn/module.h>
+#include <espalier/nn/ports.h>
 
 #include <string>
 #include <utility>
@@ -22,6 +22,8 @@ class ESPALIER_API Mask : public Transform {
  private:
   Tensor mask_;  // f32, 0 or 1, shaped like what it masks
 };
+
+std::pair<std::string, PortReader> mask_port_reader();  // what rebuilds a mask from its tensor
 
 // By parameter name ("feature.0.weight"), in the model's order.
 using Masks = std::vector<std::pair<std::string, Tensor>>;

@@ -108,6 +108,13 @@ Tensor BatchNorm::with_relu(const Tensor& x) {
 
 Tensor norm_relu(BatchNorm& bn, const Tensor& x) { return bn.output.empty() ? bn.with_relu(x) : relu(bn(x)); }
 
+Tensor norm_act(BatchNorm& bn, Module& act, const Tensor& x) {
+  if (!dynamic_cast<ReLU*>(&act) || !bn.output.empty() || !act.input.empty()) return act(bn(x));
+  const Tensor y = bn.with_relu(x);
+  Scope scope(act.path());
+  return act.output(y);
+}
+
 Dropout::Dropout(float p_, bool channels) : p(p_), channels_(channels) {
   if (!(p >= 0 && p <= 1)) fail(ErrorKind::usage, "[Dropout] probability ", p, ", expected 0 to 1");
 }
@@ -126,14 +133,13 @@ void Sequential::members(Members& m) {
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
   for (size_t i = 0; i < children_.size(); ++i) {
-    Module& child = *children_[i];
-    auto* bn = dynamic_cast<BatchNorm*>(&child);
+    auto* bn = dynamic_cast<BatchNorm*>(children_[i].get());
     auto* next = i + 1 < children_.size() ? dynamic_cast<ReLU*>(children_[i + 1].get()) : nullptr;
-    if (bn && next && bn->output.empty() && next->input.empty() && next->output.empty()) {
-      y = bn->with_relu(y);
+    if (bn && next) {
+      y = norm_act(*bn, *next, y);
       ++i;
     } else {
-      y = child(y);
+      y = (*children_[i])(y);
     }
   }
   return y;

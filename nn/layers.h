@@ -97,6 +97,9 @@ class ESPALIER_API BatchNorm2d : public BatchNorm {  // x [N,channels,H,W]
 
 // relu(bn(x)) for the functional style of writing: one pass unless a transform wants to see what bn puts out.
 ESPALIER_API Tensor norm_relu(BatchNorm& bn, const Tensor& x);
+// The same with an activation that is a module; what sits on its output port sees what it would see anyway. Only a ReLU
+// makes one pass.
+ESPALIER_API Tensor norm_act(BatchNorm& bn, Module& act, const Tensor& x);
 
 class ESPALIER_API MaxPool2d : public Module {
  public:
@@ -163,7 +166,7 @@ class ESPALIER_API Flatten : public Module {
 };
 
 // Modules one after the other, named "0", "1", ... BatchNorm followed by ReLU runs as one pass while no transform
-// sits between the two or behind them; names and types stay.
+// sits between the two; names and types stay.
 class ESPALIER_API Sequential : public Module {
  public:
   std::string_view type() const override { return "Sequential"; }

@@ -84,6 +84,19 @@ Module& Module::train(bool on) {
   return *this;
 }
 
+void Module::set_training(bool on) {
+  struct Own : Members {
+    bool on = false;
+    void operator()(const std::string&, Module&) override {}
+    void operator()(const std::string&, Parameter& p) override { p.port.set_training(on, p.value()); }
+    void operator()(const std::string&, Tensor&) override {}
+  } own;
+  own.on = training_ = on;
+  input.set_training(on);
+  output.set_training(on);
+  members(own);
+}
+
 void name_modules(Module& root) {
   Walk walk;
   walk.prefix = root.path_;

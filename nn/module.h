@@ -53,7 +53,7 @@ class ESPALIER_API Module {
   bool training() const { return training_; }
   Module& train(bool on = true);  // this module and all below
   Module& eval() { return train(false); }
-  void set_training(bool on) { training_ = on; }  // this module alone
+  void set_training(bool on);  // this module alone, with the transforms on its ports and parameters
 
   Port input, output;
 

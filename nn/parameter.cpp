@@ -13,6 +13,14 @@ Tensor Port::keep() const {
   return all;
 }
 
+void Port::set_training(bool on, const Tensor& value) {
+  bool look = false;
+  for (const auto& t : chain) look = t->set_training(on) || look;
+  if (!look || !value) return;
+  NoGrad no_grad;
+  (*this)(value);
+}
+
 void Parameter::set(Tensor value) {
   const bool learns = !defined() || requires_grad();
   const std::shared_ptr<Node> before = value_.node();

@@ -21,6 +21,10 @@ class ESPALIER_API Transform {
   virtual std::string_view name() const = 0;       // "mask": names its tensors "weight_mask"
   virtual Tensor operator()(const Tensor& x) = 0;  // taped
   virtual void tensors(const TensorVisitor&) {}    // what it holds, to move, shrink and name
+  // Training begins or ends; a transform that learns from what passes rests in eval mode, in which several threads may
+  // call it. True: it wants to see once more what it will rest on, and is called with that at once.
+  virtual bool set_training(bool /*on*/) { return false; }
+  virtual void step() {}  // the optimiser has taken a step
   // Which elements of a parameter may learn beneath this: f32 of its shape, 0 where the raw value and its optimiser's
   // state stay as they are; undefined: all.
   virtual Tensor keep() const { return {}; }
@@ -33,6 +37,8 @@ struct ESPALIER_API Port {
     return x;
   }
   bool empty() const { return chain.empty(); }
+  // Tells the chain; `value` is what passes in eval mode, where that is known.
+  void set_training(bool on, const Tensor& value = {});
   Tensor keep() const;  // the transforms' keep(), multiplied; undefined: all elements may learn
 };
 

@@ -1,5 +1,6 @@
-// Simulated quantization and the ranges it needs: what core/arithmetic.h says of one number, for all of a tensor. Ranges
-// are found in chunks whose size depends on nothing but the problem, and then one thread per channel looks at those.
+// Simulated quantization and the ranges it needs: what core/arithmetic.h says of one number, for all of a tensor.
+// Ranges are found in chunks whose size depends on nothing but the problem, and then one thread per channel looks at
+// those.
 #pragma once
 #include <espalier/cuda/kernels/reduce.h>
 
@@ -23,8 +24,8 @@ inline void fake_quant(const Quant& g, In x, In scale, In zero, Out y) {
     case Rounding::toward_zero:
       return launch_each(y.numel, FakeQuantize<Rounding::toward_zero>{g, x.f32(), scale.f32(), zero.f32(), y.f32()});
     case Rounding::half_even_after_zero_point:
-      return launch_each(y.numel, FakeQuantize<Rounding::half_even_after_zero_point>{g, x.f32(), scale.f32(),
-                                                                                   zero.f32(), y.f32()});
+      return launch_each(
+          y.numel, FakeQuantize<Rounding::half_even_after_zero_point>{g, x.f32(), scale.f32(), zero.f32(), y.f32()});
   }
 }
 

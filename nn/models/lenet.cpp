@@ -1,4 +1,5 @@
 // LeNet as in NNI's MNIST examples: x [N,1,28,28] -> log-probabilities [N,classes].
+#include <espalier/nn/activations.h>
 #include <espalier/nn/models.h>
 
 namespace espalier {
@@ -16,12 +17,15 @@ class LeNet : public Module {
     m("dropout2", dropout2);
     m("fc1", fc1);
     m("fc2", fc2);
+    m("relu1", relu1);
+    m("relu2", relu2);
+    m("relu3", relu3);
   }
 
  protected:
   Tensor forward(const Tensor& x) override {
-    const Tensor images = max_pool2d(relu(conv2(relu(conv1(x)))), {.kernel = 2});
-    return log_softmax(fc2(dropout2(relu(fc1(flatten(dropout1(images)))))), 1);
+    const Tensor images = max_pool2d(relu2(conv2(relu1(conv1(x)))), {.kernel = 2});
+    return log_softmax(fc2(dropout2(relu3(fc1(flatten(dropout1(images)))))), 1);
   }
 
  private:
@@ -29,6 +33,7 @@ class LeNet : public Module {
   Dropout2d dropout1{0.25f};
   Dropout dropout2{0.5f};
   Linear fc1{9216, 128}, fc2;
+  ReLU relu1, relu2, relu3;
 };
 
 }  // namespace

@@ -1,13 +1,17 @@
 // Residual networks for 32x32 images with projection shortcuts (He et al. 2015, arXiv 1512.03385, option B): ResNet-20
 // and 56 (16-32-64 wide) and ResNet-18 (64-128-256-512 wide, 3x3 stem). x [N,3,H,W] -> [N,classes].
+#include <espalier/nn/activations.h>
 #include <espalier/nn/models.h>
 
 namespace espalier {
 
 namespace {
 
-// act(bn(x)), where the activation is ReLU or, in the smooth twin, SiLU.
-Tensor norm_act(BatchNorm2d& bn, const Tensor& x, bool smooth) { return smooth ? silu(bn(x)) : norm_relu(bn, x); }
+// ReLU or, in the smooth twin, SiLU; without parameters, so that the state dict is torchvision's, but with ports.
+std::unique_ptr<Module> activation(bool smooth) {
+  if (smooth) return std::make_unique<SiLU>();
+  return std::make_unique<ReLU>();
+}
 
 class BasicBlock : public Module {
  public:
@@ -16,7 +20,8 @@ class BasicBlock : public Module {
         bn1(out),
         conv2(out, out, {.kernel = 3, .padding = 1, .bias = false}),
         bn2(out),
-        smooth_(smooth) {
+        relu1(activation(smooth)),
+        relu2(activation(smooth)) {
     if (stride == 1 && in == out) return;
     downsample = std::make_unique<Sequential>();
     downsample->add<Conv2d>(in, out, Conv2dOptions{.kernel = 1, .stride = stride, .bias = false});
@@ -26,16 +31,17 @@ class BasicBlock : public Module {
   void members(Members& m) override {
     m("conv1", conv1);
     m("bn1", bn1);
+    m("relu1", *relu1);
     m("conv2", conv2);
     m("bn2", bn2);
     if (downsample) m("downsample", *downsample);
+    m("relu2", *relu2);
   }
 
  protected:
   Tensor forward(const Tensor& x) override {
-    const Tensor y = bn2(conv2(norm_act(bn1, conv1(x), smooth_)));
-    const Tensor sum = y + (downsample ? (*downsample)(x) : x);
-    return smooth_ ? silu(sum) : relu(sum);
+    const Tensor y = bn2(conv2(norm_act(bn1, *relu1, conv1(x))));
+    return (*relu2)(y + (downsample ? (*downsample)(x) : x));
   }
 
  private:
@@ -43,19 +49,19 @@ class BasicBlock : public Module {
   BatchNorm2d bn1;
   Conv2d conv2;
   BatchNorm2d bn2;
+  std::unique_ptr<Module> relu1, relu2;
   std::unique_ptr<Sequential> downsample;
-  bool smooth_;
 };
 
 class ResNet : public Module {
  public:
   ResNet(const std::vector<int64_t>& widths, int blocks, ModelOptions o)
-      : conv1(3, widths[0], {.kernel = 3, .padding = 1, .bias = false}), bn1(widths[0]), smooth_(o.smooth) {
+      : conv1(3, widths[0], {.kernel = 3, .padding = 1, .bias = false}), bn1(widths[0]), relu1(activation(o.smooth)) {
     int64_t in = widths[0];
     for (size_t i = 0; i < widths.size(); ++i) {
       layers.push_back(std::make_unique<Sequential>());
       for (int k = 0; k < blocks; ++k) {
-        layers.back()->add<BasicBlock>(in, widths[i], i && !k ? 2 : 1, smooth_);
+        layers.back()->add<BasicBlock>(in, widths[i], i && !k ? 2 : 1, o.smooth);
         in = widths[i];
       }
     }
@@ -65,13 +71,14 @@ class ResNet : public Module {
   void members(Members& m) override {
     m("conv1", conv1);
     m("bn1", bn1);
+    m("relu1", *relu1);
     for (size_t i = 0; i < layers.size(); ++i) m("layer" + std::to_string(i + 1), *layers[i]);
     m("fc", *fc);
   }
 
  protected:
   Tensor forward(const Tensor& x) override {
-    Tensor y = norm_act(bn1, conv1(x), smooth_);
+    Tensor y = norm_act(bn1, *relu1, conv1(x));
     for (auto& layer : layers) y = (*layer)(y);
     return (*fc)(flatten(adaptive_avg_pool2d(y, 1)));
   }
@@ -79,9 +86,9 @@ class ResNet : public Module {
  private:
   Conv2d conv1;
   BatchNorm2d bn1;
+  std::unique_ptr<Module> relu1;
   std::vector<std::unique_ptr<Sequential>> layers;
   std::unique_ptr<Linear> fc;
-  bool smooth_;
 };
 
 }  // namespace

@@ -1,0 +1,88 @@
+// FakeQuant: a transform that lets its port see only numbers that have a code. It is an observer, the scale and zero
+// point that follow from the observed range, and the op. In training it looks at what passes; in eval mode and in traces
+// it rests, on a weight's last value or on what the observer has seen. And the two transforms that need no range kept.
+//
+// In files a FakeQuant is its tensors: "quant" says what it is, "scale" and "zero_point" what it has come to, and the
+// observer's own say how.
+#pragma once
+#include <espalier/compress/quantize/observer.h>
+#include <espalier/core/ops/ops.h>
+#include <espalier/nn/ports.h>
+
+namespace espalier {
+
+struct FakeQuantConfig {
+  int64_t bits = 8;
+  bool is_signed = false;  // codes ±(2^(bits-1)-1) and a zero point of 0, else 0..2^bits-1
+  int axis = -1;           // a scale for each index of this dimension; -1: one for the whole tensor
+  FakeQuantOptions op = {};
+  std::string observer = "moving_average";
+  bool of_parameter = false;  // looks once more when eval mode begins, at the values that it will rest on
+  int64_t start_step = 0;     // until this step, counted from 1, it only looks; nothing is rounded
+  // NNI 1.7's clock: before start_step it does not look either, and its averages are divided as if it had.
+  bool count_steps = false;
+};
+
+class ESPALIER_API FakeQuant : public Transform {
+ public:
+  // `channels`: the size of config.axis, 1 without. Throws usage on bits that there are no codes for.
+  FakeQuant(FakeQuantConfig config, int64_t channels, Device device);
+
+  std::string_view name() const override { return "fake_quant"; }
+  Tensor operator()(const Tensor& x) override;
+  void tensors(const TensorVisitor& visit) override;
+  bool set_training(bool on) override;
+  void step() override { set_steps(steps_ + 1); }
+  void set_steps(int64_t steps);  // the optimiser's; 1 is the first
+
+  const FakeQuantConfig& config() const { return config_; }
+  const QParams& qparams() const { return q_; }
+  bool active() const { return active_; }  // rounds now
+  bool seen() const { return observer_->seen(); }
+  Tensor range() const { return observer_->range(); }  // f32 [2,channels]
+
+ private:
+  friend std::shared_ptr<FakeQuant> fake_quant_of(const Tensor& words, const Tensor& value);
+  void look(const Tensor& x);
+  Tensor words() const;  // s64: the config, as files have it
+
+  FakeQuantConfig config_;
+  std::unique_ptr<Observer> observer_;
+  QParams q_;
+  Tensor words_;
+  int64_t steps_ = 1;
+  bool active_ = true, training_ = false, settle_ = false;
+};
+
+// Weights as DoReFa-Net sees them: dorefa() in ops.h.
+class ESPALIER_API DoReFa : public Transform {
+ public:
+  DoReFa(int64_t bits, bool straight, Device device);
+  std::string_view name() const override { return "dorefa"; }
+  Tensor operator()(const Tensor& x) override { return dorefa(x, int(bits_), straight_); }
+  void tensors(const TensorVisitor& visit) override { visit("dorefa", words_); }
+  int64_t bits() const { return bits_; }
+
+ private:
+  int64_t bits_;
+  bool straight_;
+  Tensor words_;  // s64 [2]
+};
+
+// -1 and 1: binarize() in ops.h.
+class ESPALIER_API Binarizer : public Transform {
+ public:
+  Binarizer(bool clip, Device device);
+  std::string_view name() const override { return "binarize"; }
+  Tensor operator()(const Tensor& x) override { return binarize(x, clip_); }
+  void tensors(const TensorVisitor& visit) override { visit("binarize", words_); }
+
+ private:
+  bool clip_;
+  Tensor words_;  // s64 [1]
+};
+
+// What rebuilds these transforms from their tensors.
+std::vector<std::pair<std::string, PortReader>> quantization_port_readers();
+
+}  // namespace espalier
