@@ -63,20 +63,32 @@ bool weight_codes(const Graph& graph, const std::vector<Tensor>& constants, int 
     return false;
   };
   if (!constants[size_t(place)].defined()) return no("its weight is no constant");
-  const auto* q = v.kind == GraphValue::result ? dynamic_cast<const FakeQuantOp*>(v.op.get()) : nullptr;
-  if (!q) return no("its weight is not quantized");
+  const Op* op = v.kind == GraphValue::result ? v.op.get() : nullptr;
   const int64_t channels = v.shape[0];
-  if (q->axis > 0) return no("its weight is quantized along dimension " + std::to_string(q->axis));
-  if (q->qmin < -128 || q->qmax > (q->qmin < 0 ? 127 : 255)) return no("its weight has more than 8 bits");
-  w.lo = int32_t(q->qmin), w.hi = int32_t(q->qmax);
-  w.scale = per_channel<float>(constants[size_t(v.inputs[1])], channels);
-  w.zero = per_channel<int32_t>(constants[size_t(v.inputs[2])], channels);
-  const std::vector<float> raw = memory_of(constants[size_t(v.inputs[0])]);
-  w.codes.resize(raw.size());
-  for (size_t i = 0; i < raw.size(); ++i) {
-    const size_t o = i / size_t(w.depth());
-    w.codes[i] = encode(raw[i], {w.scale[o], w.zero[o], w.lo, w.hi, q->rounding});
+  if (const auto* q = dynamic_cast<const FakeQuantOp*>(op)) {
+    if (q->axis > 0) return no("its weight is quantized along dimension " + std::to_string(q->axis));
+    if (q->qmin < -128 || q->qmax > (q->qmin < 0 ? 127 : 255)) return no("its weight has more than 8 bits");
+    w.lo = int32_t(q->qmin), w.hi = int32_t(q->qmax);
+    w.scale = per_channel<float>(constants[size_t(v.inputs[1])], channels);
+    w.zero = per_channel<int32_t>(constants[size_t(v.inputs[2])], channels);
+    const std::vector<float> raw = memory_of(constants[size_t(v.inputs[0])]);
+    w.codes.resize(raw.size());
+    for (size_t i = 0; i < raw.size(); ++i) {
+      const size_t o = i / size_t(w.depth());
+      w.codes[i] = encode(raw[i], {w.scale[o], w.zero[o], w.lo, w.hi, q->rounding});
+    }
+    return true;
   }
+  // Whole numbers over n: -n, -n + 2, ..., n of DoReFa, whose value is known already; -1 and 1.
+  const auto* dorefa = dynamic_cast<const DoReFaOp*>(op);
+  if (!dorefa && !dynamic_cast<const BinarizeOp*>(op)) return no("its weight is not quantized");
+  if (dorefa && dorefa->bits > 7) return no("its weight has 8 bits of DoReFa's, which need 9");
+  const int32_t n = dorefa ? (1 << dorefa->bits) - 1 : 1;
+  w.lo = -n, w.hi = n;
+  w.scale.assign(size_t(channels), 1 / float(n));
+  w.zero.assign(size_t(channels), 0);
+  w.codes.clear();
+  for (const float value : memory_of(constants[size_t(place)])) w.codes.push_back(nearest(value * float(n), w.lo, w.hi));
   return true;
 }
 
