@@ -226,6 +226,7 @@ void pack_panels(const Weight* w, int64_t taps, int64_t in, int64_t out, const I
 }  // namespace
 
 void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, In scale, Out y) {
+  if (y.numel == 0) return;
   if (is_depthwise(conv)) return depthwise_int8(conv, r, x, w, zero, b, scale, y);
   const Isa instructions = isa();
   const Int8Tiles& tiles = instructions == Isa::vnni ? int8_vnni : int8_avx2;
