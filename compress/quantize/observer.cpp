@@ -27,7 +27,7 @@ void FollowedRange::add(const Tensor& x) {
 
 Tensor FollowedRange::range() const {
   Tensor now = Tensor::empty(range_.shape(), DType::f32, range_.device());
-  run::tracked_range(range_.device(), {options_.channels, decay_}, range_, updates_, now.out());
+  run::tracked_range(range_.device(), geometry::TrackRange{options_.channels, decay_}, range_, updates_, now.out());
   return now;
 }
 
