@@ -190,7 +190,17 @@ TEST_CASE("convolutions of codes: every geometry, every instruction set, every c
       {.n = 2, .c = 3, .h = 9, .w = 7, .o = 20, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
       {.n = 1, .c = 16, .h = 6, .w = 6, .o = 64, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
       {.n = 2, .c = 17, .h = 5, .w = 6, .o = 33, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
-      {.n = 3, .c = 31, .h = 5, .w = 5, .o = 81, .kh = 3, .kw = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1},
+      {.n = 3,
+       .c = 31,
+       .h = 5,
+       .w = 5,
+       .o = 81,
+       .kh = 3,
+       .kw = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1},
       {.n = 1, .c = 18, .h = 9, .w = 8, .o = 130, .kh = 3, .kw = 2, .pad_h = 2, .pad_w = 1, .dilation_h = 2},
       {.n = 1, .c = 5, .h = 9, .w = 9, .o = 7, .kh = 5, .kw = 5, .pad_h = 2, .pad_w = 2, .dilation_w = 2},
       {.n = 2, .c = 12, .h = 4, .w = 4, .o = 9, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1, .groups = 3},
@@ -225,7 +235,8 @@ TEST_CASE("real numbers to codes: a division, ties to even, what is no number, w
     std::vector<float> back;
     for (const float v : x) {
       const float ratio = v / c.scale;
-      const double code = c.rounding != Rounding::half_even ? std::nearbyint(double(float(c.zero) + ratio)) : std::nearbyint(double(ratio)) + c.zero;
+      const double code = c.rounding != Rounding::half_even ? std::nearbyint(double(float(c.zero) + ratio))
+                                                            : std::nearbyint(double(ratio)) + c.zero;
       codes.push_back(v != v ? uint8_t(c.lo) : uint8_t(std::min(double(c.hi), std::max(double(c.lo), code))));
       back.push_back(float(double(c.scale) * (int(codes.back()) - c.zero)));
     }
@@ -277,8 +288,20 @@ TEST_CASE("pools and tables of codes") {
   const Case cases[] = {
       {{.n = 2, .c = 5, .h = 6, .w = 7, .out_h = 3, .out_w = 3, .kh = 2, .kw = 2, .stride_h = 2, .stride_w = 2}, false},
       {{.n = 1, .c = 70, .h = 5, .w = 5, .out_h = 5, .out_w = 5, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1}, false},
-      {{.n = 1, .c = 33, .h = 5, .w = 5, .out_h = 3, .out_w = 3, .kh = 3, .kw = 3, .stride_h = 2, .stride_w = 2,
-        .pad_h = 1, .pad_w = 1, .count_include_pad = false}, false},
+      {{.n = 1,
+        .c = 33,
+        .h = 5,
+        .w = 5,
+        .out_h = 3,
+        .out_w = 3,
+        .kh = 3,
+        .kw = 3,
+        .stride_h = 2,
+        .stride_w = 2,
+        .pad_h = 1,
+        .pad_w = 1,
+        .count_include_pad = false},
+       false},
       {{.n = 3, .c = 65, .h = 4, .w = 3, .out_h = 1, .out_w = 1, .adaptive = true}, true},
       {{.n = 1, .c = 8, .h = 7, .w = 5, .out_h = 3, .out_w = 2, .adaptive = true}, false},
       {{.n = 2, .c = 16, .h = 2, .w = 2, .out_h = 1, .out_w = 1, .kh = 2, .kw = 2, .stride_h = 2, .stride_w = 2}, true},
@@ -287,8 +310,8 @@ TEST_CASE("pools and tables of codes") {
     const Pool& g = c.g;
     Draw d{uint64_t(g.c)};
     const std::vector<uint8_t> x = many<uint8_t>(g.n * g.h * g.w * g.c, [&] { return d.between(0, 255); });
-    const AverageCodes a{.x = {.scale = 0.037f, .zero = 21}, .y = {.scale = 0.029f, .zero = 17, .lo = 3, .hi = 240},
-                         .whole = c.whole};
+    const AverageCodes a{
+        .x = {.scale = 0.037f, .zero = 21}, .y = {.scale = 0.029f, .zero = 17, .lo = 3, .hi = 240}, .whole = c.whole};
     std::vector<uint8_t> largest, average;
     for (int64_t n = 0; n < g.n; ++n)
       for (int64_t oy = 0; oy < g.out_h; ++oy)

@@ -1,7 +1,7 @@
 // Laws of quantized networks: exact() is the meaning, and the engine gives its codes - every code of every tensor - on
 // every instruction set, at any number of threads, at any split of the batch, and on the emulated column; folding batch
-// norms and lowering change none. That exact() itself means what the float graph says is checked where floats are exact,
-// and step by step elsewhere.
+// norms and lowering change none. That exact() itself means what the float graph says is checked where floats are
+// exact, and step by step elsewhere.
 #include <doctest/doctest.h>
 #include <espalier/compress/quantize/engine.h>
 #include <espalier/compress/quantize/exact.h>
@@ -33,14 +33,14 @@ std::atomic<int64_t> allocations{0};
 
 }  // namespace
 
-// Every allocation of this program is counted.
-void* operator new(size_t bytes) {
+// Every allocation of this program is counted. Not inlined, lest g++ see malloc's memory freed where it saw new.
+[[gnu::noinline]] void* operator new(size_t bytes) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* p = std::malloc(bytes ? bytes : 1)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -113,7 +113,10 @@ int64_t check_laws(const Graph& graph, const Tensor& x, bool emulate = true) {
     const Device device{Device::emulated, 0};
     const Engine there(graph, device);
     check_codes(there.codes({x.to(device)}), meaning.codes, "emulated");
-    CHECK(same_bytes(there(x.to(device)), meaning.output));
+    // A softmax behind the last layer is a function of real numbers, where columns may round differently.
+    const Graph& g = there.graph();
+    if (g.values[size_t(g.output)].op->name().find("softmax") == std::string::npos)
+      CHECK(same_bytes(there(x.to(device)), meaning.output));
   }
   return codes;
 }
@@ -190,7 +193,8 @@ TEST_CASE("bundled models: exact = engine everywhere, every code") {
 
 namespace {
 
-// Where sums are exact in float, so is the whole float graph: no tolerance to hide a bug in.
+// Where sums are exact in float, so is the whole float graph: no tolerance to hide a bug in. (An average adds the zero
+// point before it rounds, a float graph after: so theirs is 0, lest ties differ.)
 struct Exactly : Module {
   Exactly()
       : conv1(3, 20, {.kernel = 3, .padding = 1, .bias = false}),
@@ -201,12 +205,13 @@ struct Exactly : Module {
         fc2(9, 5, {.bias = false}) {}
   std::string_view type() const override { return "Exactly"; }
   void members(Members& m) override {
-    m("conv1", conv1), m("depthwise", depthwise), m("conv2", conv2), m("grouped", grouped), m("fc1", fc1), m("fc2", fc2);
+    m("conv1", conv1), m("depthwise", depthwise), m("conv2", conv2), m("grouped", grouped), m("fc1", fc1),
+        m("fc2", fc2);
   }
   Tensor forward(const Tensor& x) override {
     const Tensor a = relu(conv1(x)), b = relu6(depthwise(a));
     const Tensor c = relu(conv2(b) + b);
-    return fc2(relu(fc1(flatten(avg_pool2d(max_pool2d(grouped(c), {.kernel = 2}), {.kernel = 2})))));
+    return fc2(relu(fc1(flatten(avg_pool2d(max_pool2d(relu(grouped(c)), {.kernel = 2}), {.kernel = 2})))));
   }
   Conv2d conv1, depthwise, conv2, grouped;
   Linear fc1, fc2;
@@ -376,8 +381,12 @@ TEST_CASE("what cannot be computed in integers is refused by name") {
     CHECK(refusal([&] { exact(graph, {y}); }).find("1 of 784 values are not finite") != std::string::npos);
     CHECK(refusal([&] { engine(y); }).find("input: 1 of 784 values are not finite") != std::string::npos);
   }
-  CHECK(refusal([&] { engine(Tensor::zeros({1, 1, 28, 28}, DType::u8)); }, ErrorKind::other).find("expected f32") !=
-        std::string::npos);
+  CHECK(refusal(
+            [&] {
+              engine(Tensor::zeros({1, 1, 28, 28}, DType::u8));
+            },
+            ErrorKind::other)
+            .find("expected f32") != std::string::npos);
 
   // 255 · 127 · K passes 2^31 from K = 66313 on.
   const int64_t wide = 66400;

@@ -62,10 +62,11 @@ Graph fold_norm(const Graph& graph, PassNotes* notes) {
       for (size_t o = 0; o < bias.size(); ++o) bias[o] = float(double(bias[o]) * affine.scale[o] + affine.shift[o]);
       weight = to.leaf(graph.values[size_t(w)].name, scaled(constants[size_t(w)], affine.scale));
     }
-    const std::string bias_name = layer.inputs[2] >= 0 ? graph.values[size_t(layer.inputs[2])].name : layer.name + ".bias";
+    const std::string bias_name =
+        layer.inputs[2] >= 0 ? graph.values[size_t(layer.inputs[2])].name : layer.name + ".bias";
     if (notes) notes->push_back({"fold_norm", norm.name, "into " + layer.name});
-    const int y = to.result(layer.op, {to.now(layer.inputs[0]), weight, to.leaf(bias_name, Tensor::from(bias, channels))},
-                            layer);
+    const int y =
+        to.result(layer.op, {to.now(layer.inputs[0]), weight, to.leaf(bias_name, Tensor::from(bias, channels))}, layer);
     if (!op->options.relu) return y;
     return to.result(std::make_shared<const UnaryOp>(Unary::Relu, fn::Relu{}), {y}, norm);
   });

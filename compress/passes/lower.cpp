@@ -50,7 +50,7 @@ class Lowering {
     const CodedValue& v = at(i);
     const IntegerLayer& l = *v.integers;
     if (l.coarsened)
-      note(i,  std::to_string(l.coarsened) + " channel(s) whose bias is too large for their weights' steps");
+      note(i, std::to_string(l.coarsened) + " channel(s) whose bias is too large for their weights' steps");
     const std::vector<int> operands{from(i, 0), leaf(i, "weight", l.weight), leaf(i, "bias", l.bias),
                                     leaf(i, "scale", l.scale), leaf(i, "zero", l.zero)};
     if (const auto* conv = dynamic_cast<const Conv2dOp*>(value(v.op).op.get()))

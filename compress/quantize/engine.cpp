@@ -101,8 +101,8 @@ Workspace::Workspace(const Graph& graph, std::vector<Shape> shapes, Device devic
       if (s < 0 || !v.op->in_place(k) || shape[size_t(from)] != shape[i] ||
           graph.values[size_t(from)].dtype != v.dtype || stretches[size_t(s)].last != int(i))
         continue;
-      const bool again = std::count_if(v.inputs.begin(), v.inputs.end(),
-                                       [&](int o) { return o >= 0 && stretch[size_t(o)] == s; }) > 1;
+      const bool again =
+          std::count_if(v.inputs.begin(), v.inputs.end(), [&](int o) { return o >= 0 && stretch[size_t(o)] == s; }) > 1;
       // Only over the whole of what lies there: a view of part of it would leave the rest to nobody.
       if (!again && stretches[size_t(s)].bytes == (bytes + alignment - 1) / alignment * alignment) stretch[i] = s;
     }
@@ -219,8 +219,8 @@ struct Engine::State {
     for (size_t i = 0; i < inputs.size(); ++i) {
       const GraphValue& v = graph.values[size_t(graph.inputs[i])];
       if (!inputs[i].defined() || inputs[i].dtype() != v.dtype || inputs[i].rank() != v.shape.rank())
-        fail(ErrorKind::other, "[engine] ", v.name, " is ", inputs[i].dtype(), inputs[i].shape(), ", expected ", v.dtype,
-             v.shape, " of any batch size");
+        fail(ErrorKind::other, "[engine] ", v.name, " is ", inputs[i].dtype(), inputs[i].shape(), ", expected ",
+             v.dtype, v.shape, " of any batch size");
       if (inputs[i].device() != device)
         fail(ErrorKind::device, "[engine] ", v.name, " is on ", inputs[i].device(), ", the engine on ", device);
     }
@@ -333,7 +333,8 @@ std::ostream& operator<<(std::ostream& out, const std::vector<Engine::Layer>& re
   for (const auto& l : report) name = std::max(name, l.name.size()), kernel = std::max(kernel, l.kernel.size());
   const auto flags = out.flags();
   const auto precision = out.precision();
-  out << std::left << std::setw(int(name)) << "layer" << "  " << std::setw(int(kernel)) << "kernel"
+  out << std::left << std::setw(int(name)) << "layer"
+      << "  " << std::setw(int(kernel)) << "kernel"
       << "        ms   share\n";
   out << std::fixed << std::setprecision(3);
   for (const auto& l : report)

@@ -1,6 +1,6 @@
 // Engine: a graph made ready to run many times, fast. Batch norms are folded, what is fake-quantized is lowered to
-// integers (its codes are exact()'s), weights are packed once, and all that is computed on the way lies in an arena that
-// is planned from lifetimes. It serves float graphs too.
+// integers (its codes are exact()'s), weights are packed once, and all that is computed on the way lies in an arena
+// that is planned from lifetimes. It serves float graphs too.
 //
 //     const Engine engine(trace(model, example));
 //     const Tensor scores = engine(images);
@@ -25,8 +25,8 @@ class ESPALIER_API Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Inputs f32 on the engine's device, of any batch size; the result's memory is the caller's. Several threads may call
-  // at once. Beside the result nothing is allocated once a batch size has been met. Throws data, naming the value, where
-  // numbers that become codes are not finite.
+  // at once. Beside the result nothing is allocated once a batch size has been met. Throws data, naming the value,
+  // where numbers that become codes are not finite.
   Tensor operator()(std::vector<Tensor> inputs) const;
   Tensor operator()(const Tensor& x) const { return (*this)(std::vector<Tensor>{x}); }
   void run(Inputs inputs, Tensor& out) const;  // into memory of the result's shape

@@ -83,9 +83,8 @@ void average(const PoolOp& pool, const geometry::AverageCodes& rule, const Tenso
         sum += code;
         real += decode(code, rule.x);
       }
-    const auto count = int32_t(g.count_include_pad && !g.adaptive
-                                   ? g.kh * g.kw
-                                   : (rows.end - rows.begin) * (columns.end - columns.begin));
+    const auto count = int32_t(
+        g.count_include_pad && !g.adaptive ? g.kh * g.kw : (rows.end - rows.begin) * (columns.end - columns.begin));
     return rule.whole ? average_whole(sum, count, rule) : average_window(real, count, rule);
   });
 }
@@ -125,7 +124,8 @@ Exact exact(const Graph& graph, std::vector<Tensor> inputs) {
   for (size_t i = 0; i < inputs.size(); ++i) known[size_t(graph.inputs[i])] = inputs[i];
   // What an op that knows only real numbers reads.
   const auto real = [&](int i) {
-    if (i < 0 || !values[size_t(i)].coding || known[size_t(i)].dtype() != DType::u8) return i < 0 ? Tensor{} : known[size_t(i)];
+    if (i < 0 || !values[size_t(i)].coding || known[size_t(i)].dtype() != DType::u8)
+      return i < 0 ? Tensor{} : known[size_t(i)];
     const Tensor& codes = known[size_t(i)];
     Tensor y = Tensor::empty(codes.shape());
     for (int64_t k = 0; k < codes.numel(); ++k)

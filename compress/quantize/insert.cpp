@@ -22,7 +22,10 @@ bool is_layer(const Graph& g, int i) { return is(g, i, {"conv2d", "linear"}); }
 class Places {
  public:
   explicit Places(const Graph& graph)
-      : g_(graph), readers_(graph.values.size()), before_layer_(graph.values.size(), false), group_(graph.values.size()) {
+      : g_(graph),
+        readers_(graph.values.size()),
+        before_layer_(graph.values.size(), false),
+        group_(graph.values.size()) {
     for (int i = 0; i < count(); ++i)
       for (const int in : g_.values[size_t(i)].inputs)
         if (in >= 0) readers_[size_t(in)].push_back(i);
@@ -99,9 +102,8 @@ Graph insert_quantizers(const Graph& graph, const std::function<QParams(const st
     return Known{q, to.leaf(name + "_scale", q.scale), to.leaf(name + "_zero_point", q.zero_point)};
   };
   const auto quantized = [&](int place, const Known& k, const std::string& name) {
-    return to.result(
-        std::make_shared<const FakeQuantOp>(k.q.qmin(), k.q.qmax(), k.q.axis, FakeQuantOptions{}),
-        {place, k.scale, k.zero}, name + "_quantized");
+    return to.result(std::make_shared<const FakeQuantOp>(k.q.qmin(), k.q.qmax(), k.q.axis, FakeQuantOptions{}),
+                     {place, k.scale, k.zero}, name + "_quantized");
   };
   for (int i = 0; i < int(graph.values.size()); ++i) {
     const GraphValue& v = graph.values[size_t(i)];

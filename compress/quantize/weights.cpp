@@ -88,7 +88,8 @@ bool weight_codes(const Graph& graph, const std::vector<Tensor>& constants, int 
   w.scale.assign(size_t(channels), 1 / float(n));
   w.zero.assign(size_t(channels), 0);
   w.codes.clear();
-  for (const float value : memory_of(constants[size_t(place)])) w.codes.push_back(nearest(value * float(n), w.lo, w.hi));
+  for (const float value : memory_of(constants[size_t(place)]))
+    w.codes.push_back(nearest(value * float(n), w.lo, w.hi));
   return true;
 }
 

@@ -16,7 +16,7 @@ struct WeightCodes {
   int32_t lo = 0, hi = 0;
 
   int64_t depth() const { return shape[0] ? shape.numel() / shape[0] : 0; }  // codes of one output channel
-  Tensor values() const;                                                    // f32, of that shape
+  Tensor values() const;                                                     // f32, of that shape
 };
 
 // The values of what is computed from leaves alone, by place; undefined for the others.

@@ -31,9 +31,9 @@ __m256i widened(const uint8_t* codes) {
 
 struct Layer {
   int64_t channels, taps;
-  const int16_t* weights;        // [tap][channel], zero taken off
-  std::vector<int16_t> pairs;    // [step][pair of taps][low 16, high 16]
-  std::vector<int32_t> first;    // what a channel's sum starts from
+  const int16_t* weights;      // [tap][channel], zero taken off
+  std::vector<int16_t> pairs;  // [step][pair of taps][low 16, high 16]
+  std::vector<int32_t> first;  // what a channel's sum starts from
   const float* scale;
   Requant r;
   bool real;
@@ -67,14 +67,12 @@ void pixel(const Layer& l, const uint8_t* const* source, const Leaving& leaving,
       const __m256i b = t + 1 < l.taps ? widened(source[t + 1] + c) : _mm256_setzero_si256();
       const Pair x = interleave(a, b);
       low = _mm256_add_epi32(low, _mm256_madd_epi16(x.low, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w))));
-      high =
-          _mm256_add_epi32(high, _mm256_madd_epi16(x.high, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 16))));
+      high = _mm256_add_epi32(high,
+                              _mm256_madd_epi16(x.high, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 16))));
     }
     const auto* first = reinterpret_cast<const __m256i*>(l.first.data() + c);
-    const __m256i acc0 =
-        _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_loadu_si256(first));
-    const __m256i acc1 =
-        _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x31), _mm256_loadu_si256(first + 1));
+    const __m256i acc0 = _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_loadu_si256(first));
+    const __m256i acc1 = _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x31), _mm256_loadu_si256(first + 1));
     const __m256 real0 = _mm256_mul_ps(_mm256_cvtepi32_ps(acc0), _mm256_loadu_ps(l.scale + c));
     const __m256 real1 = _mm256_mul_ps(_mm256_cvtepi32_ps(acc1), _mm256_loadu_ps(l.scale + c + 8));
     if (l.real) {

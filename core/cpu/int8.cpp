@@ -238,25 +238,24 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
   const int64_t group_bytes = columns * packed_taps * channels * (tiles.wide ? 2 : 1);
   const int64_t sum_bytes = round_up(conv.groups * columns * int64_t(sizeof(int32_t)), 64);
 
-  const auto packed = packed_as(
-      w, {-8, int(instructions), conv.groups, packed_taps, packed_in, out, is_unsigned},
-      size_t(sum_bytes + conv.groups * group_bytes), [&](float* to) {
-        auto* sums = reinterpret_cast<int32_t*>(to);
-        std::fill_n(sums, conv.groups * columns, 0);
-        char* group = reinterpret_cast<char*>(to) + sum_bytes;
-        for (int64_t i = 0; i < conv.groups; ++i, group += group_bytes) {
-          const auto pack = [&]<class Weight>(const Weight* all_weights) {
-            const Weight* from = all_weights + i * out * all;
-            if (tiles.wide)
-              pack_panels(from, packed_taps, packed_in, out, tiles, panels, reinterpret_cast<int16_t*>(group),
-                          sums + i * columns);
-            else
-              pack_panels(from, packed_taps, packed_in, out, tiles, panels, reinterpret_cast<int8_t*>(group),
-                          sums + i * columns);
-          };
-          is_unsigned ? pack(w.as<uint8_t>()) : pack(w.as<int8_t>());
-        }
-      });
+  const auto packed = packed_as(w, {-8, int(instructions), conv.groups, packed_taps, packed_in, out, is_unsigned},
+                                size_t(sum_bytes + conv.groups * group_bytes), [&](float* to) {
+                                  auto* sums = reinterpret_cast<int32_t*>(to);
+                                  std::fill_n(sums, conv.groups * columns, 0);
+                                  char* group = reinterpret_cast<char*>(to) + sum_bytes;
+                                  for (int64_t i = 0; i < conv.groups; ++i, group += group_bytes) {
+                                    const auto pack = [&]<class Weight>(const Weight* all_weights) {
+                                      const Weight* from = all_weights + i * out * all;
+                                      if (tiles.wide)
+                                        pack_panels(from, packed_taps, packed_in, out, tiles, panels,
+                                                    reinterpret_cast<int16_t*>(group), sums + i * columns);
+                                      else
+                                        pack_panels(from, packed_taps, packed_in, out, tiles, panels,
+                                                    reinterpret_cast<int8_t*>(group), sums + i * columns);
+                                    };
+                                    is_unsigned ? pack(w.as<uint8_t>()) : pack(w.as<int8_t>());
+                                  }
+                                });
 
   // What every sum starts from, is multiplied by, and counts of its row, for columns as they are packed.
   thread_local std::vector<int32_t> first, offset;

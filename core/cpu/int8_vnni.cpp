@@ -41,8 +41,8 @@ void tile(const Int8Tile& t, const Int8Columns& c) {
     ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) {
       __m512i acc = sum[r][v];
       if (c.offset)
-        acc = _mm512_add_epi32(
-            acc, _mm512_mullo_epi32(_mm512_loadu_si512(c.offset + 16 * v), _mm512_set1_epi32(t.sum[r])));
+        acc = _mm512_add_epi32(acc,
+                               _mm512_mullo_epi32(_mm512_loadu_si512(c.offset + 16 * v), _mm512_set1_epi32(t.sum[r])));
       const __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
       if (t.real) {
         _mm512_mask_storeu_ps(static_cast<char*>(t.y[r]) + c.at + 64 * v, lanes(cols), real);

@@ -22,8 +22,8 @@ std::atomic<int> chosen{-1};
 
 bool has(Isa isa) {
   if (isa == Isa::avx2) return true;  // what the library is compiled for
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
 Isa isa() {

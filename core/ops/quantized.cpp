@@ -18,7 +18,8 @@ DType expect(const Op& op, std::span<const DType> in, std::initializer_list<DTyp
 }
 
 Attributes said(const geometry::Coding& c) {
-  return {{"scale", double(c.scale)}, {"zero_point", int64_t(c.zero)}, {"qmin", int64_t(c.lo)}, {"qmax", int64_t(c.hi)}};
+  return {
+      {"scale", double(c.scale)}, {"zero_point", int64_t(c.zero)}, {"qmin", int64_t(c.lo)}, {"qmax", int64_t(c.hi)}};
 }
 
 }  // namespace
