@@ -13,7 +13,7 @@
 namespace espalier {
 
 // Bits for whatever an entry quantizes, or for each of its quant_types.
-struct QuantBits {
+struct ESPALIER_API QuantBits {
   std::map<std::string, int64_t> each = {};  // by quant_type; "" stands for all
   QuantBits() = default;
   QuantBits(int64_t all) : each{{"", all}} {}

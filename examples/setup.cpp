@@ -128,9 +128,17 @@ std::unique_ptr<Loader> test_loader(const Context& c, const ModelInfo& model) {
   return std::make_unique<Loader>(images_for(c, model, Split::test), LoaderOptions{.batch_size = 64, .shuffle = false});
 }
 
+int64_t recipe_epochs(const ModelInfo& model) { return model.input[0] == 1 ? 10 : 160; }
+
+std::string default_schedule(int64_t epochs) {
+  const int64_t half = epochs / 2, three_quarters = 3 * epochs / 4;
+  if (half <= 0 || three_quarters <= half) return "none";
+  return "multistep:" + std::to_string(half) + "," + std::to_string(three_quarters);
+}
+
 Recipe recipe_for(const Context& c, const ModelInfo& model) {
-  const bool digits = model.input[0] == 1, normed = model.name != "lenet";
-  Recipe r{.epochs = digits ? 10 : 160,
+  const bool normed = model.name != "lenet";
+  Recipe r{.epochs = recipe_epochs(model),
            .batch_size = 64,
            .sgd = {.lr = normed ? 0.1 : 0.01},
            .schedule = "",
@@ -144,11 +152,7 @@ Recipe recipe_for(const Context& c, const ModelInfo& model) {
   r.sgd.weight_decay = c.real("weight-decay", 0, 1e6);
   if (c.given("slim")) r.slim = c.real("slim", 0, 1e6);
   if (c.given("augment")) r.augment = c.choice("augment", {"none", "standard"}) == "standard";
-  const int64_t half = r.epochs / 2, three_quarters = 3 * r.epochs / 4;
-  r.schedule = "none";
-  if (half > 0 && three_quarters > half)
-    r.schedule = "multistep:" + std::to_string(half) + "," + std::to_string(three_quarters);
-  if (c.given("schedule")) r.schedule = c.text("schedule");
+  r.schedule = c.given("schedule") ? c.text("schedule") : default_schedule(r.epochs);
   return r;
 }
 

@@ -41,6 +41,8 @@ struct Recipe {
   double slim;
 };
 Recipe recipe_for(const Context& context, const ModelInfo& model);
+int64_t recipe_epochs(const ModelInfo& model);
+std::string default_schedule(int64_t epochs);
 std::unique_ptr<Loader> train_loader(const Context& context, const ModelInfo& model, const Recipe& recipe);
 
 nlohmann::ordered_json to_json(const Recipe& recipe);

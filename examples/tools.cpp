@@ -13,7 +13,7 @@ namespace espalier::tool {
 int main(int argc, char** argv) {
   using Main = int (*)(int, char**);
   static const std::vector<std::pair<std::string, Main>> all{
-      {"train", train_main},       {"model_prune", model_prune_main}, {"model_speedup", model_speedup_main},
+      {"train", train_main},       {"model_prune", model_prune_main}, {"model_quantize", model_quantize_main}, {"model_speedup", model_speedup_main},
       {"evaluate", evaluate_main}, {"predict", predict_main},         {"quickstart", quickstart_main}};
   const std::string wanted = argc > 1 ? argv[1] : "";
   std::vector<std::string> names;

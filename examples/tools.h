@@ -14,6 +14,7 @@ namespace espalier::tool {
 
 int train_main(int argc, char** argv);
 int model_prune_main(int argc, char** argv);
+int model_quantize_main(int argc, char** argv);
 int model_speedup_main(int argc, char** argv);
 int evaluate_main(int argc, char** argv);
 int predict_main(int argc, char** argv);

@@ -1,50 +1,16 @@
 // train: one network on one set of images, from first values or given weights, with checkpoints, exact resume and, for
 // comparisons with other frameworks, the loss of every step and the state before chosen ones.
 #include <espalier/compress/slim_penalty.h>
-#include <espalier/core/io/file.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 
-#include <filesystem>
-#include <iomanip>
-
 #include "setup.h"
+#include "step_log.h"
 #include "tools.h"
 
 using namespace espalier;
 
 namespace {
-
-// step,loss,lr of every step; a resumed run keeps the lines of the steps before it.
-class StepLog : public TrainObserver {
- public:
-  StepLog(std::string path, const Optimizer& optimizer, bool resume) : path_(std::move(path)), optimizer_(optimizer) {
-    if (!resume || !std::filesystem::exists(path_)) return;
-    const auto bytes = read_file(path_, size_t(1) << 30);
-    std::istringstream text(std::string(bytes.begin(), bytes.end()));
-    for (std::string line; std::getline(text, line);) before_.push_back(line);
-  }
-  void step_begins(const StepContext& c) override {
-    if (begun_) return;
-    begun_ = true;
-    for (const auto& line : before_)
-      if (std::isdigit(static_cast<unsigned char>(line[0])) && std::stoll(line) < c.step) text_ << line << '\n';
-  }
-  void step_ends(const StepReport& r) override {
-    text_ << r.step << ',' << std::setprecision(9) << r.numbers().loss << ',' << optimizer_.rate(0).lr << '\n';
-  }
-  void epoch_ends(const EpochRow&) override { write(); }
-  void write() const {
-    if (begun_) write_file(path_, "step,loss,lr\n" + text_.str());
-  }
-
- private:
-  std::string path_;
-  const Optimizer& optimizer_;
-  std::vector<std::string> before_;
-  std::ostringstream text_;
-  bool begun_ = false;
-};
 
 std::string step_file(int64_t step) { return "steps/step_" + std::to_string(step) + ".pth"; }
 
@@ -117,9 +83,9 @@ void train_model(tool::Context& c) {
   StepSaver saver(*module, saved_steps, c.text("out"), options.note);
   SlimPenalty penalty(recipe.slim);
   std::vector<TrainObserver*> observers{&penalty, &progress, &saver};
-  std::unique_ptr<StepLog> log;
+  std::unique_ptr<tool::StepLog> log;
   if (!step_log.empty()) {
-    log = std::make_unique<StepLog>(step_log, optimizer, c.resume());
+    log = std::make_unique<tool::StepLog>(step_log, optimizer, c.resume());
     observers.push_back(log.get());
   }
   c.say() << info.name << " on " << c.text("dataset") << ": " << train_set->examples() << " training and "

@@ -61,6 +61,25 @@ TEST_CASE("JSON means the same as C++ and survives a round trip") {
   CHECK(to_json(list) == text);
 }
 
+TEST_CASE("quantizers' keys survive a round trip, and pruners refuse them by name") {
+  for (const char* text : {R"([{"op_types":["Conv2d"],"quant_bits":8,"quant_types":["weight"]}])",
+                           R"([{"op_names":["fc"],"quant_bits":{"output":8,"weight":4},"quant_scheme":)"
+                           R"("per_channel_symmetric","quant_start_step":7,"quant_types":["weight","output"]}])"}) {
+    CHECK(to_json(parse_config(text)) == text);
+    CHECK(complaint(text) == "usage: [config] entry 1: quant_types is for quantizers, and this is a pruner's list");
+  }
+  const auto with = [](const std::string& more) {
+    return complaint(R"([{"op_types": ["Conv2d"], "quant_types": ["weight"], )" + more + "}]");
+  };
+  CHECK(with(R"("quant_bits": "8")") == "usage: [config] entry 1: quant_bits is \"8\", expected an integer");
+  CHECK(with(R"("quant_bits": 2.5)") == "usage: [config] entry 1: quant_bits is 2.5, expected an integer");
+  CHECK(with(R"("quant_bits": 18446744073709551615)").find("which is too large") != std::string::npos);
+  CHECK(with(R"("quant_bits": {"wieght": 8})").find("did you mean \"weight\"?") != std::string::npos);
+  CHECK(with(R"("quant_bits": {"output": 8})") == "usage: [config] entry 1: quant_bits says nothing about weight");
+  CHECK(with(R"("quant_bits": 8, "quant_start_step": -1)").find("is -1, expected 0 or more") != std::string::npos);
+  CHECK(with(R"("quant_bits": 8, "quant_scheme": 3)").find("quant_scheme is 3, expected one of") != std::string::npos);
+}
+
 TEST_CASE("entries without effect are reported") {
   Net net;
   const auto warnings = [&](const ConfigList& list) { return select(net, list, default_op_types()).warnings; };
@@ -80,7 +99,7 @@ TEST_CASE("entries without effect are reported") {
 TEST_CASE("what is not understood is refused in one line") {
   CHECK(complaint(R"([{"sparcity": 0.5, "op_types": ["Conv2d"]}])") ==
         "usage: [config] entry 1: unknown key \"sparcity\" (did you mean \"sparsity\"?); known are sparsity, op_types, "
-        "op_names and exclude");
+        "op_names, exclude, quant_types, quant_bits, quant_start_step, quant_scheme");
   CHECK(complaint(R"([{"sparsity": 0.5, "op_names": ["conf1"]}])") ==
         "usage: [config] entry 1: the model has no layer \"conf1\" (did you mean \"conv1\"?)");
   for (const char* bad : {"0", "1", "1.5", "-0.5", "0.0", "1.0"})

@@ -23,7 +23,7 @@ std::deque<Entry>& entries() {  // a deque, so that model_info's references stay
       all.push_back({std::move(info), std::move(make), has_smooth});
     };
     add("lenet", false, make_lenet);
-    add("naive", false, make_naive);
+    add("naive", true, make_naive);
     for (int depth : {11, 13, 16, 19})
       add("vgg" + std::to_string(depth), true, [depth](ModelOptions o) { return make_vgg(depth, o); });
     add("resnet18", true, [](ModelOptions o) { return make_resnet({64, 128, 256, 512}, 2, o); });

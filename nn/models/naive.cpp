@@ -1,4 +1,5 @@
-// NNI's "naive" MNIST network: x [N,1,28,28] -> log-probabilities [N,classes].
+// NNI's "naive" MNIST network: x [N,1,28,28] -> log-probabilities [N,classes]. Its smooth twin has SiLU and average
+// pooling.
 #include <espalier/nn/activations.h>
 #include <espalier/nn/models.h>
 
@@ -8,7 +9,14 @@ namespace {
 
 class Naive : public Module {
  public:
-  explicit Naive(ModelOptions o) : fc2(500, o.classes) {}
+  explicit Naive(ModelOptions o) : fc2(500, o.classes), smooth_(o.smooth) {
+    for (auto& relu : relus_) {
+      if (smooth_)
+        relu = std::make_unique<SiLU>();
+      else
+        relu = std::make_unique<ReLU>();
+    }
+  }
   std::string_view type() const override { return "Naive"; }
   void members(Members& m) override {
     m("conv1", conv1);
@@ -17,23 +25,24 @@ class Naive : public Module {
     m("bn2", bn2);
     m("fc1", fc1);
     m("fc2", fc2);
-    m("relu1", relu1);
-    m("relu2", relu2);
-    m("relu3", relu3);
+    for (int i = 0; i < 3; ++i) m("relu" + std::to_string(i + 1), *relus_[i]);
   }
 
  protected:
   Tensor forward(const Tensor& x) override {
-    Tensor y = max_pool2d(norm_act(bn1, relu1, conv1(x)), {.kernel = 2});
-    y = max_pool2d(norm_act(bn2, relu2, conv2(y)), {.kernel = 2});
-    return log_softmax(fc2(relu3(fc1(flatten(y)))), 1);
+    const Tensor y = pool(norm_act(bn1, *relus_[0], conv1(x)));
+    const Tensor z = pool(norm_act(bn2, *relus_[1], conv2(y)));
+    return log_softmax(fc2((*relus_[2])(fc1(flatten(z)))), 1);
   }
 
  private:
+  Tensor pool(const Tensor& x) const { return smooth_ ? avg_pool2d(x, {.kernel = 2}) : max_pool2d(x, {.kernel = 2}); }
+
   Conv2d conv1{1, 20, {.kernel = 5}}, conv2{20, 50, {.kernel = 5}};
   BatchNorm2d bn1{20}, bn2{50};
   Linear fc1{800, 500}, fc2;
-  ReLU relu1, relu2, relu3;
+  std::unique_ptr<Module> relus_[3];
+  bool smooth_;
 };
 
 }  // namespace

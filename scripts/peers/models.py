@@ -51,16 +51,17 @@ class LeNet(nn.Module):
 
 class Naive(nn.Module):
     """NNI's "naive" MNIST net. Input N,1,28,28."""
-    def __init__(self):
+    def __init__(self, smooth=False):
         super().__init__()
+        self.act, self.pool = (F.silu, F.avg_pool2d) if smooth else (F.relu, F.max_pool2d)
         self.conv1, self.conv2 = nn.Conv2d(1, 20, 5), nn.Conv2d(20, 50, 5)
         self.bn1, self.bn2 = nn.BatchNorm2d(20), nn.BatchNorm2d(50)
         self.fc1, self.fc2 = nn.Linear(800, 500), nn.Linear(500, 10)
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
-        x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2).flatten(1)
-        return F.log_softmax(self.fc2(F.relu(self.fc1(x))), 1)
+        x = self.pool(self.act(self.bn1(self.conv1(x))), 2)
+        x = self.pool(self.act(self.bn2(self.conv2(x))), 2).flatten(1)
+        return F.log_softmax(self.fc2(self.act(self.fc1(x))), 1)
 
 
 class BasicBlock(nn.Module):

@@ -1,0 +1,395 @@
+// Quantizers on models: where NNI was wrong and this is not, ports in training and in eval mode, files, resumption.
+#include <doctest/doctest.h>
+#include <espalier/compress/mask.h>
+#include <espalier/compress/quantize/quantizers.h>
+#include <espalier/nn/activations.h>
+#include <espalier/nn/model_file.h>
+#include <espalier/nn/trace.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "refusal.h"
+#include "training.h"
+
+using namespace espalier;
+
+namespace {
+
+struct Net : Module {
+  struct Seed {
+    Seed() { manual_seed(3); }
+  } seed;
+  std::string_view type() const override { return "Net"; }
+  void members(Members& m) override { m("conv1", conv1), m("bn1", bn1), m("relu1", relu1), m("fc", fc); }
+  Tensor forward(const Tensor& x) override { return fc(flatten(norm_act(bn1, relu1, conv1(x)))); }
+  Conv2d conv1{1, 4, {.kernel = 3, .bias = false}};
+  BatchNorm2d bn1{4};
+  ReLU relu1;
+  Linear fc{4 * 25, 10};
+};
+
+Tensor images(int64_t n = 4) { return formula::batch({1, 7, 7}, n, 5).images; }
+
+const ConfigList weights8{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 8}};
+const ConfigList both8{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 8},
+                       {.op_types = {"ReLU"}, .quant_types = {"output"}, .quant_bits = 8}};
+
+FakeQuant& fake(Port& port) {
+  REQUIRE(!port.empty());
+  auto* f = dynamic_cast<FakeQuant*>(port.chain.back().get());
+  REQUIRE(f != nullptr);
+  return *f;
+}
+
+float upper(const FakeQuant& f) { return f.range().to_vector()[1]; }
+
+std::string refused(const std::string& name, const ConfigList& list) {
+  Net net;
+  return refusal([&] { make_quantizer(name, net, list); }, ErrorKind::usage);
+}
+
+}  // namespace
+
+TEST_CASE("config lists: what a quantizer is not asked for, or cannot do, is refused by name") {
+  CHECK(refused("qat", {{.op_types = {"Conv2d"}, .sparsity = 0.5}}).find("sparsity is for pruners") !=
+        std::string::npos);
+  CHECK(refused("qat", {{.op_types = {"Conv2d"}, .quant_types = {"weights"}, .quant_bits = 8}})
+            .find("did you mean \"weight\"?") != std::string::npos);
+  CHECK(refused("qat", {{.op_types = {"Conv2d"}, .quant_types = {"weight"}}}).find("says nothing about weight") !=
+        std::string::npos);
+  for (const int64_t bits : {0, 32, 33, -1})
+    CHECK(refused("qat", {{.op_types = {"Conv2d"}, .quant_types = {"weight"}, .quant_bits = bits}})
+              .find("expected 1 to 31") != std::string::npos);
+  CHECK(refused("qat", {{.op_types = {"Conv2d"},
+                         .quant_types = {"weight"},
+                         .quant_bits = 1,
+                         .quant_scheme = "per_channel_symmetric"}})
+            .find("expected 2 to 31") != std::string::npos);
+  CHECK(refused("qat", {{.op_types = {"ReLU"}, .quant_types = {"weight"}, .quant_bits = 8}})
+            .find("relu1: a ReLU has no weight") != std::string::npos);
+  CHECK(refused("naive", {{.op_types = {"Conv2d"}, .quant_types = {"weight"}, .quant_bits = 4}}).find("expected 8") !=
+        std::string::npos);
+  CHECK(refused("dorefa", {{.op_types = {"ReLU"}, .quant_types = {"output"}, .quant_bits = 4}}).find("only weight") !=
+        std::string::npos);
+  CHECK(refused("qat", {{.op_types = {"Conv2d"}, .quant_types = {"weight"}, .quant_bits = 8, .quant_scheme = "best"}})
+            .find("quant_scheme is \"best\"") != std::string::npos);
+  CHECK(refused("best", weights8).find("there are naive, qat, dorefa, bnn") != std::string::npos);
+  // NNI's schemas refuse these two.
+  CHECK(refused("qat", {{.op_types = {"default"}, .quant_types = {"weight", "input"}, .quant_bits = 8},
+                        {.op_names = {"fc"}, .exclude = true}}) == "accepted");
+
+  Net net;
+  set_mask(net.fc.weight, Tensor::ones(net.fc.weight.value().shape()));
+  CHECK(refusal([&] { DoReFaQuantizer(net, weights8); }, ErrorKind::usage).find("is masked") != std::string::npos);
+  QAT_Quantizer twice(net, weights8);
+  twice.compress();
+  QAT_Quantizer again(net, weights8);
+  CHECK(refusal([&] { again.compress(); }, ErrorKind::usage).find("quantized already") != std::string::npos);
+}
+
+TEST_CASE("the last entry wins whole, as NNI's does") {
+  Net net;
+  QAT_Quantizer q(net, {{.op_types = {"Conv2d"}, .quant_types = {"weight"}, .quant_bits = 8},
+                        {.op_types = {"Conv2d"}, .quant_types = {"output"}, .quant_bits = {{"output", 4}}}});
+  q.compress();
+  CHECK(net.conv1.weight.port.empty());
+  CHECK(fake(net.conv1.output).qparams().bits == 4);
+}
+
+TEST_CASE("a port learns in training and rests in eval mode and in traces (NNI's moves)") {
+  Net net;
+  QAT_Quantizer q(net, both8);
+  q.compress();
+  net.train();
+  net(images());
+  FakeQuant& out = fake(net.relu1.output);
+  const float before = upper(out);
+  CHECK(before > 0);
+  net.eval();
+  NoGrad no_grad;
+  const Tensor large = images() * Tensor::full({1}, 10);
+  const auto first = net(large).to_vector();
+  CHECK(upper(out) == before);
+  CHECK(net(large).to_vector() == first);
+  const Graph graph = trace(net, large);
+  CHECK(upper(out) == before);
+  std::set<std::string> names;
+  for (const auto& v : graph.values) names.insert(v.name);
+  for (const char* name : {"conv1.weight_scale", "conv1.weight_zero_point", "relu1.output_scale"})
+    CHECK_MESSAGE(names.count(name) == 1, name);
+  CHECK(graph({large}).to_vector() == first);
+  net.train();
+  net(large);
+  CHECK(upper(out) > before);
+}
+
+TEST_CASE("in eval mode a weight rests on its last value") {
+  Net net;
+  QAT_Quantizer q(net, {{.op_types = {"Conv2d"},
+                         .quant_types = {"weight"},
+                         .quant_bits = 4,
+                         .quant_scheme = "per_channel_symmetric"}});
+  q.compress();
+  const auto largest = [&] {
+    std::vector<float> top(4, 0.f);
+    const auto w = net.conv1.weight.value().to_vector();
+    for (size_t i = 0; i < w.size(); ++i) top[i / 9] = std::max(top[i / 9], std::abs(w[i]) / 7);
+    return top;
+  };
+  CHECK(fake(net.conv1.weight.port).qparams().scale.to_vector() == largest());
+  net.train();
+  net.conv1.weight.set(net.conv1.weight.value() * Tensor::full({1}, 3));  // as a step would
+  net.eval();
+  CHECK(fake(net.conv1.weight.port).qparams().scale.to_vector() == largest());
+  std::set<float> codes;
+  const Tensor seen = net.conv1.weight();
+  const auto scales = largest(), values = seen.to_vector();
+  for (size_t i = 0; i < values.size(); ++i) codes.insert(std::nearbyint(values[i] / scales[i / 9]));
+  CHECK(*codes.begin() >= -7);
+  CHECK(*codes.rbegin() <= 7);
+}
+
+TEST_CASE("two forward passes before a backward one: each has its own scale") {
+  Net net;
+  QAT_Quantizer q(net, both8);
+  q.compress();
+  net.train();
+  const Tensor a = net(images(3)), b = net(images(4));
+  backward(mean(a) + mean(b));
+  CHECK(net.conv1.weight.grad().defined());
+}
+
+// ---- What NNI 1.7 does otherwise
+
+TEST_CASE("a late start: averages count their own updates (NNI divides by the steps that it did not see)") {
+  const auto range = [](bool nni) {
+    Net net;
+    QAT_Quantizer q(net, {{.op_types = {"ReLU"}, .quant_types = {"output"}, .quant_bits = 8, .quant_start_step = 10}},
+                    {.nni_compatible = nni});
+    q.compress();
+    net.train();
+    float widest = 0;
+    for (int step = 1; step <= 10; ++step) {
+      CHECK(fake(net.relu1.output).active() == (step >= 10));
+      net(images());
+      if (step == 1) {
+        NoGrad no_grad;
+        const auto y = relu(net.bn1(net.conv1(images()))).to_vector();
+        widest = *std::max_element(y.begin(), y.end());
+      }
+      if (step < 10) q.step();
+    }
+    return upper(fake(net.relu1.output)) / widest;
+  };
+  CHECK(range(false) == doctest::Approx(1).epsilon(0.01));
+  CHECK(range(true) == doctest::Approx(.01 / (1 - std::pow(.99, 10))).epsilon(0.01));  // 0.1046
+}
+
+TEST_CASE("without an optimizer ranges stay true (NNI's clock stands still, and they grow)") {
+  Net net;
+  QAT_Quantizer q(net, both8);
+  q.compress();
+  net.train();
+  net(images());
+  const float once = upper(fake(net.relu1.output));
+  for (int i = 0; i < 20; ++i) net(images());
+  CHECK(upper(fake(net.relu1.output)) == doctest::Approx(once).epsilon(1e-4));
+}
+
+TEST_CASE("a layer's weight and output have a scale each") {
+  Net net;
+  QAT_Quantizer q(net, {{.op_types = {"Conv2d"}, .quant_types = {"weight", "output"}, .quant_bits = 8}});
+  q.compress();
+  net.train();
+  net(images());
+  const auto scale = [](Port& p) { return fake(p).qparams().scale.item(); };
+  CHECK(scale(net.conv1.weight.port) != scale(net.conv1.output));
+  const auto json = nlohmann::json::parse(q.calibration());
+  CHECK(json["conv1"]["weight_scale"] != json["conv1"]["output_scale"]);
+}
+
+TEST_CASE("a tensor of zeros stays one (NNI's becomes NaN)") {
+  for (const char* name : {"naive", "qat"}) {
+    Net net;
+    net.fc.weight.set(Tensor::zeros(net.fc.weight.value().shape()));
+    const auto q = make_quantizer(name, net, weights8);
+    q->compress();
+    for (const float v : net.fc.weight().to_vector()) CHECK(v == 0);
+  }
+}
+
+TEST_CASE("a used optimizer goes on with the weights that it knows, once each, at its current rate") {
+  const auto after = [](bool quantized, double rate) {
+    Net net;
+    SGD sgd(net, {.lr = 0.1, .momentum = 0.9});
+    const auto learn = [&] {
+      sgd.zero_grad();
+      backward(mean(net(images())));
+      sgd.step();
+    };
+    learn();
+    sgd.set_rate(0, {rate, 0.9});
+    // 31 bits change next to nothing: the step is the float one.
+    QAT_Quantizer q(net, {{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 20}});
+    if (quantized) q.compress();
+    CHECK(sgd.groups() == 1);
+    learn();
+    return net.fc.weight.value().to_vector();
+  };
+  const auto as_float = after(false, 0.01), with = after(true, 0.01), first_rate = after(true, 0.1);
+  double difference = 0, moved = 0;
+  for (size_t i = 0; i < as_float.size(); ++i) {
+    difference = std::max(difference, std::abs(double(as_float[i]) - double(with[i])));
+    moved = std::max(moved, std::abs(double(first_rate[i]) - double(with[i])));
+  }
+  CHECK(difference < 1e-5);
+  CHECK(moved > 100 * difference);
+}
+
+TEST_CASE("gradients: clipped beyond the codes, through DoReFa's tanh; NNI's pass everywhere") {
+  const auto gradient = [](bool nni) {
+    Net net;
+    QAT_Quantizer q(net, {{.op_types = {"ReLU"}, .quant_types = {"input"}, .quant_bits = 8}}, {.nni_compatible = nni});
+    q.compress();
+    net.train();
+    net.relu1(Tensor::from(std::vector<float>{0, 1}, {2}));  // the range is 0..1
+    net.eval();
+    Tensor x = Tensor::from(std::vector<float>{0.5f, 3}, {2});
+    x.set_requires_grad();
+    backward(sum(net.relu1(x)));
+    return x.grad().to_vector();
+  };
+  CHECK(gradient(false) == std::vector<float>{1, 0});
+  CHECK(gradient(true) == std::vector<float>{1, 1});
+
+  const auto of_weight = [](bool nni) {
+    Net net;
+    DoReFaQuantizer q(net, weights8, {.nni_compatible = nni});
+    q.compress();
+    backward(sum(net.fc.weight()));
+    return net.fc.weight.grad().to_vector();
+  };
+  for (const float g : of_weight(true)) CHECK(g == 1);
+  CHECK(of_weight(false) != of_weight(true));
+}
+
+// ---- Files
+
+TEST_CASE("a quantized model's file is the model: same outputs, nothing to be told") {
+  const auto dir = std::filesystem::temp_directory_path() / "espalier_quantize_test";
+  std::filesystem::create_directories(dir);
+  const std::string path = dir / "model.pth", encodings = dir / "encodings.json";
+  for (const std::string name : {"naive", "qat", "dorefa", "bnn"}) {
+    manual_seed(11);
+    const auto model = make_model("naive");
+    ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 8}};
+    if (name == "qat") {
+      list[0].quant_scheme = "per_channel_symmetric";
+      list.push_back({.op_types = {"ReLU"}, .quant_types = {"output"}, .quant_bits = 6});
+      list.push_back({.op_names = {"conv1"}, .quant_types = {"weight", "input"}, .quant_bits = 8});
+    }
+    const auto q = make_quantizer(name, *model, list);
+    q->compress();
+    const Tensor x = formula::batch({1, 28, 28}, 3, 5).images;
+    if (name == "qat") {
+      model->eval();
+      CHECK(refusal([&] { (*model)(x); }, ErrorKind::usage).find("has seen nothing yet") != std::string::npos);
+      CHECK(refusal([&] { q->export_model({.model_path = path}); }, ErrorKind::usage).find("the input of conv1") !=
+            std::string::npos);
+      model->train();
+    }
+    NoGrad no_grad;
+    (*model)(x);
+    q->export_model(
+        {.model_path = path, .calibration_path = encodings, .note = model_note(model_info("naive"))});
+    const auto expected = model->eval()(x).to_vector();
+    const LoadedModel loaded = load_model(path);
+    CHECK(loaded.module->eval()(x).to_vector() == expected);
+    const auto json = nlohmann::json::parse(read_file(encodings, 1 << 20));
+    CHECK(json["fc2"]["weight_bits"] == (name == "bnn" ? 1 : 8));
+    if (name == "qat") {
+      CHECK(json["relu1"]["output_bits"] == 6);
+      CHECK(json["relu1"]["tracked_max_output"].get<double>() > 0);
+      CHECK(json["fc2"]["weight_scale"].size() == 10);
+    }
+  }
+
+  // What does not fit is refused by name.
+  const pth::Value good = pth::load(path);
+  manual_seed(11);
+  const auto model = make_model("naive");
+  const auto bad = [&](const char* leaf, const Tensor& t) {
+    pth::save(path, pth::Dict{{"model", *good.find("model")}, {"ports", pth::Dict{{leaf, t}}}},
+              model_note(model_info("naive")));
+    return refusal([&] { load_model(path); });
+  };
+  const auto words = [](std::vector<int64_t> w) { return Tensor::from(w, {int64_t(w.size())}); };
+  CHECK(bad("fc1.weight_scale", Tensor::ones({})).find("no \"quant\" before it") != std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 8})).find("expected s64[10]") != std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 33, 0, -1, 0, 1, 0, 1, 0, 1})).find("number of bits of 33") !=
+        std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 8, 0, 2, 0, 1, 0, 1, 0, 1})).find("axis of 2") != std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 8, 0, -1, 3, 1, 0, 1, 0, 1})).find("rounding of 3") != std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 8, 0, -1, 0, 1, 99, 1, 0, 1})).find("observer of 99") != std::string::npos);
+  CHECK(bad("relu1.output_quant", words({1, 8, 0, -1, 0, 1, 0, 1, 0, 1})).find("parameter where there is none") !=
+        std::string::npos);
+  CHECK(bad("fc1.weight_dorefa", words({0, 0})).find("number of bits of 0") != std::string::npos);
+  CHECK(bad("fc1.weight_binarize", words({2})).find("flag of 2") != std::string::npos);
+  std::filesystem::remove_all(dir);
+}
+
+TEST_CASE("ranges and a step to start from") {
+  Net net;
+  QAT_Quantizer q(net, both8, {.nni_compatible = true});
+  q.compress();
+  q.start_from(pth::Dict{
+      {"step", int64_t(5)},
+      {"ports", pth::Dict{{"relu1.output_range", Tensor::from(std::vector<float>{0, 2}, {2, 1})}}}});
+  CHECK(q.steps() == 5);
+  CHECK(upper(fake(net.relu1.output)) == doctest::Approx(2 / (1 - std::pow(.99, 5))).epsilon(1e-5));
+  const auto refuses = [&](const pth::Value& v) { return refusal([&] { q.start_from(v); }) != "accepted"; };
+  CHECK(refuses(pth::Dict{{"step", int64_t(0)}, {"ports", pth::Dict{}}}));
+  CHECK(refuses(pth::Dict{{"step", int64_t(1)}, {"ports", pth::Dict{{"relu2.output_range", Tensor::ones({2, 1})}}}}));
+  CHECK(refuses(pth::Dict{{"step", int64_t(1)}, {"ports", pth::Dict{{"relu1.output_range", Tensor::ones({2})}}}}));
+}
+
+TEST_CASE("stopped and resumed is never stopped, with every quantizer") {
+  using training::Process;
+  const auto dir = std::filesystem::temp_directory_path() / "espalier_quantize_resume";
+  for (const std::string name : {"naive", "qat", "dorefa", "bnn"}) {
+    ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 8}};
+    if (name == "qat") {
+      list[0].quant_start_step = 6;
+      list.push_back({.op_types = {"BatchNorm2d"}, .quant_types = {"output"}, .quant_bits = 8});
+    }
+    const QuantizerOptions options{.first_epoch = 1};
+    const auto end = [&](Process& p, Quantizer& q) {
+      p.run({&q});
+      std::vector<std::vector<float>> all;
+      for (const auto& [leaf, t] : named_leaves(p.model))
+        if (t.dtype() == DType::f32) all.push_back(t.to_vector());
+      all.push_back({float(q.steps())});
+      return all;
+    };
+    std::filesystem::remove_all(dir);
+    Process whole("");
+    const auto q = make_quantizer(name, whole.model, list, options);
+    const auto expected = end(whole, *q);
+    CHECK(q->steps() == 9);
+    for (const int64_t stop : {2, 5, 7}) {
+      std::filesystem::remove_all(dir);
+      {
+        Process first(dir);
+        first.options.max_steps = stop;
+        const auto before = make_quantizer(name, first.model, list, options);
+        first.run({before.get()});
+      }
+      Process second(dir);
+      const auto after = make_quantizer(name, second.model, list, options);
+      CHECK_MESSAGE(end(second, *after) == expected, name << " stopped after " << stop);
+    }
+  }
+  std::filesystem::remove_all(dir);
+}
