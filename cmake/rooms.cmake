@@ -62,6 +62,10 @@ target_compile_options(espalier_objects PRIVATE
   $<${cxx}:-march=x86-64-v3 -ffp-contract=off> $<$<AND:${cxx},$<CONFIG:Release,RelWithDebInfo>>:-O3>
   # -std=: CMake 3.25 does not know that nvcc can; CXX_STANDARD would ask it for the same.
   $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-Wall>)
+# Called only where the processor has these instructions; the file must hold nothing that another could call. (g++ 12
+# takes the undefined operands of its own intrinsics for mistakes.)
+set_source_files_properties(core/cpu/int8_vnni.cpp PROPERTIES
+  COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512vnni;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
 # Loops of square roots and selections, which are vectorised only where nobody watches errno and traps: same bits.
 set_source_files_properties(
   core/cpu/optim.cpp core/cpu/dropout.cpp core/cpu/elementwise.cpp core/cpu/batch_norm.cpp PROPERTIES

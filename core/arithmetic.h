@@ -101,4 +101,59 @@ ESPALIER_KERNEL float dorefa_slope(float w, float top) {
   return top > 0 ? (1 - t * t) / top : 1;
 }
 
+// ---- Codes (geometry::Coding). A rule says where it rounds: fl() to f32, rne() to the nearest integer, ties to even;
+// fma is fused where it is written and nowhere else. So products that meet a sum go through times(), which no compiler
+// contracts: g++ sees a product that is exact in double, nvcc an intrinsic.
+
+ESPALIER_KERNEL float times(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fmul_rn(a, b);
+#else
+  return float(double(a) * double(b));
+#endif
+}
+
+// Clamped before it becomes an integer, which could not hold it otherwise; NaN becomes lo.
+ESPALIER_KERNEL int32_t nearest(float v, int32_t lo, int32_t hi) {
+  return int32_t(std::nearbyint(clamp_code(v, float(lo), float(hi))));
+}
+
+ESPALIER_KERNEL int32_t encode(float x, const geometry::Coding& c) {
+  const float z = float(c.zero), lo = float(c.lo), hi = float(c.hi);
+  if (c.rounding == Rounding::toward_zero) return int32_t(quantize_one<Rounding::toward_zero>(x, c.scale, z, lo, hi));
+  if (c.rounding == Rounding::half_even) return int32_t(quantize_one<Rounding::half_even>(x, c.scale, z, lo, hi));
+  return int32_t(quantize_one<Rounding::half_even_after_zero_point>(x, c.scale, z, lo, hi));
+}
+ESPALIER_KERNEL float decode(int32_t code, const geometry::Coding& c) { return times(c.scale, float(code - c.zero)); }
+
+// What a convolution's accumulator becomes: rne(clamp(fl(fl(acc)·m), lo - z, hi - z)) + z. m is multiplier() of the
+// channel.
+ESPALIER_KERNEL int32_t requantize(int32_t acc, float m, int32_t zero, int32_t lo, int32_t hi) {
+  return nearest(times(float(acc), m), lo - zero, hi - zero) + zero;
+}
+ESPALIER_KERNEL float multiplier(float x_scale, float w_scale, float y_scale) {
+  return times(x_scale, w_scale) / y_scale;
+}
+
+// The sum of two: one rounding, whatever the three scales.
+ESPALIER_KERNEL geometry::AddCodes add_codes(const geometry::Coding& a, const geometry::Coding& b,
+                                             const geometry::Coding& y) {
+  const float ra = a.scale / y.scale, rb = b.scale / y.scale;
+  const float k = float(y.zero) - std::fma(ra, float(a.zero), times(rb, float(b.zero)));
+  return {ra, rb, k, y.lo, y.hi};
+}
+ESPALIER_KERNEL int32_t add_one(int32_t a, int32_t b, const geometry::AddCodes& g) {
+  return nearest(std::fma(float(a), g.a, std::fma(float(b), g.b, g.k)), g.lo, g.hi);
+}
+
+// The average of n codes that are a whole map, from their sum.
+ESPALIER_KERNEL int32_t average_whole(int32_t sum, int32_t n, const geometry::AverageCodes& g) {
+  const float factor = g.x.scale / times(g.y.scale, float(n));
+  return nearest(times(float(sum - n * g.x.zero), factor), g.y.lo - g.y.zero, g.y.hi - g.y.zero) + g.y.zero;
+}
+// The average of `count` places of a window, from the sum, in row order, of their values times(scale, code - zero).
+ESPALIER_KERNEL int32_t average_window(float sum, int32_t count, const geometry::AverageCodes& g) {
+  return nearest(sum / float(count) / g.y.scale + float(g.y.zero), g.y.lo, g.y.hi);
+}
+
 }  // namespace espalier

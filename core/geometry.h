@@ -52,6 +52,34 @@ struct Pool {
   auto operator<=>(const Pool&) const = default;
 };
 
+// Codes, the integers that stand for real numbers: value = scale · (code - zero), code in [lo, hi] within 0..255. How
+// they come about and what is computed of them is said, to the bit, in core/arithmetic.h.
+struct Coding {
+  float scale = 1;
+  int32_t zero = 0, lo = 0, hi = 255;
+  Rounding rounding = Rounding::half_even;
+  bool operator==(const Coding&) const = default;
+};
+
+// Convolution on codes: x's zero is zx; the output's codes have the zero zy and lie in [lo, hi], which is narrower than
+// their range where an activation is part of it. A float output needs none of the last three.
+struct Requant {
+  int32_t zx = 0, zy = 0, lo = 0, hi = 255;
+  bool operator==(const Requant&) const = default;
+};
+
+// Sum of two tensors of codes: clamp(rne(fma(a, A, fma(b, B, k)))).
+struct AddCodes {
+  float a = 1, b = 1, k = 0;
+  int32_t lo = 0, hi = 255;
+};
+
+// Average of codes: over the whole map in integers, or over windows in float.
+struct AverageCodes {
+  Coding x, y;
+  bool whole = false;
+};
+
 // Batch normalisation over `rows` = n·h·w rows of c channels.
 struct Norm {
   int64_t rows, c;

@@ -60,7 +60,14 @@ namespace espalier {
   X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \
   X(next_draw, uint64_t purpose, Out state, Out draw)                      /* s64 [2]: (seed, draws) -> (seed, stream of that draw), draws += 1 */ \
   X(count_not_finite, int64_t at, In x, Out counts)                        /* s64: counts[at] += how many of x are NaN or infinite */ \
-  X(tally, const geometry::Tally&, In loss, In scores, In labels, Out losses, Out counts, Out halted) /* all updated; labels s64 [n] */
+  X(tally, const geometry::Tally&, In loss, In scores, In labels, Out losses, Out counts, Out halted) /* all updated; labels s64 [n] */ \
+  X(quantize, const geometry::Coding&, In x, Out y)                                  /* f32 -> u8; NaN becomes lo */ \
+  X(dequantize, const geometry::Coding&, In x, Out y)                                /* u8 -> f32 */         \
+  X(conv2d_int8, const geometry::Conv&, const geometry::Requant&, In x, In w, In zero, In b, In scale, Out y) /* x u8, w s8 or u8; zero of w, b s32 [o]: may be absent; scale f32 [o]; y u8 or f32 */ \
+  X(add_int8, const geometry::AddCodes&, In a, In b, Out y)                          /* u8 */                \
+  X(max_pool_int8, const geometry::Pool&, In x, Out y)                               /* u8 */                \
+  X(avg_pool_int8, const geometry::Pool&, const geometry::AverageCodes&, In x, Out y) /* u8 */               \
+  X(lookup, In table, In x, Out y)                                                   /* u8; table [256] */
 // clang-format on
 
 struct Kernels {

@@ -39,8 +39,12 @@ int Rewriter::emit(int old) {
   }
   std::vector<int> operands;
   for (const int in : v.inputs) operands.push_back(now(in));
-  const int place = result(v.op, std::move(operands), v.path);
-  to_.values[size_t(place)].name = v.name;
+  return result(v.op, std::move(operands), v);
+}
+
+int Rewriter::result(std::shared_ptr<const Op> op, std::vector<int> operands, const GraphValue& old) {
+  const int place = result(std::move(op), std::move(operands), old.path);
+  to_.values[size_t(place)].name = old.name;
   return place;
 }
 

@@ -22,6 +22,8 @@ class ESPALIER_API Rewriter {
   // A value of one's own.
   int leaf(std::string name, Tensor value, GraphValue::Kind kind = GraphValue::leaf);
   int result(std::shared_ptr<const Op> op, std::vector<int> operands, std::string path);
+  // The same under a name that is not its path: the name of the old value in whose place it stands.
+  int result(std::shared_ptr<const Op> op, std::vector<int> operands, const GraphValue& old);
   // From here on, readers of the old value read this.
   void replace(int old, int place);
   Graph finish() &&;

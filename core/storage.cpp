@@ -162,7 +162,18 @@ Storage::Storage(size_t bytes, Device device)
   }
 }
 
+Storage::Storage(std::shared_ptr<Storage> whole, size_t offset, size_t bytes)
+    : whole_memory_(std::move(whole)),
+      data_(static_cast<char*>(whole_memory_->data()) + offset),
+      bytes_(bytes),
+      device_(whole_memory_->device()),
+      id_(last_id.fetch_add(1, std::memory_order_relaxed) + 1) {
+  if (offset > whole_memory_->bytes() || bytes > whole_memory_->bytes() - offset)
+    fail(ErrorKind::other, "[memory] ", bytes, " bytes from ", offset, " of ", whole_memory_->bytes());
+}
+
 Storage::~Storage() {
+  if (whole_memory_) return;
   if (device_.kind != Device::cuda) ASAN_POISON_MEMORY_REGION(data_, capacity_);
   pool(device_).give(data_, capacity_);
 }
@@ -223,19 +234,22 @@ LastWrite Storage::last_write(size_t offset, size_t bytes) const {
   return {stamp / 2, (stamp & 1) != 0};
 }
 
-std::shared_ptr<Storage> Packs::find(size_t offset, const Format& format, LastWrite source, bool& keep) {
+std::shared_ptr<Storage> Packs::find(size_t offset, std::span<const int64_t> format, LastWrite source, bool& keep) {
   keep = false;
   if (source.handed_out) return nullptr;
   std::lock_guard lock(guard_);
-  Entry& entry = entries_[{offset, format}];
+  auto it = entries_.find(View{offset, format});
+  if (it == entries_.end()) it = entries_.emplace(Key{offset, Format(format.begin(), format.end())}, Entry{}).first;
+  Entry& entry = it->second;
   keep = entry.seen && entry.version == source.version;
   if (!keep) entry = {source.version, true, nullptr};
+  keep = keep || keep_all_.load(std::memory_order_relaxed);
   return entry.copy;
 }
 
-void Packs::put(size_t offset, const Format& format, LastWrite source, std::shared_ptr<Storage> copy) {
+void Packs::put(size_t offset, std::span<const int64_t> format, LastWrite source, std::shared_ptr<Storage> copy) {
   std::lock_guard lock(guard_);
-  const auto it = entries_.find({offset, format});
+  const auto it = entries_.find(View{offset, format});
   if (it != entries_.end() && it->second.version == source.version) it->second.copy = std::move(copy);
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 #include <espalier/core/device.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace espalier {
@@ -41,8 +43,10 @@ class ESPALIER_API Packs {
   using Format = std::vector<int64_t>;
   // The copy of the stretch at `offset` in that format, made from that version; null if there is none. `keep` says
   // whether a caller who now makes one should put() it: the same version was asked for before.
-  std::shared_ptr<Storage> find(size_t offset, const Format& format, LastWrite source, bool& keep);
-  void put(size_t offset, const Format& format, LastWrite source, std::shared_ptr<Storage> copy);
+  std::shared_ptr<Storage> find(size_t offset, std::span<const int64_t> format, LastWrite source, bool& keep);
+  // From here on every copy is worth keeping: these values will not change.
+  void keep_all() { keep_all_.store(true, std::memory_order_relaxed); }
+  void put(size_t offset, std::span<const int64_t> format, LastWrite source, std::shared_ptr<Storage> copy);
 
  private:
   struct Entry {
@@ -50,8 +54,28 @@ class ESPALIER_API Packs {
     bool seen = false;
     std::shared_ptr<Storage> copy;  // null until the same version is asked for twice
   };
+  struct Key {
+    size_t offset;
+    Format format;
+  };
+  struct View {  // a key that is looked for
+    size_t offset;
+    std::span<const int64_t> format;
+  };
+  struct Less {
+    using is_transparent = void;
+    static View view(const Key& k) { return {k.offset, k.format}; }
+    static View view(const View& v) { return v; }
+    template <class A, class B>
+    bool operator()(const A& a, const B& b) const {
+      const View x = view(a), y = view(b);
+      if (x.offset != y.offset) return x.offset < y.offset;
+      return std::lexicographical_compare(x.format.begin(), x.format.end(), y.format.begin(), y.format.end());
+    }
+  };
   std::mutex guard_;
-  std::map<std::pair<size_t, Format>, Entry> entries_;
+  std::map<Key, Entry, Less> entries_;
+  std::atomic<bool> keep_all_{false};
 };
 
 // What has crossed between the host and other devices in this process, the emulated one included: copies to a device,
@@ -66,6 +90,9 @@ void note(Crossing crossing);
 class ESPALIER_API Storage {
  public:
   Storage(size_t bytes, Device device);  // uninitialised; throws ErrorKind::other when memory is out
+  // A stretch of another one under a planner's hand: its own versions, no memory of its own. The planner answers for
+  // what else lies there.
+  Storage(std::shared_ptr<Storage> whole, size_t offset, size_t bytes);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -87,6 +114,7 @@ class ESPALIER_API Storage {
     uint64_t stamp;
   };
 
+  std::shared_ptr<Storage> whole_memory_;  // null where the memory is its own
   void* data_ = nullptr;
   size_t bytes_, capacity_ = 0;
   Device device_;

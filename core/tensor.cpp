@@ -24,6 +24,16 @@ Tensor Tensor::full(const Shape& shape, float value, DType dtype, Device device)
   return t;
 }
 
+Tensor Tensor::over(std::shared_ptr<Storage> memory, const Shape& shape, DType dtype) {
+  Tensor t;
+  t.shape_ = shape;
+  t.dtype_ = dtype;
+  t.storage_ = std::move(memory);
+  if (t.bytes() > t.storage_->bytes())
+    fail(ErrorKind::other, "[tensor] ", dtype, shape, " in ", t.storage_->bytes(), " bytes");
+  return t;
+}
+
 template <class T>
 Tensor Tensor::from(std::span<const T> values, const Shape& shape) {
   if (int64_t(values.size()) != shape.numel())

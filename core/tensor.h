@@ -28,6 +28,8 @@ class ESPALIER_API Tensor {
   static Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = {}) {
     return full(shape, 1, dtype, device);
   }
+  // Over memory that is there; throws where it is too small.
+  static Tensor over(std::shared_ptr<Storage> memory, const Shape& shape, DType dtype = DType::f32);
   // Values in logical order, row-major; throws unless there are shape.numel() of them.
   template <class T>
   static Tensor from(std::span<const T> values, const Shape& shape);

@@ -3,6 +3,7 @@
 #include <espalier/cuda/kernels/conv.h>
 #include <espalier/cuda/kernels/elementwise.h>
 #include <espalier/cuda/kernels/gemm.h>
+#include <espalier/cuda/kernels/int8.h>
 #include <espalier/cuda/kernels/linear.h>
 #include <espalier/cuda/kernels/norm.h>
 #include <espalier/cuda/kernels/optim.h>
@@ -61,6 +62,13 @@ inline Kernels rows() {
       .next_draw = next_draw,
       .count_not_finite = count_not_finite,
       .tally = tally,
+      .quantize = quantize,  // int8.h
+      .dequantize = dequantize,
+      .conv2d_int8 = conv2d_int8,
+      .add_int8 = add_int8,
+      .max_pool_int8 = max_pool_int8,
+      .avg_pool_int8 = avg_pool_int8,
+      .lookup = lookup,
   };
 }
 

@@ -1,6 +1,7 @@
 // How each operation is said in ONNX: one short rule per operation, found by its name, and rules that a program adds.
 // Plain elementwise functions need none: their line in ESPALIER_UNARY names the ONNX operator.
 #include <espalier/compress/export/onnx_model.h>
+#include <espalier/compress/passes/passes.h>
 #include <espalier/core/ops/elementwise.h>
 #include <espalier/core/rewrite.h>
 
@@ -142,6 +143,29 @@ void gelu(Step& s) {  // 0.5·x·(1 + erf(x/√2))
   s.emit("Mul", {s.node("Mul", {s.in[0], factor}), s.number("half", 0.5)});
 }
 
+// Codes are u8, and so is their zero point. Where they have fewer than 8 bits, or begin at their zero, the float
+// operation before it has clipped: see qdq() in passes.h.
+std::pair<std::string, std::string> coding(Step& s) {
+  const auto zero = uint8_t(s.integer("zero_point"));
+  return {s.number("scale", s.real("scale")), s.constant("zero_point", Tensor::from(std::vector<uint8_t>{zero}, {}))};
+}
+
+void quantize(Step& s) {
+  const auto [scale, zero] = coding(s);
+  s.emit("QuantizeLinear", {s.in[0], scale, zero});
+}
+
+void dequantize(Step& s) {
+  const auto [scale, zero] = coding(s);
+  s.emit("DequantizeLinear", {s.in[0], scale, zero});
+}
+
+void dequantize_channels(Step& s) {
+  auto inputs = s.in;
+  if (inputs.back().empty()) inputs.pop_back();
+  s.emit("DequantizeLinear", inputs, {{"axis", int64_t(0)}});
+}
+
 const std::map<std::string_view, Rule> rules = {
     {"conv2d", conv2d},
     {"linear", linear},
@@ -163,6 +187,9 @@ const std::map<std::string_view, Rule> rules = {
     {"silu", silu},
     {"gelu", gelu},
     {"cast", cast},
+    {"quantize", quantize},
+    {"dequantize", dequantize},
+    {"dequantize_channels", dequantize_channels},
     {"add", [](Step& s) { s.emit("Add", s.in); }},
     {"sub", [](Step& s) { s.emit("Sub", s.in); }},
     {"mul", [](Step& s) { s.emit("Mul", s.in); }},
@@ -224,7 +251,7 @@ void register_onnx_rule(const std::string& op, OnnxRule rule) {
 }
 
 OnnxModel to_onnx(const Graph& traced, const OnnxOptions& options) {
-  const Graph graph = fold_constants(traced);
+  const Graph graph = is_fake_quantized(traced) ? qdq(traced) : fold_constants(traced);
   OnnxModel model;
   std::set<std::string> names{"output"};
   std::vector<std::string> name(graph.values.size());  // given when a value is first used or made

@@ -147,12 +147,19 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
   });
 }
 
-Axis forward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
-  Axis axis{outs, kernel, std::vector<int32_t>(size_t(outs * kernel))};
+void forward_axis(Axis& axis, int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad,
+                  int64_t dilation) {
+  axis.outs = outs, axis.taps = kernel;
+  axis.at.resize(size_t(outs * kernel));
   for (int64_t i = 0; i < outs * kernel; ++i) {
     const int64_t at = i / kernel * stride - pad + i % kernel * dilation;
     axis.at[size_t(i)] = at >= 0 && at < size ? int32_t(at) : -1;
   }
+}
+
+Axis forward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
+  Axis axis;
+  forward_axis(axis, size, outs, kernel, stride, pad, dilation);
   return axis;
 }
 

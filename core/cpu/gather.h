@@ -17,6 +17,8 @@ struct Axis {
 
 // What each output reads of the input (forward), and what each input reads of the output's gradient (backward).
 Axis forward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation);
+void forward_axis(Axis& axis, int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad,
+                  int64_t dilation);  // the same into memory that is there
 Axis backward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation);
 
 struct Gather {

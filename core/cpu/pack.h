@@ -3,9 +3,10 @@
 #pragma once
 #include <espalier/core/view.h>
 
-#include <functional>
+#include <initializer_list>
 #include <memory>
-#include <vector>
+#include <span>
+#include <type_traits>
 
 namespace espalier {
 class Storage;
@@ -15,8 +16,16 @@ namespace espalier::cpu {
 
 // w in the format that those numbers name, made by pack(to) if it is not kept. `to` is 64-byte aligned. What is kept
 // lies with w's storage (core/storage.h) and goes with it.
-std::shared_ptr<Storage> packed_as(In w, const std::vector<int64_t>& format, size_t bytes,
-                                   const std::function<void(float*)>& pack);
+using PackFunction = void (*)(void* context, void* to);
+std::shared_ptr<Storage> packed_raw(In w, std::span<const int64_t> format, size_t bytes, PackFunction pack,
+                                    void* context);
+template <class F>
+std::shared_ptr<Storage> packed_as(In w, std::initializer_list<int64_t> format, size_t bytes, F&& pack) {
+  using Body = std::remove_reference_t<F>;
+  return packed_raw(
+      w, {format.begin(), format.size()}, bytes,
+      [](void* c, void* to) { (*static_cast<Body*>(c))(static_cast<float*>(to)); }, &pack);
+}
 
 // Panels for our own tiles: [ceil(out/16)][tap][in][16], zero beyond `out`.
 int64_t panel_floats(int64_t taps, int64_t in, int64_t out);

@@ -59,6 +59,13 @@ const Column& cpu_column() {
                                  .next_draw = cpu::next_draw,
                                  .count_not_finite = cpu::count_not_finite,
                                  .tally = cpu::tally,
+                                 .quantize = cpu::quantize,  // int8_elementwise.cpp
+                                 .dequantize = cpu::dequantize,
+                                 .conv2d_int8 = cpu::conv2d_int8,  // int8.cpp
+                                 .add_int8 = cpu::add_int8,        // int8_elementwise.cpp
+                                 .max_pool_int8 = cpu::max_pool_int8,
+                                 .avg_pool_int8 = cpu::avg_pool_int8,
+                                 .lookup = cpu::lookup,
                              }};
   return column;
 }

@@ -30,6 +30,9 @@ struct ESPALIER_API WindowPoolOp : PoolOp {
 struct ESPALIER_API MaxPool2dOp : WindowPoolOp {
   using WindowPoolOp::WindowPoolOp;
   std::string_view name() const override { return "max_pool2d"; }
+  DType dtype(std::span<const DType> in) const override {  // of codes too: the largest code is the largest value
+    return in[0] == DType::u8 ? DType::u8 : Op::dtype(in);
+  }
   void run(Inputs in, Tensor& out, Saved& saved) const override;
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
 };

@@ -1,0 +1,33 @@
+// Passes over graphs, for running them: each takes a graph, gives one that computes the same, and says what it did.
+#pragma once
+#include <espalier/core/graph.h>
+
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+// What a pass did to a value, or why it left it: {"fold_norm", "features.1", "into features.0"}.
+struct PassNote {
+  std::string pass, value, what;
+};
+using PassNotes = std::vector<PassNote>;
+
+// Batch norms in eval mode behind a convolution or linear layer that nobody else reads go into its weight and bias. A
+// quantized weight keeps its codes (mirrored where the norm's factor is negative) under a scale per channel; a float
+// one is multiplied, which rounds it once.
+ESPALIER_API Graph fold_norm(const Graph& graph, PassNotes* notes = nullptr);
+
+// A fake-quantized graph in integers, for every part of which exact() knows the meaning; the rest stays float, with
+// quantize and dequantize where it meets the codes. Codes keep their values' names.
+ESPALIER_API Graph lower(const Graph& graph, PassNotes* notes = nullptr);
+
+// A fake-quantized graph as files tell it: float operations between quantize and dequantize, weights and biases as
+// codes under dequantize_channels. A value NAME that has codes keeps its name as what is dequantized; its codes are
+// "NAME.codes". What runs such a file in integers gives exact()'s codes.
+ESPALIER_API Graph qdq(const Graph& graph);
+
+// Are there quantizers in it?
+ESPALIER_API bool is_fake_quantized(const Graph& graph);
+
+}  // namespace espalier

@@ -1,0 +1,93 @@
+// The form that files have: what is read in integers (codes.h), told in float operations again.
+#include <espalier/compress/passes/passes.h>
+#include <espalier/compress/quantize/codes.h>
+#include <espalier/compress/quantize/weights.h>
+#include <espalier/core/ops/elementwise_op.h>
+#include <espalier/core/ops/quantized.h>
+#include <espalier/core/rewrite.h>
+
+#include <algorithm>
+#include <map>
+
+namespace espalier {
+
+namespace {
+
+class Telling {
+ public:
+  explicit Telling(const Graph& graph)
+      : graph_(graph), constants_(constants_of(graph)), values_(read_codes(graph)), to_(graph) {
+    for (const CodedValue& v : values_)
+      if (v.integers) layers_[v.op] = &v;
+  }
+
+  Graph tell() && {
+    for (int i = 0; i < int(values_.size()); ++i) to_.replace(i, emit(i));
+    return std::move(to_).finish();
+  }
+
+ private:
+  const GraphValue& value(int i) const { return graph_.values[size_t(i)]; }
+
+  int emit(int i) {
+    const GraphValue& v = value(i);
+    const CodedValue& c = values_[size_t(i)];
+    if (v.kind != GraphValue::result) return to_.emit(i);
+    if (c.rule == CodedValue::constant) return to_.leaf(v.name, constants_[size_t(i)]);
+    if (const auto layer = layers_.find(i); layer != layers_.end()) return tell_layer(i, *layer->second->integers);
+    if (!c.coding) return to_.emit(i);
+    // What is quantized is the operand; what only moves codes is quantized again, as it was.
+    const int real = c.rule == CodedValue::move ? moved(i) : clipped(i, to_.now(v.inputs[0]));
+    const geometry::Coding coding = *c.coding;
+    const int codes = to_.result(std::make_shared<const QuantizeOp>(coding), {real}, v.name + ".codes");
+    return to_.result(std::make_shared<const DequantizeOp>(coding), {codes}, v.name);
+  }
+
+  int moved(int i) {
+    std::vector<int> operands;
+    for (const int in : value(i).inputs) operands.push_back(to_.now(in));
+    return to_.result(value(i).op, operands, value(i).name + ".moved");
+  }
+
+  // A quantizer of a file saturates at 0 and 255; one of fewer bits is bounded before.
+  int clipped(int i, int real) {
+    const geometry::Coding& c = *values_[size_t(i)].coding;
+    if (c.lo == 0 && c.hi == 255) return real;
+    const fn::Hardtanh bounds{c.scale * float(c.lo - c.zero), c.scale * float(c.hi - c.zero)};
+    return to_.result(std::make_shared<const UnaryOp>(Unary::Hardtanh, bounds), {real}, value(i).name + ".clipped");
+  }
+
+  int tell_layer(int i, const IntegerLayer& l) {
+    const GraphValue& v = value(i);
+    const std::string name = v.name;
+    const auto part = [&](const std::string& what, const Tensor& codes, const Tensor& scale, const Tensor& zero) {
+      const std::string full = name + "." + what;
+      const int z = zero.defined() ? to_.leaf(full + "_zero_point", zero.to(codes.dtype())) : -1;
+      return to_.result(std::make_shared<const DequantizeChannelsOp>(),
+                        {to_.leaf(full + "_codes", codes), to_.leaf(full + "_scale", scale), z}, full);
+    };
+    const int weight = part("weight", l.weight, l.weight_scale, l.zero);
+    const int bias = part("bias", l.bias, l.bias_scale, {});
+    return to_.result(v.op, {to_.now(v.inputs[0]), weight, bias}, v);
+  }
+
+  const Graph& graph_;
+  const std::vector<Tensor> constants_;
+  const std::vector<CodedValue> values_;
+  std::map<int, const CodedValue*> layers_;  // by the place of the convolution or linear layer
+  Rewriter to_;
+};
+
+}  // namespace
+
+bool is_fake_quantized(const Graph& graph) {
+  return std::any_of(graph.values.begin(), graph.values.end(),
+                     [](const GraphValue& v) { return v.op && v.op->name() == "fake_quant"; });
+}
+
+Graph qdq(const Graph& graph) {
+  const Graph folded = fold_norm(graph);
+  return Telling(folded).tell();
+}
+
+}  // namespace espalier

@@ -1,0 +1,41 @@
+// Asking the processor, once.
+#include <espalier/core/cpu/isa.h>
+#include <espalier/core/error.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <string_view>
+
+namespace espalier::cpu {
+
+namespace {
+
+Isa best() {
+  const char* wanted = std::getenv("ESPALIER_ISA");
+  if (wanted && std::string_view(wanted) == "avx2") return Isa::avx2;
+  return has(Isa::vnni) ? Isa::vnni : Isa::avx2;
+}
+
+std::atomic<int> chosen{-1};
+
+}  // namespace
+
+bool has(Isa isa) {
+  if (isa == Isa::avx2) return true;  // what the library is compiled for
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
+Isa isa() {
+  const int set = chosen.load(std::memory_order_relaxed);
+  if (set >= 0) return Isa(set);
+  static const Isa found = best();
+  return found;
+}
+
+void set_isa(std::optional<Isa> isa) {
+  if (isa && !has(*isa)) fail(ErrorKind::usage, "[set_isa] this machine has no AVX-512 VNNI");
+  chosen.store(isa ? int(*isa) : -1, std::memory_order_relaxed);
+}
+
+}  // namespace espalier::cpu
