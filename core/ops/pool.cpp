@@ -47,8 +47,7 @@ Attributes WindowPoolOp::attributes() const {
 }
 
 void MaxPool2dOp::run(Inputs in, Tensor& out, Saved& saved) const {
-  if (out.dtype() == DType::u8)
-    return run::max_pool_int8(out.device(), geometry(in[0].shape()), in[0].in(), out.out());
+  if (out.dtype() == DType::u8) return run::max_pool_int8(out.device(), geometry(in[0].shape()), in[0].in(), out.out());
   Tensor index;
   if (ops::wants(in, 0)) index = Tensor::empty(out.shape(), DType::s32, out.device());
   run::max_pool(out.device(), geometry(in[0].shape()), in[0], out.out(), index.out());
