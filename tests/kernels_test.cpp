@@ -6,6 +6,7 @@
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/random.h>
+#include <espalier/core/tape.h>
 
 #include <cmath>
 #include <cstring>
@@ -286,22 +287,22 @@ TEST_CASE("counters, draws and tallies are the same in every column") {
     run::count_not_finite(d, 1, Tensor::from(values, {70001}).to(d), bad.out());
     CHECK(bad.to_vector<int64_t>() == std::vector<int64_t>{0, 5});
 
-    // Three rows right of five: a tie takes the first, what follows a NaN does not count as larger.
+    // Four rows right of five: a tie takes the first, what follows a NaN does not count as larger.
     const Tensor scores =
         Tensor::from(std::vector<float>{0, 2, 1, 5, 5, 0, 5, 5, 0, NAN, 9, 9, -3, -2, -1}, {5, 3}).to(d);
-    const Tensor labels = s64({1, 0, 1, 0, 1}, d);
+    const Tensor labels = s64({1, 0, 0, 0, 1}, d);
     Tensor losses = Tensor::zeros({3}, DType::f32, d), counts = s64({0, 0}, d), halted = s64({0}, d);
     const auto step = [&](float loss, bool outputs) {
       run::tally(d, Tally{.n = 5, .c = 3, .outputs = outputs}, Tensor::full({}, loss, DType::f32, d), scores, labels,
                  losses.out(), counts.out(), halted.out());
     };
     step(.75f, false);
-    CHECK(counts.to_vector<int64_t>() == std::vector<int64_t>{1, 3});
+    CHECK(counts.to_vector<int64_t>() == std::vector<int64_t>{1, 4});
     CHECK(halted.to_vector<int64_t>()[0] == 0);
     step(.5f, true);
     CHECK(halted.to_vector<int64_t>()[0] == 1);
     step(2, false);
-    CHECK(counts.to_vector<int64_t>() == std::vector<int64_t>{3, 9});
+    CHECK(counts.to_vector<int64_t>() == std::vector<int64_t>{3, 12});
     CHECK(losses.to_vector()[0] == .75f);
     CHECK(std::isnan(losses.to_vector()[1]));
     CHECK(losses.to_vector()[2] == 2);
@@ -345,6 +346,15 @@ TEST_CASE("masked matmul equals the dense product of the masked weight and reads
           }
         CHECK_MESSAGE(outside == 0, name_of(device) << " tile " << tile << ' ' << m << ' ' << n << ' ' << k);
       }
+}
+
+TEST_CASE("of equal maxima the first gets the gradient") {
+  for (Device device : columns_with({"max_pool", "max_pool_grad"})) {
+    Tensor x = Tensor::full({1, 2, 2, 2}, 3).to(device);
+    x.set_requires_grad();
+    backward(sum(max_pool2d(x, {2, 2})));
+    CHECK(x.grad().to_vector() == std::vector<float>{1, 0, 0, 0, 1, 0, 0, 0});
+  }
 }
 
 TEST_CASE("long sums lose nothing") {
