@@ -47,6 +47,12 @@ Device device_of(Module& model) {
 
 Tensor Mask::operator()(const Tensor& x) { return mul(x, mask_); }
 
+Parameter* weight_of(Module& module) {
+  for (auto& [name, p] : named_parameters(module))
+    if (name == "weight") return p;
+  return nullptr;
+}
+
 const Mask* mask_of(const Parameter& p) {
   for (const auto& t : p.port.chain)
     if (const auto* mask = dynamic_cast<const Mask*>(t.get())) return mask;

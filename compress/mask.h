@@ -30,6 +30,7 @@ using Masks = std::vector<std::pair<std::string, Tensor>>;
 
 ESPALIER_API Device device_of(Module& model);  // where its parameters are; the CPU if it has none
 
+Parameter* weight_of(Module& module);                          // the one that it calls "weight"; null: none
 ESPALIER_API const Mask* mask_of(const Parameter& p);          // null: none
 ESPALIER_API void set_mask(Parameter& p, const Tensor& mask);  // first on the port, in the place of an older one
 ESPALIER_API void remove_mask(Parameter& p);

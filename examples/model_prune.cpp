@@ -93,17 +93,11 @@ void prune(tool::Context& c) {
     SGD optimizer(module, stage.sgd);
     Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
     SlimPenalty penalty(stage.slim);
-    const TrainResult result = train(module, optimizer, *train_set, test_set.get(),
-                                     {.epochs = stage.epochs,
-                                      .schedule = parse_schedule(stage.schedule, stage.epochs, train_set->batches()),
-                                      .loss = loss,
-                                      .device = device,
-                                      .out = c.out(stage.name),
-                                      .note = model_note(info),
-                                      .checkpoint_minutes = tool::checkpoint_minutes(c),
-                                      .resume = c.resume(),
-                                      .stop = &tool::stop()},
-                                     {&penalty, &progress});
+    const TrainResult result =
+        train(module, optimizer, *train_set, test_set.get(),
+              tool::stage_options(c, info, stage.name, stage.epochs,
+                                  parse_schedule(stage.schedule, stage.epochs, train_set->batches())),
+              {&penalty, &progress});
     tool::leave_if_stopped(tool::how_to_go_on);
     for (const EpochRow& row : result.state.rows)
       c.summary[std::string(stage.name) + "_seconds"] =

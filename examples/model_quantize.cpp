@@ -186,18 +186,9 @@ void quantize(tool::Context& c) {
       log = std::make_unique<tool::StepLog>(step_log, optimizer, c.resume());
       stage.observers.push_back(log.get());
     }
-    const TrainResult result = train(module, optimizer, *train_set, test_set.get(),
-                                     {.epochs = stage.epochs,
-                                      .max_steps = stage.max_steps,
-                                      .schedule = schedule(stage.epochs),
-                                      .loss = loss,
-                                      .device = device,
-                                      .out = c.out(stage.name),
-                                      .note = model_note(info),
-                                      .checkpoint_minutes = tool::checkpoint_minutes(c),
-                                      .resume = c.resume(),
-                                      .stop = &tool::stop()},
-                                     stage.observers);
+    TrainOptions options = tool::stage_options(c, info, stage.name, stage.epochs, schedule(stage.epochs));
+    options.max_steps = stage.max_steps;
+    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), options, stage.observers);
     if (log) log->write();
     tool::leave_if_stopped(tool::how_to_go_on);
     double seconds = 0;

@@ -36,15 +36,8 @@ void quickstart(tool::Context& c) {
     Progress progress(c.say(), c.terminal(), stage, [&c] { return c.columns(); });
     SlimPenalty penalty(slim);
     train(*model, optimizer, train_set, &test_set,
-          {.epochs = epochs,
-           .schedule = one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()}),
-           .loss = loss_of(info),
-           .device = device,
-           .out = c.out(stage),
-           .note = model_note(info),
-           .checkpoint_minutes = tool::checkpoint_minutes(c),
-           .resume = c.resume(),
-           .stop = &tool::stop()},
+          tool::stage_options(c, info, stage, epochs,
+                              one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()})),
           {&penalty, &progress});
     tool::leave_if_stopped(tool::how_to_go_on);
     return tool::test(c, *model, test_set, loss_of(info)).accuracy;

@@ -93,6 +93,19 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
 
 double checkpoint_minutes(const Context& c) { return c.real("checkpoint-minutes", 0, 1e9); }
 
+TrainOptions stage_options(const Context& c, const ModelInfo& model, const std::string& stage, int64_t epochs,
+                           Schedule schedule) {
+  return {.epochs = epochs,
+          .schedule = std::move(schedule),
+          .loss = loss_of(model),
+          .device = c.device(),
+          .out = c.out(stage),
+          .note = model_note(model),
+          .checkpoint_minutes = checkpoint_minutes(c),
+          .resume = c.resume(),
+          .stop = &stop()};
+}
+
 void check_finite(const Tensor& logits, int64_t first) {
   const auto values = logits.to_vector();
   const size_t classes = values.size() / size_t(std::max<int64_t>(logits.dim(0), 1));

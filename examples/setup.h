@@ -20,6 +20,11 @@ void add_training_options(cxxopts::OptionAdder& add);
 void add_checkpoint_option(cxxopts::OptionAdder& add);
 double checkpoint_minutes(const Context& context);
 
+// How a tool of several stages trains one of them: the model's loss, checkpoints in OUT/stage, resumed and stopped as
+// the command says.
+TrainOptions stage_options(const Context& context, const ModelInfo& model, const std::string& stage, int64_t epochs,
+                           Schedule schedule);
+
 // A split of the chosen set, its first --images or --test-images; throws usage if `model` takes other shapes.
 ImageSet images_for(const Context& context, const ModelInfo& model, Split split);
 // Accuracy and loss; leaves the tool if a signal comes meanwhile, and throws on logits that are not finite.

@@ -13,12 +13,6 @@ namespace espalier {
 
 namespace {
 
-Parameter* weight_of(Module& module) {
-  for (auto& [name, p] : own_parameters(module))
-    if (name == "weight") return p;
-  return nullptr;
-}
-
 bool contains(const std::vector<std::string>& list, std::string_view name) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }

@@ -25,12 +25,6 @@ bool contains(const std::vector<std::string>& all, const std::string& one) {
   return std::find(all.begin(), all.end(), one) != all.end();
 }
 
-Parameter* weight_of(Module& module) {
-  for (auto& [name, p] : named_parameters(module))
-    if (name == "weight") return p;
-  return nullptr;
-}
-
 bool quantizes(const std::shared_ptr<Transform>& t) {
   return dynamic_cast<FakeQuant*>(t.get()) || dynamic_cast<DoReFa*>(t.get()) || dynamic_cast<Binarizer*>(t.get());
 }
