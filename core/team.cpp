@@ -14,14 +14,16 @@ namespace espalier {
 namespace {
 
 // How long a helper looks out for the next loop, and a caller for its last helpers, before they let others run: longer
-// than most gaps between the loops of a network, short beside the time that a busy neighbour gets in one piece.
-constexpr std::chrono::microseconds patience{20};
+// than most gaps between the loops of a network, short beside the time that a busy neighbour gets in one piece. Once a
+// caller had to sleep there is such a neighbour, and for some loops the team is less patient.
+constexpr std::chrono::microseconds patience{50}, less_patience{20};
+constexpr int remembered = 256;  // loops
 
 thread_local bool in_chunk = false;
 
 template <class Condition>
-bool watch(Condition condition) {
-  const auto end = std::chrono::steady_clock::now() + patience;
+bool watch(bool busy_neighbour, Condition condition) {
+  const auto end = std::chrono::steady_clock::now() + (busy_neighbour ? less_patience : patience);
   do {
     for (int i = 0; i < 16; ++i) {
       if (condition()) return true;
@@ -92,7 +94,11 @@ void Team::run(Loop& loop) {
     if (loop.after) loop.after->before = loop.before;
   }
   const auto alone = [&] { return loop.helpers.load(std::memory_order_acquire) == 0; };
-  if (!watch(alone)) {  // beside a busy neighbour the helper may be queued on this very processor: yield it
+  const int disturbed = disturbed_.load(std::memory_order_relaxed);
+  if (watch(disturbed > 0, alone)) {
+    if (disturbed > 0) disturbed_.store(disturbed - 1, std::memory_order_relaxed);
+  } else {  // beside a busy neighbour the helper may be queued on this very processor: yield it
+    disturbed_.store(remembered, std::memory_order_relaxed);
     for (int i = 0; i < 2 && !alone(); ++i) sched_yield();
     std::unique_lock lock(guard_);
     ++waiting_;
@@ -117,7 +123,8 @@ void Team::help() {
     if (!loop) {
       const uint64_t seen = count_.load(std::memory_order_relaxed);
       lock.unlock();
-      const bool more = !kept_waiting && watch([&] { return count_.load(std::memory_order_acquire) != seen; });
+      const bool more = !kept_waiting && watch(disturbed_.load(std::memory_order_relaxed) > 0,
+                                               [&] { return count_.load(std::memory_order_acquire) != seen; });
       lock.lock();
       if (more) continue;
       ++sleeping_;

@@ -46,6 +46,7 @@ class Team {
   Loop* first_ = nullptr;           // loops with callers, newest first
   std::atomic<uint64_t> count_{0};  // loops ever opened; helpers that have just worked watch it for a while
   std::atomic<int> members_{0};
+  std::atomic<int> disturbed_{0};   // so many loops more count as beside a busy neighbour
   int sleeping_ = 0, waiting_ = 0;  // helpers without a loop, callers whose helpers hold chunks
 };
 
