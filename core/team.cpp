@@ -17,7 +17,7 @@ namespace {
 // than most gaps between the loops of a network, short beside the time that a busy neighbour gets in one piece. Once a
 // caller had to sleep there is such a neighbour, and for some loops the team is less patient.
 constexpr std::chrono::microseconds patience{50}, less_patience{20};
-constexpr int remembered = 256;  // loops
+constexpr int remembered = 4096;  // loops; with 256 ResNet-56 took 2.0 instead of 1.8 times its idle time beside one
 
 thread_local bool in_chunk = false;
 
