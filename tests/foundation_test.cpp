@@ -227,7 +227,7 @@ TEST_CASE("a graph computes in place where an op allows it and nobody looks") {
   NoGrad no_grad;
   const auto want = net(x).to_vector();
   CHECK(graph({x}).to_vector() == want);
-  CHECK(x.to_vector() == before);  // the caller's input is never computed over
+  CHECK(x.to_vector() == before);                  // the caller's input is never computed over
   const auto seen_twice = [&](const Tensor& in) {  // the sum dies at relu, but its view is still to be read
     const Tensor y = in + in, view = flatten(y);
     return view * flatten(relu(y));

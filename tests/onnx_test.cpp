@@ -267,6 +267,28 @@ TEST_CASE("the bundled models, plain, masked and shrunk" * doctest::skip(!has_on
   }
 }
 
+TEST_CASE("a batch norm's ReLU and a pool's rule of padding are in the file") {
+  const Shape image{2, 6, 8, 8};
+  const OnnxModel norm = model_of(graph_of(image, [](auto& x, auto& l) {
+    Tensor mean = wave({6}), var = wave({6}, 0.3f, 1);
+    return batch_norm(x, l["w"] = wave({6}, 1, 2), l["b"] = wave({6}), mean, var, {.training = false, .relu = true});
+  }));
+  REQUIRE(norm.nodes.size() == 2);
+  CHECK(norm.nodes[0].type == "BatchNormalization");
+  CHECK(norm.nodes[1].type == "Relu");
+  CHECK(norm.nodes[1].inputs == std::vector<std::string>{norm.nodes[0].output});
+  for (const bool counts : {false, true}) {
+    const OnnxModel pool = model_of(graph_of(image, [&](auto& x, auto&) {
+      return avg_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1, .count_include_pad = counts});
+    }));
+    REQUIRE(pool.nodes.size() == 1);
+    bool said = false;
+    for (const auto& [name, value] : pool.nodes[0].attributes)
+      said |= name == "count_include_pad" && std::get<int64_t>(value) == int64_t(counts);
+    CHECK(said);
+  }
+}
+
 TEST_CASE("names are the state dict's, and a mask is folded into its weight") {
   const auto model = make_model("lenet");
   mask_all(*model);

@@ -147,6 +147,32 @@ TEST_CASE("slim prunes the trunk of residual networks, and meets the sparsity ov
   }
 }
 
+TEST_CASE("slim ranks channels that are coupled by the mean of their scales: many weak members make no strong one") {
+  const auto model = make_model("resnet20");
+  std::vector<std::string> inner;
+  for (auto& [name, m] : named_modules(*model)) {
+    if (m->type() != "BatchNorm2d") continue;
+    const bool within = name.starts_with("layer") && name.ends_with(".bn1");
+    if (within) inner.push_back(name);
+    Parameter& p = parameter(*model, name + ".weight");
+    std::vector<float> v(size_t(p.value().numel()));
+    for (size_t i = 0; i < v.size(); ++i)
+      v[i] = (within ? 0.5f : 0.2f) + 1e-4f * float(i);  // trunk: four members at least
+    p.set(Tensor::from(v, p.value().shape()));
+  }
+  REQUIRE(inner.size() == 9);
+  PruneReport report;
+  plan(*model, slim_scorer(),
+       {.config_list = {{.op_types = {"BatchNorm2d"}, .sparsity = 0.3}}, .example = Tensor::ones({1, 3, 32, 32})},
+       &report);
+  int64_t pruned = 0;
+  for (const auto& layer : report.layers) {
+    if (std::find(inner.begin(), inner.end(), layer.name) != inner.end()) CHECK(layer.kept == layer.total);
+    pruned += layer.total - layer.kept;
+  }
+  CHECK(pruned > 0);
+}
+
 TEST_CASE("a missed sparsity is told, with the reasons") {
   const auto model = make_model("resnet20");
   draw_scales(*model, 3);

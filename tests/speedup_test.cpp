@@ -182,3 +182,20 @@ TEST_CASE("a model whose forward counts on its widths throws and stays as it was
   CHECK(masks_of(net).size() == 2);
   CHECK_NOTHROW(net(x));
 }
+
+TEST_CASE("of two filters that one channel feeds, one stays: the channel is still read") {
+  struct Widening : Module {
+    std::string_view type() const override { return "Widening"; }
+    void members(Members& m) override { m("a", a), m("b", b), m("c", c); }
+    Tensor forward(const Tensor& x) override { return c(b(a(x))); }
+    Conv2d a{1, 3, {.kernel = 1, .bias = false}}, b{3, 6, {.kernel = 3, .groups = 3, .bias = false}},
+        c{6, 2, {.kernel = 1}};
+  };
+  Widening net;
+  const Tensor x = image({2, 1, 6, 6});
+  std::vector<float> kept(6 * 9, 1.f);
+  std::fill_n(kept.begin() + 2 * 9, 9, 0.f);  // the first filter of the second channel
+  const auto report = ModelSpeedup(net, x, {{"b.weight", Tensor::from(kept, {6, 1, 3, 3})}}).speedup_model();
+  CHECK(width(net, "a.weight") == 3);
+  CHECK(report.difference <= report.tolerance);
+}
