@@ -115,7 +115,7 @@ void Context::check_force() const {
     std::error_code code;
     if (is_manner(option.key()) || !fs::is_regular_file(option.value(), code)) continue;
     for (const std::string& file : earlier.files)
-      if (fs::equivalent(option.value(), out(file), code) && !is_among(option.key(), {"logits", "log-steps"}))
+      if (fs::equivalent(option.value(), out(file), code) && !is_among(option.key(), {"logits", "codes", "log-steps"}))
         fail(ErrorKind::usage, "[--force] would remove ", out(file), ", which --", option.key(),
              " reads; choose another --out");
   }
