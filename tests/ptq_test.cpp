@@ -157,6 +157,14 @@ TEST_CASE("mse: no other clip does better; outliers are clipped where steps are 
   CHECK(clip("mse", fine, 16).second == *std::max_element(fine.begin(), fine.end()));
 }
 
+TEST_CASE("entropy: nothing is gained by clipping what is even, much by clipping outliers") {
+  std::vector<float> even;
+  for (int i = 0; i <= 4096; ++i) even.push_back(float(i) / 4096);
+  CHECK(clip("entropy", even).second == 1);
+  CHECK(clip("entropy", bell(20000, 60)).second < 45);
+  CHECK(clip("entropy", bell(20000, 60)).first > -45);
+}
+
 TEST_CASE("histograms give whole tensors one range") {
   for (const char* name : {"percentile", "mse"})
     CHECK(refusal([&] { make_observer(name, {.axis = 0, .channels = 3}); }, ErrorKind::usage).find("one range") !=

@@ -69,6 +69,7 @@ class FollowedRange : public Observer {
   X(moving_average)           \
   X(percentile)               \
   X(mse)                      \
+  X(entropy)                  \
   /* the next one's line goes here */
 
 #define X(name) std::unique_ptr<Observer> make_##name##_observer(ObserverOptions options);
