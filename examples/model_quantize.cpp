@@ -2,7 +2,6 @@
 // training - and write what came of it, and what it is worth, measured in integers. Two stages, float and quantized, so
 // that a run that was stopped anywhere goes on with the same bits.
 #include <espalier/compress/export/coded.h>
-#include <espalier/compress/export/export.h>
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/mask.h>
 #include <espalier/compress/quantize/encodings.h>
@@ -151,6 +150,14 @@ void refine(tool::Context& c, Quantizer& quantizer, Module& module, BatchSource&
   if (c.flag("bias-correction")) tell("bias_correction", correct_biases(quantizer, module, images, options));
 }
 
+// What the model is now, without its masks.
+pth::Value plain_value(Module& module) {
+  const Baked baked(module);
+  pth::StateDict all;
+  for (const auto& [name, t] : state_dict(module)) all.emplace_back(name, t.clone());
+  return pth::from_state_dict(all);
+}
+
 struct Stage {
   const char* name;
   int64_t epochs, max_steps;
@@ -208,7 +215,7 @@ void quantize(tool::Context& c) {
   const pth::Value start = c.given("observer-state") ? pth::load(c.text("observer-state")) : pth::Value{};
   if (!encodings.empty() ||
       c.given("observer-state")) {  // tried on another model first: what does not fit leaves no trace
-    const SkipInit skip;  // and draws nothing
+    const SkipInit skip;            // and draws nothing
     const auto other = make_model(info.name, {.classes = info.classes});
     load_state_dict(*other, state_dict(module), {.adopt_shapes = true});
     const auto twin = make_quantizer(name, *other, config, {.nni_compatible = c.given("nni-compatible")});
@@ -238,7 +245,13 @@ void quantize(tool::Context& c) {
       for (const std::string& what : entry.quant_types)
         if (what != "weight" && name != "bnn")
           fail(ErrorKind::usage, "[--epochs] 0: the observer of an ", what, " would have seen nothing");
-  c.make_out(files);
+  // Without training nothing is written, and nothing replaced, before the codes are found.
+  bool made = false;
+  const auto make_out = [&] {
+    if (!made) c.make_out(files);
+    made = true;
+  };
+  if (trains || float_epochs > 0) make_out();
 
   c.say() << info.name << ", " << name << " quantizer, " << to_json(config) << std::endl;
   for (const std::string& warning : quantizer->selection().warnings) c.say() << "warning: " << warning << std::endl;
@@ -275,7 +288,7 @@ void quantize(tool::Context& c) {
   };
 
   learn(stages[0]);
-  export_masked(module, {.model_path = c.out("float.pth"), .note = model_note(info)});
+  const pth::Value before = plain_value(module);
   if (c.flag("equalize")) {
     const Equalized done = equalize(module, tool::random_images(info, 1).to(device));
     c.say() << "equalized " << done.scaled << " of " << done.channels << " groups of channels, by up to "
@@ -302,7 +315,9 @@ void quantize(tool::Context& c) {
     }
   }
   quantizer->calibration();  // refuses what has seen nothing, before anything is written
+  make_out();
   to(module, Device{});
+  pth::save(c.out("float.pth"), before, model_note(info));
   save_raw(c.out("raw.pth"), module, *quantizer, model_note(info));
   quantizer->export_model(
       {.model_path = c.out("model.pth"), .calibration_path = c.out("encodings.json"), .note = model_note(info)});

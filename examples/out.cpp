@@ -25,7 +25,8 @@ bool is_manner(const std::string& option) {
 }
 // Recorded, but free to change between a run and its resumption.
 bool may_change(const std::string& option) {
-  return is_among(option, {"epochs", "finetune-epochs", "max-steps", "data", "checkpoint-minutes"});
+  return is_among(option, {"epochs", "finetune-epochs", "max-steps", "data", "checkpoint-minutes", "repeats",
+                           "batch-sizes", "exact-images"});
 }
 
 bool is_there(const fs::path& path) {

@@ -423,6 +423,8 @@ TEST_CASE("a network of NaN answers with an error") {
       v = Tensor::full(std::get<Tensor>(v).shape(), 1e30f);
   pth::save("huge.pth", value);
   refused("evaluate --model naive --test-images 16 --weights huge.pth", 1, "image 0");
+  refused("model_quantize --quantizer ptq --model naive --images 16 --test-images 16 --weights huge.pth" + force, 3,
+          "values are not finite");
 }
 
 TEST_CASE("evaluate says what a checkpoint with masks does") {
