@@ -15,6 +15,8 @@
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
 
+#include <map>
+
 #include "quantized.h"
 #include "setup.h"
 #include "step_log.h"
@@ -253,7 +255,12 @@ void quantize(tool::Context& c) {
   };
   if (trains || float_epochs > 0) make_out();
 
-  c.say() << info.name << ", " << name << " quantizer, " << to_json(config) << std::endl;
+  std::map<std::string, int64_t> targets;
+  for (const Selection::Layer& layer : quantizer->selection().layers)
+    for (const std::string& what : config[size_t(layer.entry)].quant_types) ++targets[what + "(s)"];
+  c.say() << info.name << ", " << name << " quantizer of";
+  for (const auto& [what, n] : targets) c.say() << ' ' << n << ' ' << what;
+  c.say() << " (summary.json has the config list)" << std::endl;
   for (const std::string& warning : quantizer->selection().warnings) c.say() << "warning: " << warning << std::endl;
   c.summary = {{"model", info.name},
                {"quantizer", name},
