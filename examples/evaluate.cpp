@@ -1,10 +1,12 @@
-// evaluate: how well a .pth file does on a set of images - dense, masked or shrunk; files that espalier wrote need no
-// model's name.
+// evaluate: how well a .pth file does on a set of images - dense, masked, shrunk or quantized, which is run in
+// integers; files that espalier wrote need no model's name.
+#include <espalier/compress/export/coded.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
 
 #include <chrono>
 
+#include "quantized.h"
 #include "setup.h"
 #include "tools.h"
 
@@ -19,18 +21,23 @@ void evaluate_file(tool::Context& c) {
   const auto test_set = tool::test_loader(c, loaded.info);
   to(*loaded.module, device);
   const std::string logits_file = c.given("logits") ? c.output_file("logits") : "";
+  const std::string codes_file = c.given("codes") ? c.output_file("codes") : "";
+  tool::Running running(*loaded.module, loaded.info, device);
+  const tool::Layers layers = tool::layers_of(running.graph());
+  if (!codes_file.empty() && !is_fake_quantized(running.graph()))
+    fail(ErrorKind::usage, "[--codes] ", c.text("weights"), " is not quantized: it has no codes");
   c.make_out({});
 
   std::vector<float> logits;  // collected on the way
   std::vector<int64_t> labels;
   const Loss loss = loss_of(loaded.info);
   const auto start = std::chrono::steady_clock::now();
-  const Evaluation e = evaluate(*loaded.module, *test_set, Loss([&](const Tensor& output, const Tensor& target) {
-    tool::check_finite(output, int64_t(labels.size()));
-    for (float v : output.to_vector()) logits.push_back(v);
-    for (int64_t v : target.to_vector<int64_t>()) labels.push_back(v);
-    return loss(output, target);
-  }),
+  const Evaluation e = evaluate(running.module(), *test_set, Loss([&](const Tensor& output, const Tensor& target) {
+                                  tool::check_finite(output, int64_t(labels.size()));
+                                  for (float v : output.to_vector()) logits.push_back(v);
+                                  for (int64_t v : target.to_vector<int64_t>()) labels.push_back(v);
+                                  return loss(output, target);
+                                }),
                                 {.device = device, .stop = &tool::stop()});
   tool::leave_if_stopped("nothing was written");
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -38,11 +45,14 @@ void evaluate_file(tool::Context& c) {
     pth::save(logits_file,
               pth::Dict{{"logits", Tensor::from(logits, {e.examples, int64_t(logits.size()) / e.examples})},
                         {"labels", Tensor::from(labels, {e.examples})}});
+  if (!codes_file.empty()) pth::save(codes_file, tool::codes_of(running.engine(), *test_set, device));
   int64_t parameters = 0;
   for (auto& [name, p] : named_parameters(*loaded.module)) parameters += p->value().numel();
   c.say() << loaded.info.name << " with " << parameters << " parameters: accuracy " << 100 * e.accuracy << " %, loss "
           << e.loss << " on " << e.examples << " images of " << c.text("dataset") << ", "
           << double(e.examples) / seconds << " images/s" << std::endl;
+  if (is_quantized(*loaded.module))
+    c.say() << layers.in_integers << " of " << layers.all << " layers in integers" << std::endl;
   c.summary = {{"weights", c.text("weights")},
                {"model", loaded.info.name},
                {"dataset", c.text("dataset")},
@@ -50,6 +60,7 @@ void evaluate_file(tool::Context& c) {
                {"parameters", parameters},
                {"test", tool::to_json(e)},
                {"seconds", seconds}};
+  if (is_quantized(*loaded.module)) c.summary["integers"] = tool::to_json(layers);
 }
 
 }  // namespace
@@ -60,16 +71,20 @@ int tool::evaluate_main(int argc, char** argv) {
       {.name = "evaluate",
        .what =
            "Measures the accuracy of a .pth file on test images. Files that espalier wrote say which model they hold,\n"
-           "shrunk ones included; for a plain PyTorch file name it with --model.\n",
+           "shrunk ones included; for a plain PyTorch file name it with --model. A quantized file is run in "
+           "integers.\n",
        .examples = "  evaluate --weights out/first/model.pth\n"
                    "  evaluate --weights out/pruned/model.pth --dataset cifar10 --data DIR --json\n"
                    "  evaluate --weights vgg16.pth --model vgg16 --dataset cifar10 --data DIR --logits logits.pth\n"
-                   "    then in Python: torch.load('logits.pth')['logits']   [N,10], the images in the files' order",
+                   "    then in Python: torch.load('logits.pth')['logits']   [N,10], the images in the files' order\n"
+                   "  evaluate --weights out/q8/model.pth --test-images 4 --codes codes.pth",
        .needs_out = false},
       [](cxxopts::OptionAdder& add) {
         add("weights", "the .pth file", cxxopts::value<std::string>(), "FILE")(
             "model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")(
-            "logits", "write {\"logits\": [N,10], \"labels\": [N]} to FILE", cxxopts::value<std::string>(), "FILE");
+            "logits", "write {\"logits\": [N,10], \"labels\": [N]} to FILE", cxxopts::value<std::string>(), "FILE")(
+            "codes", "write every code of a quantized file to FILE: u8 [N,C,H,W] by the name of the ONNX tensor",
+            cxxopts::value<std::string>(), "FILE");
         tool::add_data_options(add, "synthetic");
       },
       evaluate_file);

@@ -105,7 +105,7 @@ void prune(tool::Context& c) {
   };
   auto measure = [&](const char* what) {
     if (!learns) return;
-    const Evaluation e = tool::test(c, module, *test_set, loss);
+    const Evaluation e = tool::test(c, module, info, *test_set, loss);
     c.say() << what << ": test accuracy " << 100 * e.accuracy << " %" << std::endl;
     c.summary[what] = tool::to_json(e);
   };

@@ -1,11 +1,23 @@
-// model_quantize: train (or take weights), then train on with numbers that have codes, and write what came of it. Two
-// stages, float and quantized, so that a run that was stopped anywhere goes on with the same bits.
+// model_quantize: train (or take weights), then find codes - by training on with them, or from some images without
+// training - and write what came of it, and what it is worth, measured in integers. Two stages, float and quantized, so
+// that a run that was stopped anywhere goes on with the same bits.
+#include <espalier/compress/export/coded.h>
+#include <espalier/compress/export/onnx.h>
 #include <espalier/compress/mask.h>
+#include <espalier/compress/quantize/encodings.h>
+#include <espalier/compress/quantize/equalize.h>
+#include <espalier/compress/quantize/integer_config.h>
+#include <espalier/compress/quantize/ptq.h>
 #include <espalier/compress/quantize/quantizers.h>
+#include <espalier/compress/quantize/refine.h>
+#include <espalier/nn/init.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
 
+#include <map>
+
+#include "quantized.h"
 #include "setup.h"
 #include "step_log.h"
 #include "tools.h"
@@ -14,7 +26,7 @@ using namespace espalier;
 
 namespace {
 
-const std::vector<std::string> planned{"ptq", "lsq", "lsq_plus"};
+const std::vector<std::string> planned{"lsq", "lsq_plus"};
 
 // --bits: 8, or weight=4,output=8
 QuantBits bits_of(const tool::Context& c) {
@@ -45,11 +57,13 @@ std::vector<std::string> weighted(Module& module) {
   return names;
 }
 
-// Weights everywhere; with qat what activations put out and what the network is given, too. First and last layers keep
-// 8 bits at least, and are left alone by the quantizers that have so few that the papers do.
-ConfigList default_config(const tool::Context& c, const std::string& quantizer, Module& module) {
+// Weights; with quantizers of all that there is, whatever it takes for the whole network to run in integers, with 8
+// bits at least at its ends. Those of weights leave the ends alone where they have so few codes that the papers do.
+IntegerConfig default_config(const tool::Context& c, const std::string& quantizer, Module& module,
+                             const ModelInfo& info) {
   const QuantBits bits = bits_of(c);
-  const bool qat = quantizer == "qat";
+  const Scheme scheme = make_scheme(quantizer);
+  const bool whole = std::find(scheme.targets.begin(), scheme.targets.end(), "input") != scheme.targets.end();
   const auto at = [&](const char* what) {
     const auto n = bits.of(what);
     if (!n) fail(ErrorKind::usage, "[--bits] ", c.text("bits"), " says nothing about ", what);
@@ -57,32 +71,40 @@ ConfigList default_config(const tool::Context& c, const std::string& quantizer, 
   };
   const auto names = weighted(module);
   if (names.empty()) fail(ErrorKind::usage, "[--model] it has no layer with weights");
-  const std::string scheme = qat && !c.given("nni-compatible") ? "per_channel_symmetric" : "";
   const int64_t weight = at("weight");
-  ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = weight, .quant_scheme = scheme}};
-  if (qat) {
-    for (const std::string& end : {names.front(), names.back()})
-      list.push_back({.op_names = {end},
-                      .quant_types = {"weight"},
-                      .quant_bits = std::max<int64_t>(weight, 8),
-                      .quant_scheme = scheme});
-    const int64_t output = at("output");
-    ConfigEntry& first = list[1];
-    first.quant_types.push_back("input");
-    first.quant_bits = QuantBits{{"weight", std::max<int64_t>(weight, 8)}, {"input", std::max<int64_t>(output, 8)}};
-    list.push_back({.op_types = {"ReLU", "ReLU6", "LeakyReLU", "Hardtanh", "SiLU", "Hardswish", "GELU", "Sigmoid"},
-                    .quant_types = {"output"},
-                    .quant_bits = output});
-  } else if (quantizer != "naive" && names.size() > 2) {
-    list.push_back({.op_names = {names.front(), names.back()}, .exclude = true});
+  if (whole) {
+    IntegerConfigOptions options{.weight_bits = weight, .activation_bits = at("output")};
+    if (c.given("nni-compatible")) options.quant_scheme.clear();
+    const IntegerConfig config = integer_config(module, tool::random_images(info, 1), options);
+    for (const std::string& note : config.notes) c.say() << "note: " << note << std::endl;
+    return config;
   }
-  return list;
+  ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = weight}};
+  if (quantizer != "naive" && names.size() > 2)
+    list.push_back({.op_names = {names.front(), names.back()}, .exclude = true});
+  return {.list = list};
 }
 
-ConfigList config_for(const tool::Context& c, const std::string& quantizer, Module& module) {
-  if (!c.given("config")) return default_config(c, quantizer, module);
+IntegerConfig config_for(const tool::Context& c, const std::string& quantizer, Module& module, const ModelInfo& info) {
+  if (!c.given("config")) return default_config(c, quantizer, module, info);
   if (c.given("bits")) fail(ErrorKind::usage, "[--bits] is part of the --config file");
-  return load_config(c.text("config"));
+  return {.list = load_config(c.text("config"))};
+}
+
+// Training images as they are, drawn by the seed.
+std::unique_ptr<Loader> calibration_images(const tool::Context& c, const ModelInfo& info) {
+  ImageSet set = tool::images_for(c, info, Split::train);
+  const int64_t n =
+      c.given("calibrate") ? c.integer("calibrate", 1) : std::min<int64_t>(c.integer("calibrate"), set.size());
+  if (n > set.size()) fail(ErrorKind::usage, "[--calibrate] ", n, " images, there are ", set.size());
+  std::vector<int64_t> drawn = Loader(set, {.seed = uint64_t(c.integer("seed"))}).order(0);
+  drawn.resize(size_t(n));
+  const std::vector<int64_t> labels = set.labels.to_vector<int64_t>();
+  std::vector<int64_t> theirs;
+  for (const int64_t i : drawn) theirs.push_back(labels[size_t(i)]);
+  set.images = take(set.images, drawn);
+  set.labels = Tensor::from(theirs, {n});
+  return std::make_unique<Loader>(std::move(set), LoaderOptions{.shuffle = false});
 }
 
 // OUT/raw.pth: what the run has come to, as it stands: {"step": of the quantizer, "model": raw weights and statistics,
@@ -105,6 +127,39 @@ void save_raw(const std::string& path, Module& module, const Quantizer& quantize
       note);
 }
 
+nlohmann::ordered_json to_json(const Calibration& c) {
+  nlohmann::ordered_json json{{"images", c.images},
+                              {"observer", c.observer},
+                              {"float", {{"loss", c.float_loss}, {"accuracy", c.float_accuracy}}}};
+  for (const Calibration::Row& r : c.table)
+    json["observers"].push_back({{"observer", r.observer}, {"loss", r.loss}, {"accuracy", r.accuracy}});
+  return json;
+}
+
+// --adaround and --bias-correction, in this order: the second makes up for what the first has left.
+void refine(tool::Context& c, Quantizer& quantizer, Module& module, BatchSource& images) {
+  const RefineOptions options{.device = c.device(),
+                              .progress = [](int64_t, int64_t) { tool::leave_if_stopped(tool::how_to_go_on); }};
+  const auto tell = [&](const char* what, const Refined& done) {
+    c.say() << what << ": " << done.changed << " of " << done.layers << " layers changed, error " << done.before
+            << " -> " << done.after << std::endl;
+    for (const std::string& note : done.notes) c.say() << "note: " << note << std::endl;
+    c.summary[what] = {
+        {"layers", done.layers}, {"changed", done.changed}, {"before", done.before}, {"after", done.after}};
+  };
+  if (c.flag("adaround"))
+    tell("adaround", adaround(quantizer, module, images, {.refine = options, .seed = uint64_t(c.integer("seed"))}));
+  if (c.flag("bias-correction")) tell("bias_correction", correct_biases(quantizer, module, images, options));
+}
+
+// What the model is now, without its masks.
+pth::Value plain_value(Module& module) {
+  const Baked baked(module);
+  pth::StateDict all;
+  for (const auto& [name, t] : state_dict(module)) all.emplace_back(name, t.clone());
+  return pth::from_state_dict(all);
+}
+
 struct Stage {
   const char* name;
   int64_t epochs, max_steps;
@@ -120,6 +175,7 @@ void quantize(tool::Context& c) {
   LoadedModel model;
   if (c.given("weights")) {
     model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    if (is_quantized(*model.module)) fail(ErrorKind::usage, "[--weights] ", c.text("weights"), " is quantized already");
   } else {
     model = {make_model(c.text("model")), model_info(c.text("model"))};
     model.info.name = c.text("model");
@@ -130,8 +186,13 @@ void quantize(tool::Context& c) {
     for (auto& [path, m] : named_modules(module))
       if (auto* dropout = dynamic_cast<Dropout*>(m)) dropout->p = 0;
 
+  const bool trains = name != "ptq";
   tool::Recipe recipe = tool::recipe_for(c, info);
-  recipe.epochs = c.integer("epochs");
+  recipe.epochs = trains ? c.integer("epochs") : 0;
+  if (!trains && c.given("epochs"))
+    fail(ErrorKind::usage, "[--epochs] ptq takes no steps; expected --calibrate, or --float-epochs of training before");
+  for (const char* option : {"calibrate", "observer", "encodings", "equalize", "bias-correction", "adaround"})
+    if (trains && c.given(option)) fail(ErrorKind::usage, "[--", option, "] is for --quantizer ptq");
   const std::string given_schedule = c.given("schedule") ? c.text("schedule") : "";
   recipe.schedule = given_schedule.empty() ? tool::default_schedule(recipe.epochs) : given_schedule;
   const int64_t float_epochs = c.given("float-epochs") ? c.integer("float-epochs")
@@ -139,31 +200,67 @@ void quantize(tool::Context& c) {
                                                        : tool::recipe_epochs(info);
   const auto train_set = tool::train_loader(c, info, recipe);
   const auto test_set = tool::test_loader(c, info);
-  const ConfigList config = config_for(c, name, module);
+  const std::string encodings = c.given("encodings") ? c.text("encodings") : "";
+  for (const char* option : {"calibrate", "observer", "bias-correction", "adaround"})
+    if (!encodings.empty() && c.given(option))
+      fail(ErrorKind::usage, "[--", option, "] needs images, which --encodings does without");
+  const auto calibration_set = trains || !encodings.empty() ? nullptr : calibration_images(c, info);
+  std::vector<std::string> observers = calibration_observers();
+  observers.insert(observers.begin(), "auto");
+  const std::string observer = c.choice("observer", observers);
+  const IntegerConfig places = config_for(c, name, module, info);
+  const ConfigList& config = places.list;
   const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
   const int64_t max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0;
   to(module, device);
   const auto quantizer = make_quantizer(name, module, config, {.nni_compatible = c.given("nni-compatible")});
   const pth::Value start = c.given("observer-state") ? pth::load(c.text("observer-state")) : pth::Value{};
+  if (!encodings.empty() ||
+      c.given("observer-state")) {  // tried on another model first: what does not fit leaves no trace
+    const SkipInit skip;            // and draws nothing
+    const auto other = make_model(info.name, {.classes = info.classes});
+    load_state_dict(*other, state_dict(module), {.adopt_shapes = true});
+    const auto twin = make_quantizer(name, *other, config, {.nni_compatible = c.given("nni-compatible")});
+    twin->compress();
+    if (encodings.empty())
+      twin->start_from(start);
+    else
+      load_encodings(*twin, encodings);
+  }
   const auto schedule = [&](int64_t epochs) {
     return parse_schedule(given_schedule.empty() ? tool::default_schedule(epochs) : given_schedule, epochs,
                           train_set->batches());
   };
   Stage stages[2] = {{"float", float_epochs, 0, {}}, {"quantized", recipe.epochs, max_steps, {quantizer.get()}}};
-  std::vector<std::string> files{"model.pth", "encodings.json", "raw.pth"};
+  const std::vector<int64_t> batches = tool::batch_sizes(c);
+  const int repeats = int(c.integer("repeats", 1, 100'000));
+  const int64_t exact_images = c.integer("exact-images");
+  std::vector<std::string> files{"model.pth", "encodings.json", "raw.pth", "float.pth"};
+  if (has_onnx()) files.push_back("model.onnx");
   for (const Stage& s : stages) {
     schedule(s.epochs);
     if (s.epochs > 0)
       for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
   }
-  if (recipe.epochs == 0 && name == "qat" && !c.given("observer-state"))
+  if (recipe.epochs == 0 && trains && !c.given("observer-state"))
     for (const ConfigEntry& entry : config)
       for (const std::string& what : entry.quant_types)
-        if (what != "weight")
+        if (what != "weight" && name != "bnn")
           fail(ErrorKind::usage, "[--epochs] 0: the observer of an ", what, " would have seen nothing");
-  c.make_out(files);
+  // Without training nothing is written, and nothing replaced, before the codes are found.
+  bool made = false;
+  const auto make_out = [&] {
+    if (!made) c.make_out(files);
+    made = true;
+  };
+  if (trains || float_epochs > 0) make_out();
 
-  c.say() << info.name << ", " << name << " quantizer, " << to_json(config) << std::endl;
+  std::map<std::string, int64_t> targets;
+  for (const Selection::Layer& layer : quantizer->selection().layers)
+    for (const std::string& what : config[size_t(layer.entry)].quant_types) ++targets[what + "(s)"];
+  c.say() << info.name << ", " << name << " quantizer of";
+  for (const auto& [what, n] : targets) c.say() << ' ' << n << ' ' << what;
+  c.say() << " (summary.json has the config list)" << std::endl;
   for (const std::string& warning : quantizer->selection().warnings) c.say() << "warning: " << warning << std::endl;
   c.summary = {{"model", info.name},
                {"quantizer", name},
@@ -196,25 +293,54 @@ void quantize(tool::Context& c) {
     c.summary[std::string(stage.name) + "_seconds"] = seconds;
     c.summary[std::string(stage.name) + "_steps"] = result.state.step;
   };
-  const auto measure = [&](const char* what) {
-    const Evaluation e = tool::test(c, module, *test_set, loss);
-    c.say() << what << ": test accuracy " << 100 * e.accuracy << " %" << std::endl;
-    c.summary[what] = tool::to_json(e);
-  };
 
   learn(stages[0]);
-  measure("float");
+  const pth::Value before = plain_value(module);
+  if (c.flag("equalize")) {
+    const Equalized done = equalize(module, tool::random_images(info, 1).to(device));
+    c.say() << "equalized " << done.scaled << " of " << done.channels << " groups of channels, by up to "
+            << done.largest << std::endl;
+    for (const std::string& note : done.notes) c.say() << "note: " << note << std::endl;
+    c.summary["equalized"] = {{"groups", done.channels}, {"scaled", done.scaled}, {"largest", done.largest}};
+  }
   quantizer->compress();
   if (c.given("observer-state")) quantizer->start_from(start);
   learn(stages[1]);
+  if (!encodings.empty()) {
+    load_encodings(*quantizer, encodings);
+  } else if (!trains) {
+    try {
+      const Calibration found = calibrate(
+          *quantizer, module, *calibration_set,
+          {.observer = observer, .loss = loss, .device = device, .shared = places.shared, .stop = &tool::stop()});
+      c.say() << found;
+      c.summary["calibration"] = to_json(found);
+      refine(c, *quantizer, module, *calibration_set);
+    } catch (const Error&) {
+      tool::leave_if_stopped(tool::how_to_go_on);
+      throw;
+    }
+  }
   quantizer->calibration();  // refuses what has seen nothing, before anything is written
+  make_out();
   to(module, Device{});
+  pth::save(c.out("float.pth"), before, model_note(info));
   save_raw(c.out("raw.pth"), module, *quantizer, model_note(info));
   quantizer->export_model(
       {.model_path = c.out("model.pth"), .calibration_path = c.out("encodings.json"), .note = model_note(info)});
-  to(module, device);
-  measure("simulated");
-  c.say() << "written to " << c.text("out") << ": model.pth, encodings.json, raw.pth" << std::endl;
+  // What is measured is what ships: the files, read back.
+  const LoadedModel real = load_model(c.out("float.pth")), quantized = load_model(c.out("model.pth"));
+  tool::export_onnx_or_say(c, *quantized.module, info, c.out("model.onnx"));
+  to(*real.module, device);
+  to(*quantized.module, device);
+  const Evaluation simulated = tool::test_as_it_is(c, *quantized.module, *test_set, loss);
+  const tool::QuantizedComparison table =
+      tool::compare_quantized(c, *real.module, c.out("float.pth"), *quantized.module, c.out("model.pth"), info,
+                              *test_set, batches, repeats, exact_images);
+  c.say() << table << "simulated in float: test accuracy " << 100 * simulated.accuracy << " %\n"
+          << "written to " << c.text("out") << std::endl;
+  c.summary.update(tool::to_json(table));
+  c.summary["simulated"] = tool::to_json(simulated);
 }
 
 }  // namespace
@@ -224,16 +350,19 @@ int tool::model_quantize_main(int argc, char** argv) {
       argc, argv,
       {.name = "model_quantize",
        .what =
-           "Trains (or takes --weights), then trains on with weights and activations rounded to what has a code. OUT "
-           "gets\n"
-           "model.pth (raw weights, observers and scales: what evaluate and predict take), encodings.json (scales "
-           "and\n"
-           "ranges by layer, with the keys of NNI 2's calibration), raw.pth (the state after the last step),\n"
-           "summary.json, and the checkpoints of both stages under float/ and quantized/.\n",
+           "Trains (or takes --weights), then trains on with weights and activations rounded to what has a code - or,\n"
+           "with --quantizer ptq, chooses codes from some images - and measures the result in integers. OUT gets "
+           "model.pth (codes and scales: what evaluate, predict and\n"
+           "model_speedup take), encodings.json (scales and ranges by layer, with the keys of NNI 2's calibration),\n"
+           "model.onnx (QuantizeLinear and DequantizeLinear: other runtimes compute the same codes), float.pth (the\n"
+           "model before), raw.pth (raw weights and observers after the last step), summary.json, and the checkpoints\n"
+           "of both stages under float/ and quantized/.\n",
        .examples =
            "  model_quantize --model vgg19 --quantizer qat --bits 8 --float-epochs 4 --epochs 1 --lr 0.05 --out out/q8 "
            " "
            "built-in images\n"
+           "  model_quantize --weights out/small/shrunk.pth --quantizer ptq --dataset cifar10 --data DIR --out "
+           "out/small8\n"
            "  model_quantize --weights vgg19.pth --model vgg19 --dataset cifar10 --data DIR --quantizer qat --bits "
            "weight=4,output=8 \\\n"
            "    --epochs 10 --lr 0.01 --out out/w4a8\n"
@@ -248,6 +377,15 @@ int tool::model_quantize_main(int argc, char** argv) {
                     "NAME")("bits", "8, or for each what it is quantized with: weight=4,output=8",
                             cxxopts::value<std::string>()->default_value("8"), "N")(
             "config", "a config list in JSON, in the place of --bits", cxxopts::value<std::string>(), "FILE")(
+            "calibrate", "ptq: how many training images to find ranges from (default: 512, or all)",
+            cxxopts::value<std::string>()->default_value("512"),
+            "N")("observer", "ptq: auto, " + tool::listed(calibration_observers()) + "; auto takes what loses least",
+                 cxxopts::value<std::string>()->default_value("auto"),
+                 "NAME")("encodings", "ptq: take ranges from this encodings.json, and look at no images",
+                         cxxopts::value<std::string>(),
+                         "FILE")("equalize", "ptq: make coupled channels alike first (cross-layer equalisation)")(
+            "adaround", "ptq: learn whether weights are rounded up or down, layer by layer")(
+            "bias-correction", "ptq: make up for what rounding shifts, channel by channel")(
             "float-epochs", "of training before that (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("epochs", "of quantization-aware training", cxxopts::value<std::string>()->default_value("10"), "N")(
             "max-steps", "stop it after so many steps", cxxopts::value<std::string>(), "N")(
@@ -258,6 +396,7 @@ int tool::model_quantize_main(int argc, char** argv) {
             "FILE");
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
+        tool::add_comparison_options(add);
       },
       quantize);
 }

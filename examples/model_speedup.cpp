@@ -1,10 +1,12 @@
 // model_speedup: from weights and masks to a model that is physically smaller, as .pth and ONNX, and what that bought:
-// parameters, multiply-adds, bytes, milliseconds - and the proof that both compute the same.
+// parameters, multiply-adds, bytes, milliseconds - and the proof that both compute the same. Of a quantized model, with
+// masks or without, also what integers buy beside floats.
+#include <espalier/compress/export/coded.h>
 #include <espalier/compress/export/export.h>
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/speedup.h>
-#include <espalier/nn/trace.h>
 
+#include "quantized.h"
 #include "setup.h"
 #include "tools.h"
 
@@ -12,55 +14,101 @@ using namespace espalier;
 
 namespace {
 
+// What the engine spends its time on, at the first of the batch sizes.
+void report_layers(tool::Context& c, const tool::Running& model, const ModelInfo& info, int64_t batch) {
+  const auto layers = model.engine().report({tool::random_images(info, batch).to(c.device())});
+  c.say() << "at batch " << batch << ":\n" << layers;
+  for (const Engine::Layer& l : layers)
+    c.summary["layers"].push_back(
+        {{"name", l.name}, {"kernel", l.kernel}, {"ms", l.ms}, {"share", l.share}, {"float", l.why}});
+}
+
 void shrink(tool::Context& c) {
   if (!c.given("weights")) fail(ErrorKind::usage, "[model_speedup] expected --weights FILE and --masks FILE");
   const Device device = c.device();
-  const std::vector<int64_t> batches = c.integers("batch-sizes");
-  for (int64_t b : batches)
-    if (b < 1) fail(ErrorKind::usage, "[--batch-sizes] expected at least 1, got ", b);
+  const std::vector<int64_t> batches = tool::batch_sizes(c);
   const int repeats = int(c.integer("repeats", 1, 100'000));
+  const int64_t exact_images = c.integer("exact-images");
   LoadedModel masked = load_model(c.text("weights"), c.text("model"));
   LoadedModel shrunk = load_model(c.text("weights"), c.text("model"));
   const ModelInfo& info = masked.info;
+  const bool quantized = is_quantized(*masked.module);
   const Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
-  if (!c.given("masks") && masks.empty())
+  const bool cuts = c.given("masks") || !masks.empty();
+  if (!cuts && !quantized)
     fail(ErrorKind::usage, "[model_speedup] ", c.text("weights"), " carries no masks; expected --masks FILE");
-  tool::bake_masks(*masked.module);
-  tool::bake_masks(*shrunk.module);
-  set_masks(*masked.module, masks);
-  const std::string how = c.text("constants");
-  if (how != "keep" && how != "fold" && how != "drop")
-    fail(ErrorKind::usage, "[--constants] expected keep, fold or drop, got ", how);
+  const std::string how = c.choice("constants", {"keep", "fold", "drop"});
   const Constants constants = how == "fold" ? Constants::fold : how == "drop" ? Constants::drop : Constants::keep;
+  const auto test_set = quantized ? tool::test_loader(c, info) : nullptr;
   tool::leave_if_stopped("nothing was written");
-  ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks, {.constants = constants});
-  const SpeedupReport report = speedup.speedup_model();
-  std::vector<std::string> files{"masked.pth", "shrunk.pth"};
-  if (has_onnx()) files.push_back("shrunk.onnx");
+  SpeedupReport report;
+  if (cuts) {
+    tool::bake_masks(*masked.module);
+    tool::bake_masks(*shrunk.module);
+    set_masks(*masked.module, masks);
+    ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks, {.constants = constants});
+    report = speedup.speedup_model();
+  }
+  std::vector<std::string> files;
+  if (cuts) files = {"masked.pth", "shrunk.pth"};
+  if (quantized) files.push_back("float.pth");
+  if (has_onnx()) files.push_back(cuts ? "shrunk.onnx" : "model.onnx");
   c.make_out(files);
+  c.summary = {{"weights", c.text("weights")},
+               {"masks", c.text("masks")},
+               {"model", info.name},
+               {"device", name_of(device)},
+               {"quantized", quantized}};
 
   const std::string note = model_note(info);
-  export_masked(*masked.module, {.model_path = c.out("masked.pth"), .note = note});
-  export_masked(*shrunk.module, {.model_path = c.out("shrunk.pth"), .note = note});
-  // What is measured is what ships: the files, read back.
-  masked = load_model(c.out("masked.pth"));
-  shrunk = load_model(c.out("shrunk.pth"));
-  if (has_onnx())
-    export_onnx(trace(*shrunk.module, tool::random_images(info, 1)), c.out("shrunk.onnx"));
-  else
-    c.say() << "no shrunk.onnx: this build has no ONNX library (libonnx-dev)\n";
+  const auto write = [&](Module& model, const std::string& file) {
+    if (quantized)
+      save_coded(c.out(file), model, note);
+    else
+      export_masked(model, {.model_path = c.out(file), .note = note});
+  };
+  std::string shrunk_file = c.text("weights");
+  if (cuts) {
+    write(*masked.module, "masked.pth");
+    write(*shrunk.module, "shrunk.pth");
+    // What is measured is what ships: the files, read back.
+    shrunk_file = c.out("shrunk.pth");
+    masked = load_model(c.out("masked.pth"));
+    shrunk = load_model(shrunk_file);
+  }
+  tool::export_onnx_or_say(c, *shrunk.module, info, c.out(cuts ? "shrunk.onnx" : "model.onnx"));
+  LoadedModel real;
+  if (quantized) {
+    real = load_model(shrunk_file, info.name);
+    remove_quantizers(*real.module);
+    export_masked(*real.module, {.model_path = c.out("float.pth"), .note = note});
+    to(*real.module, device);
+  }
   to(*masked.module, device);
   to(*shrunk.module, device);
-  const tool::Comparison table = tool::compare(*masked.module, c.out("masked.pth"), *shrunk.module, c.out("shrunk.pth"),
-                                               info, batches, repeats, device);
-  if (c.flag("layers")) c.say() << report;
-  for (const std::string& line : report.notes) c.say() << "note: " << line << '\n';
-  if (constants == Constants::drop)
-    c.say() << "dropping constants moved the outputs by up to " << report.dropped << '\n';
-  c.say() << table << "written to " << c.text("out") << std::endl;
-  c.summary = {
-      {"weights", c.text("weights")},  {"masks", c.text("masks")}, {"model", info.name}, {"device", name_of(device)},
-      {"table", tool::to_json(table)}, {"notes", report.notes},    {"constants", how},   {"dropped", report.dropped}};
+  if (cuts) {
+    const tool::Comparison table =
+        tool::compare(*masked.module, c.out("masked.pth"), *shrunk.module, shrunk_file, info, batches, repeats, device);
+    if (c.flag("layers")) c.say() << report;
+    for (const std::string& line : report.notes) c.say() << "note: " << line << '\n';
+    if (constants == Constants::drop)
+      c.say() << "dropping constants moved the outputs by up to " << report.dropped << '\n';
+    c.say() << table;
+    c.summary["table"] = tool::to_json(table);
+    c.summary["notes"] = report.notes;
+    c.summary["constants"] = how;
+    c.summary["dropped"] = report.dropped;
+  }
+  if (quantized) {
+    const tool::QuantizedComparison table =
+        tool::compare_quantized(c, *real.module, c.out("float.pth"), *shrunk.module, shrunk_file, info, *test_set,
+                                batches, repeats, exact_images);
+    c.say() << table;
+    c.summary["integers"] = tool::to_json(table);
+  }
+  if (c.flag("layers") && !batches.empty())
+    report_layers(c, tool::Running(*shrunk.module, info, device), info, batches.front());
+  c.say() << "written to " << c.text("out") << std::endl;
 }
 
 }  // namespace
@@ -74,11 +122,13 @@ int tool::model_speedup_main(int argc, char** argv) {
            "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json. "
            "Channels\n"
            "whose filter is masked but not the batch norm behind it, as in NNI's L1 and L2 masks, are one number, not\n"
-           "nothing: see --constants.\n",
+           "nothing: see --constants. A quantized file needs no masks: it is run in integers beside its floats, and\n"
+           "accuracy, bytes, milliseconds and codes are compared (on the images of --dataset).\n",
        .examples =
            "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small\n"
            "  model_speedup --weights vgg19.pth --model vgg19 --masks nni_masks.pth --out out/small --repeats 50\n"
-           "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR"},
+           "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR\n"
+           "  model_speedup --weights out/q8/model.pth --dataset cifar10 --data DIR --layers --out out/q8_table"},
       [](cxxopts::OptionAdder& add) {
         add("weights", "the model's .pth file", cxxopts::value<std::string>(), "FILE")(
             "masks", "its masks, as model_prune or NNI write them (default: those in a checkpoint)",
@@ -88,9 +138,9 @@ int tool::model_speedup_main(int argc, char** argv) {
             "masked channels that a batch norm makes one number: keep them; fold them into the bias of what reads "
             "them, where that is exact; drop them, and say what that does to the outputs",
             cxxopts::value<std::string>()->default_value("keep"),
-            "HOW")("batch-sizes", "to time", cxxopts::value<std::string>()->default_value("1,64"), "N,N,..")(
-            "repeats", "forward passes to time (batch 1: five times as many)",
-            cxxopts::value<std::string>()->default_value("11"), "N")("layers", "print the layers' widths, too");
+            "HOW")("layers", "print the layers' widths, and what each costs, too");
+        tool::add_comparison_options(add);
+        tool::add_data_options(add, "synthetic");
       },
       shrink);
 }

@@ -25,7 +25,8 @@ bool is_manner(const std::string& option) {
 }
 // Recorded, but free to change between a run and its resumption.
 bool may_change(const std::string& option) {
-  return is_among(option, {"epochs", "finetune-epochs", "max-steps", "data", "checkpoint-minutes"});
+  return is_among(option, {"epochs", "finetune-epochs", "max-steps", "data", "checkpoint-minutes", "repeats",
+                           "batch-sizes", "exact-images"});
 }
 
 bool is_there(const fs::path& path) {
@@ -115,7 +116,7 @@ void Context::check_force() const {
     std::error_code code;
     if (is_manner(option.key()) || !fs::is_regular_file(option.value(), code)) continue;
     for (const std::string& file : earlier.files)
-      if (fs::equivalent(option.value(), out(file), code) && !is_among(option.key(), {"logits", "log-steps"}))
+      if (fs::equivalent(option.value(), out(file), code) && !is_among(option.key(), {"logits", "codes", "log-steps"}))
         fail(ErrorKind::usage, "[--force] would remove ", out(file), ", which --", option.key(),
              " reads; choose another --out");
   }

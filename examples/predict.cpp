@@ -16,6 +16,7 @@ void predict(tool::Context& c) {
   if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
   LoadedModel model = load_model(c.text("weights"));
   to(*model.module, c.device());
+  tool::Running running(*model.module, model.info, c.device());
   const ImageSet set = tool::images_for(c, model.info, Split::test);
   std::vector<int64_t> first(size_t(std::min<int64_t>(5, set.size())));
   std::iota(first.begin(), first.end(), 0);
@@ -23,7 +24,7 @@ void predict(tool::Context& c) {
   tool::leave_if_stopped("nothing was predicted");
   c.make_out({});
   NoGrad no_grad;
-  const Tensor logits = (*model.module)(batch).to(Device{});
+  const Tensor logits = running(batch).to(Device{});
   tool::check_finite(logits, 0);
   for (const int64_t i : first) {
     const float* row = logits.data() + i * logits.dim(1);
@@ -39,7 +40,8 @@ int tool::predict_main(int argc, char** argv) {
   return run(
       argc, argv,
       {.name = "predict",
-       .what = "Classifies the first five test images with a .pth file that espalier wrote, shrunk or not.\n",
+       .what = "Classifies the first five test images with a .pth file that espalier wrote, shrunk or\nquantized (then "
+               "in integers) or neither.\n",
        .examples = "  predict --weights out/quickstart/shrunk.pth\n"
                    "  predict --weights out/cifar10/shrunk.pth --dataset cifar10 --data DIR",
        .needs_out = false},

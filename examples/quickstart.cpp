@@ -40,7 +40,7 @@ void quickstart(tool::Context& c) {
                               one_cycle_lr({.max_lr = max_lr, .total_steps = epochs * train_set.batches()})),
           {&penalty, &progress});
     tool::leave_if_stopped(tool::how_to_go_on);
-    return tool::test(c, *model, test_set, loss_of(info)).accuracy;
+    return tool::test(c, *model, info, test_set, loss_of(info)).accuracy;
   };
   const double dense = learn("train", c.integer("epochs", 1), 0.05, 1e-3);
 
@@ -48,7 +48,7 @@ void quickstart(tool::Context& c) {
   SlimPruner pruner(*model, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.7}},
                     {.example = tool::random_images(info, 1).to(device)});
   pruner.compress();
-  const double pruned = tool::test(c, *model, test_set, loss_of(info)).accuracy;
+  const double pruned = tool::test(c, *model, info, test_set, loss_of(info)).accuracy;
   c.say() << pruner.report();
 
   // Fine-tune what is left, then export: masked weights, masks, ONNX.
@@ -67,7 +67,7 @@ void quickstart(tool::Context& c) {
   const auto masked = load_model(c.out("model.pth")), shrunk = load_model(c.out("shrunk.pth"));
   const auto table =
       tool::compare(*masked.module, c.out("model.pth"), *shrunk.module, c.out("shrunk.pth"), info, {1, 64}, 7);
-  const double small = tool::test(c, *shrunk.module, test_set, loss_of(info)).accuracy;
+  const double small = tool::test(c, *shrunk.module, info, test_set, loss_of(info)).accuracy;
   c.say() << table << "test accuracy: trained " << 100 * dense << " %, pruned " << 100 * pruned << " %, fine-tuned "
           << 100 * tuned << " %, shrunk " << 100 * small << " %\n";
   c.summary = {{"dataset", dataset}, {"dense", dense},  {"pruned", pruned},

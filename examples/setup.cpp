@@ -3,9 +3,10 @@
 
 #include <espalier/compress/count.h>
 #include <espalier/compress/mask.h>
+#include <espalier/core/ops/ops.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/random.h>
-#include <espalier/nn/state_dict.h>
+#include <espalier/nn/trace.h>
 
 #include <algorithm>
 #include <chrono>
@@ -115,7 +116,15 @@ void check_finite(const Tensor& logits, int64_t first) {
            " is ", values[i]);
 }
 
-Evaluation test(const Context& c, Module& module, BatchSource& source, const Loss& loss) {
+Running::Running(Module& model, const ModelInfo& info, Device device)
+    : graph_(trace(model, random_images(info, 1).to(device))), engine_(graph_, device) {}
+
+Evaluation test(const Context& c, Module& module, const ModelInfo& info, BatchSource& source, const Loss& loss) {
+  Running running(module, info, c.device());
+  return test_as_it_is(c, running.module(), source, loss);
+}
+
+Evaluation test_as_it_is(const Context& c, Module& module, BatchSource& source, const Loss& loss) {
   int64_t seen = 0;
   const Loss checked = [&](const Tensor& output, const Tensor& labels) {
     check_finite(output, seen);
@@ -128,13 +137,10 @@ Evaluation test(const Context& c, Module& module, BatchSource& source, const Los
 }
 
 void bake_masks(Module& module) {
-  pth::StateDict seen;
-  {
-    const Baked baked(module);
-    for (auto& [name, t] : state_dict(module)) seen.emplace_back(name, t.clone());
-  }
+  const NoGrad no_grad;
+  for (auto& [name, p] : named_parameters(module))
+    if (const Mask* mask = mask_of(*p)) p->value().copy_from(mul(p->value(), mask->value()));
   remove_masks(module);
-  load_state_dict(module, seen);
 }
 
 std::unique_ptr<Loader> test_loader(const Context& c, const ModelInfo& model) {
@@ -230,14 +236,16 @@ Comparison compare(Module& masked, const std::string& masked_file, Module& shrun
   };
   measure(c.masked, masked, masked_file);
   measure(c.shrunk, shrunk, shrunk_file);
+  Running a_runs(masked, info, device), b_runs(shrunk, info, device);
   for (int64_t batch : batches) {
-    const auto times = latencies({&masked, &shrunk}, random_images(info, batch).to(device), batch == 1 ? 5 * n : n);
+    const auto times =
+        latencies({&a_runs.module(), &b_runs.module()}, random_images(info, batch).to(device), batch == 1 ? 5 * n : n);
     c.masked.latency.push_back(times[0]);
     c.shrunk.latency.push_back(times[1]);
   }
   NoGrad no_grad;
   const Tensor images = random_images(info, 64).to(device);
-  const auto a = masked.eval()(images).to_vector(), b = shrunk.eval()(images).to_vector();
+  const auto a = a_runs(images).to_vector(), b = b_runs(images).to_vector();
   for (size_t i = 0; i < a.size(); ++i) {
     c.difference = std::max(c.difference, std::abs(double(a[i]) - double(b[i])));
     c.largest = std::max(c.largest, std::abs(double(a[i])));

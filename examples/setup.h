@@ -1,5 +1,6 @@
 // What the training and measuring tools share: which images, which recipe, how fast.
 #pragma once
+#include <espalier/compress/quantize/engine.h>
 #include <espalier/data/loader.h>
 #include <espalier/nn/model_file.h>
 #include <espalier/nn/train.h>
@@ -27,8 +28,26 @@ TrainOptions stage_options(const Context& context, const ModelInfo& model, const
 
 // A split of the chosen set, its first --images or --test-images; throws usage if `model` takes other shapes.
 ImageSet images_for(const Context& context, const ModelInfo& model, Split split);
-// Accuracy and loss; leaves the tool if a signal comes meanwhile, and throws on logits that are not finite.
-Evaluation test(const Context& context, Module& module, BatchSource& source, const Loss& loss);
+// A model as it is run where nothing is trained: an Engine, in integers where the model is quantized, made from what
+// the model is now.
+class Running {
+ public:
+  Running(Module& model, const ModelInfo& info, Device device = {});
+  const Engine& engine() const { return engine_; }
+  const Graph& graph() const { return graph_; }  // as it was traced
+  Module& module() { return module_; }
+  Tensor operator()(const Tensor& x) const { return engine_(x); }
+
+ private:
+  const Graph graph_;
+  const Engine engine_;
+  EngineModule module_{engine_};
+};
+
+// Accuracy and loss; leaves the tool if a signal comes meanwhile, and throws on logits that are not finite. The first
+// is of the model as it is run (Running).
+Evaluation test(const Context& context, Module& module, const ModelInfo& info, BatchSource& source, const Loss& loss);
+Evaluation test_as_it_is(const Context& context, Module& module, BatchSource& source, const Loss& loss);
 // Throws, naming the image, if logits [N,classes] hold a NaN or an infinity; the first row is image `first`.
 void check_finite(const Tensor& logits, int64_t first);
 // Masks that came with the weights become zeros in them, for a tool that is about to put masks of its own there.
@@ -61,7 +80,8 @@ struct Latency {
 };
 std::vector<Latency> latencies(const std::vector<Module*>& models, const Tensor& input, int n);
 
-// A masked model beside the shrunk one: the table that the tools print, with a warning where times spread widely.
+// A masked model beside the shrunk one, both as they are run: the table that the tools print, with a warning where
+// times spread widely.
 struct Comparison {
   struct Side {
     int64_t parameters, flops, bytes;  // flops for one image; bytes of the .pth file

@@ -97,7 +97,7 @@ void train_model(tool::Context& c) {
   saver.save(result.state.step);  // the state after the last step, if asked for
 
   save_model(c.out("model.pth"), *module, info.name, info.classes);
-  const Evaluation test = tool::test(c, *module, *test_set, options.loss);
+  const Evaluation test = tool::test(c, *module, info, *test_set, options.loss);
   c.say() << "test accuracy " << 100 * test.accuracy << " %, written to " << c.text("out") << std::endl;
   double seconds = 0;
   for (const EpochRow& row : result.state.rows) seconds += row.seconds;

@@ -83,9 +83,17 @@ LoadedModel load_model(const std::string& path, const std::string& model) {
       SkipInit skip;
       loaded.module = make_model(name, {.classes = info.classes});
     }
-    load_state_dict(*loaded.module, weights_of(value, path), {.adopt_shapes = true});
+    pth::StateDict weights = weights_of(value, path);
+    std::set<std::string> coded;
+    for (auto& [key, t] : weights)
+      if (t.dtype() == DType::s8 || t.dtype() == DType::u8) {
+        coded.insert(key);
+        t = t.to(DType::f32);
+      }
+    load_state_dict(*loaded.module, weights, {.adopt_shapes = true});
     if (const pth::Value* ports = std::holds_alternative<pth::Dict>(value) ? value.find("ports") : nullptr)
       restore_ports(*loaded.module, pth::state_dict(*ports, path));
+    decode_values(*loaded.module, coded);
     if (const std::string bad = first_not_finite(*loaded.module); !bad.empty())
       fail(ErrorKind::data, bad, " holds values that are not finite");
     loaded.module->eval();

@@ -28,6 +28,9 @@ class ESPALIER_API Transform {
   // Which elements of a parameter may learn beneath this: f32 of its shape, 0 where the raw value and its optimiser's
   // state stay as they are; undefined: all.
   virtual Tensor keep() const { return {}; }
+  // The value beneath came from a file as codes, which are whole numbers: makes of them, in place, what they are worth.
+  // False: this transform knows of no codes.
+  virtual bool decode(Tensor& /*value*/) const { return false; }
 };
 
 struct ESPALIER_API Port {

@@ -2,6 +2,7 @@
 #include <espalier/nn/ports.h>
 #include <espalier/nn/trace.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -68,6 +69,17 @@ void restore_ports(Module& module, const pth::StateDict& tensors) {
     try {
       reader->second(*owner->second.port, owner->second.value, tensor);
     } catch (const Error& e) { fail(ErrorKind::data, "[ports] ", leaf, ": ", e.what()); }
+  }
+}
+
+void decode_values(Module& module, const std::set<std::string>& names) {
+  for (auto& [name, p] : named_parameters(module)) {
+    if (!names.contains(name)) continue;
+    const auto& chain = p->port.chain;
+    try {
+      if (std::none_of(chain.begin(), chain.end(), [&p = p](const auto& t) { return t->decode(p->value()); }))
+        fail(ErrorKind::data, "holds codes, and nothing says what they are worth");
+    } catch (const Error& e) { fail(ErrorKind::data, "[ports] ", name, ": ", e.what()); }
   }
 }
 

@@ -6,6 +6,8 @@
 #include <espalier/core/io/pth.h>
 #include <espalier/nn/module.h>
 
+#include <set>
+
 namespace espalier {
 
 // Puts a transform that holds `tensor` on `port`, or throws ErrorKind::data. `value` is what passes through the port
@@ -20,6 +22,9 @@ ESPALIER_API pth::StateDict port_tensors(Module& module);
 // Puts the transforms on the module's ports that `tensors` tell of. Throws ErrorKind::data on a tensor whose owner the
 // module lacks, that no reader knows, or that does not fit.
 ESPALIER_API void restore_ports(Module& module, const pth::StateDict& tensors);
+// The parameters of these names hold codes, as files have them: the first transform on the port that knows codes says
+// what they are worth. Throws ErrorKind::data where none does.
+ESPALIER_API void decode_values(Module& module, const std::set<std::string>& names);
 
 // The readers that are there from the start. compress/ defines it; it is linked and never included.
 std::vector<std::pair<std::string, PortReader>> bundled_port_readers();

@@ -235,14 +235,71 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
   const std::string quantize =
       "model_quantize --weights good/model.pth --images 64 --test-images 16 --epochs 0" + force;
   refused("model_quantize --quantizer best" + force, 2, "best");
-  for (const std::string later : {"ptq", "lsq", "lsq_plus"})
+  for (const std::string later : {"lsq", "lsq_plus"})
     refused(quantize + " --quantizer " + later, 2, later + " is not there yet");
   for (const std::string b : {"0", "33", "x", "-1", "weight=4,weight=5", "bias=8", "weight=", "8.5"})
     refused(quantize + " --quantizer dorefa --bits " + b, 2, "");
   refused(quantize + " --quantizer qat --bits weight=4", 2, "says nothing about output");
   refused(quantize + " --quantizer qat", 2, "would have seen nothing");
   refused(quantize + " --quantizer dorefa --observer-state nowhere.pth", 3, "nowhere.pth");
+  const std::string ptq =
+      "model_quantize --quantizer ptq --weights good/model.pth --images 64 --test-images 16" + force;
+  for (const std::string n : {"0", "-1", "x", "nan"}) refused(ptq + " --calibrate " + n, 2, "--calibrate");
+  refused(ptq + " --calibrate 65", 2, "65 images, there are 64");
+  refused(ptq + " --observer msee", 2, "did you mean \"mse\"");
+  refused(ptq + " --epochs 1", 2, "ptq takes no steps");
+  for (const std::string b : {"0", "1", "33"}) refused(ptq + " --bits " + b, 2, "bits");
+  refused(quantize + " --quantizer dorefa --calibrate 8", 2, "is for --quantizer ptq");
+  for (const std::string o : {"--repeats 0", "--batch-sizes 0", "--exact-images -1"})
+    refused(ptq + o, 2, o.substr(0, o.find(' ')));
   if (!fs::exists("/dev/nvidiactl")) refused(train + "--device cuda", 4, "cuda");
+}
+
+TEST_CASE("damaged quantized files, and what is not quantized") {
+  house();
+  REQUIRE(House::run("model_quantize --weights good/model.pth --quantizer ptq --images 64 --calibrate 16 --test-images "
+                     "16 --batch-sizes 1 --repeats 1 --out q8") == 0);
+  const std::string whole = slurp("q8/model.pth");
+  write("cut8.pth", whole.substr(0, whole.size() / 2));
+  write("short8.pth", whole.substr(0, whole.size() - 1));
+  for (const char* file : {"cut8.pth", "short8.pth"})
+    for (const std::string tool : {"evaluate --weights ", "predict --weights ", "model_speedup --weights "})
+      refused(tool + file + force, 3, file);
+  const auto damaged = [](const char* part, const std::string& entry, const Tensor& instead) {
+    auto value = std::get<pth::Dict>(static_cast<pth::Value::variant&&>(pth::load("q8/model.pth")));
+    for (auto& [name, dict] : value)
+      if (name == part)
+        for (auto& [key, v] : std::get<pth::Dict>(dict))
+          if (key == entry) v = instead;
+    pth::save("damaged8.pth", value, R"({"model": "naive"})");
+  };
+  const std::string evaluate = "evaluate --weights damaged8.pth" + force;
+  damaged("ports", "fc2.weight_scale", Tensor::full({10}, std::nanf("")));
+  refused(evaluate, 3, "fc2.weight_scale");
+  damaged("ports", "fc2.weight_scale", Tensor::ones({7}));
+  refused(evaluate, 3, "fc2.weight_scale");
+  damaged("ports", "relu3.output_scale", Tensor::full({}, -1));
+  refused(evaluate, 3, "relu3.output_scale");
+  damaged("model", "fc2.weight", Tensor::full({10, 500}, -128, DType::s8));
+  refused(evaluate, 3, "fc2.weight: [codes] -128");
+  refused("evaluate --model lenet --weights q8/model.pth" + force, 3, "as lenet");
+  refused("evaluate --weights good/model.pth --codes codes.pth" + force, 2, "is not quantized");
+  refused("model_speedup --weights good/model.pth" + force, 2, "carries no masks");
+  refused("model_quantize --weights q8/model.pth" + force, 2, "is quantized already");
+  // Encodings of another network, cut short, or that are none.
+  const std::string ptq = "model_quantize --quantizer ptq --images 16 --test-images 16" + force + "--encodings ";
+  refused(ptq + "q8/encodings.json --model lenet --float-epochs 0", 3, "encodings of another model?");
+  const std::string json = slurp("q8/encodings.json");
+  write("cut.json", json.substr(0, json.size() / 2));
+  for (const char* file : {"cut.json", "missing.json", "q8/model.pth", "q8/summary.json"})
+    refused(ptq + file + " --weights good/model.pth", 3, file);
+  refused(ptq + "q8/encodings.json --calibrate 8 --weights good/model.pth", 2, "--calibrate");
+  // Ranges of another network.
+  refused(
+      "model_quantize --model lenet --quantizer qat --images 16 --test-images 16 --float-epochs 0 --epochs 0 "
+      "--observer-state q8/raw.pth" +
+          force,
+      3, "for which the model has no place");
 }
 
 TEST_CASE("output folders") {
@@ -366,6 +423,8 @@ TEST_CASE("a network of NaN answers with an error") {
       v = Tensor::full(std::get<Tensor>(v).shape(), 1e30f);
   pth::save("huge.pth", value);
   refused("evaluate --model naive --test-images 16 --weights huge.pth", 1, "image 0");
+  refused("model_quantize --quantizer ptq --model naive --images 16 --test-images 16 --weights huge.pth" + force, 3,
+          "values are not finite");
 }
 
 TEST_CASE("evaluate says what a checkpoint with masks does") {

@@ -325,13 +325,14 @@ TEST_CASE("a quantized model's file is the model: same outputs, nothing to be to
   };
   const auto words = [](std::vector<int64_t> w) { return Tensor::from(w, {int64_t(w.size())}); };
   CHECK(bad("fc1.weight_scale", Tensor::ones({})).find("no \"quant\" before it") != std::string::npos);
-  CHECK(bad("fc1.weight_quant", words({1, 8})).find("expected s64[10]") != std::string::npos);
-  CHECK(bad("fc1.weight_quant", words({1, 33, 0, -1, 0, 1, 0, 1, 0, 1})).find("number of bits of 33") !=
+  CHECK(bad("fc1.weight_quant", words({1, 8})).find("expected s64[11]") != std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 33, 0, -1, 0, 1, 0, 1, 0, 1, 0})).find("number of bits of 33") !=
         std::string::npos);
-  CHECK(bad("fc1.weight_quant", words({1, 8, 0, 2, 0, 1, 0, 1, 0, 1})).find("axis of 2") != std::string::npos);
-  CHECK(bad("fc1.weight_quant", words({1, 8, 0, -1, 3, 1, 0, 1, 0, 1})).find("rounding of 3") != std::string::npos);
-  CHECK(bad("fc1.weight_quant", words({1, 8, 0, -1, 0, 1, 99, 1, 0, 1})).find("observer of 99") != std::string::npos);
-  CHECK(bad("relu1.output_quant", words({1, 8, 0, -1, 0, 1, 0, 1, 0, 1})).find("parameter where there is none") !=
+  CHECK(bad("fc1.weight_quant", words({1, 8, 0, 2, 0, 1, 0, 1, 0, 1, 0})).find("axis of 2") != std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 8, 0, -1, 3, 1, 0, 1, 0, 1, 0})).find("rounding of 3") != std::string::npos);
+  CHECK(bad("fc1.weight_quant", words({1, 8, 0, -1, 0, 1, 99, 1, 0, 1, 0})).find("observer of 99") !=
+        std::string::npos);
+  CHECK(bad("relu1.output_quant", words({1, 8, 0, -1, 0, 1, 0, 1, 0, 1, 0})).find("parameter where there is none") !=
         std::string::npos);
   CHECK(bad("fc1.weight_dorefa", words({0, 0})).find("number of bits of 0") != std::string::npos);
   CHECK(bad("fc1.weight_binarize", words({2})).find("flag of 2") != std::string::npos);

@@ -34,19 +34,25 @@ class Telling {
     const CodedValue& c = values_[size_t(i)];
     if (v.kind != GraphValue::result) return to_.emit(i);
     if (c.rule == CodedValue::constant) return to_.leaf(v.name, constants_[size_t(i)]);
-    if (const auto layer = layers_.find(i); layer != layers_.end()) return tell_layer(i, *layer->second->integers);
-    if (!c.coding) return to_.emit(i);
-    // What is quantized is the operand; what only moves codes is quantized again, as it was.
-    const int real = c.rule == CodedValue::move ? moved(i) : clipped(i, to_.now(v.inputs[0]));
+    const auto layer = layers_.find(i);
+    if (!c.coding) return layer == layers_.end() ? to_.emit(i) : tell_layer(i, *layer->second->integers);
+    // What is quantized is the operand, or what the operation itself gives: codes that it only moves are as they were.
+    int real;
+    if (v.op->name() == "fake_quant")
+      real = clipped(i, to_.now(v.inputs[0]));
+    else if (c.rule == CodedValue::move)
+      real = computed(i);
+    else
+      real = clipped(i, layer == layers_.end() ? computed(i) : tell_layer(i, *layer->second->integers));
     const geometry::Coding coding = *c.coding;
     const int codes = to_.result(std::make_shared<const QuantizeOp>(coding), {real}, v.name + ".codes");
     return to_.result(std::make_shared<const DequantizeOp>(coding), {codes}, v.name);
   }
 
-  int moved(int i) {
+  int computed(int i) {
     std::vector<int> operands;
     for (const int in : value(i).inputs) operands.push_back(to_.now(in));
-    return to_.result(value(i).op, operands, value(i).name + ".moved");
+    return to_.result(value(i).op, operands, value(i).name + ".computed");
   }
 
   // A quantizer of a file saturates at 0 and 255; one of fewer bits is bounded before.
@@ -68,7 +74,8 @@ class Telling {
     };
     const int weight = part("weight", l.weight, l.weight_scale, l.zero);
     const int bias = part("bias", l.bias, l.bias_scale, {});
-    return to_.result(v.op, {to_.now(v.inputs[0]), weight, bias}, v);
+    const std::vector<int> operands{to_.now(v.inputs[0]), weight, bias};
+    return values_[size_t(i)].coding ? to_.result(v.op, operands, name + ".computed") : to_.result(v.op, operands, v);
   }
 
   const Graph& graph_;

@@ -56,12 +56,16 @@ class Reading {
   bool is_layer(int i) const { return result(i) && (op(i).name() == "conv2d" || op(i).name() == "linear"); }
   const UnaryOp* unary(int i) const { return result(i) ? dynamic_cast<const UnaryOp*>(value(i).op.get()) : nullptr; }
 
+  bool moves(int i) const {
+    static const std::set<std::string_view> names{"max_pool2d", "reshape", "flatten", "slice", "transpose"};
+    return result(i) && names.contains(op(i).name());
+  }
+
   void read(int i) {
-    static const std::set<std::string_view> moves{"max_pool2d", "reshape", "flatten", "slice", "transpose"};
     const GraphValue& v = value(i);
     const std::string_view name = v.op->name();
     if (name == "fake_quant") return quantizer(i);
-    if (moves.contains(name) && coded(v.inputs[0])) {
+    if (moves(i) && coded(v.inputs[0])) {
       at(i) = {.rule = CodedValue::move, .coding = at(v.inputs[0]).coding, .from = {v.inputs[0]}};
     } else if (name == "cat") {
       for (const int in : v.inputs)
@@ -89,9 +93,8 @@ class Reading {
     return c;
   }
 
-  Chain peel(int i) const {
+  Chain peel(int p) const {
     Chain chain;
-    int p = value(i).inputs[0];
     const auto inner = [&] { return readers_[size_t(p)] == 1; };
     while (const UnaryOp* f = unary(p)) {
       const bool relu = f->kind == Unary::Relu, relu6 = f->kind == Unary::Relu6;
@@ -121,22 +124,39 @@ class Reading {
     v.coding = coding_of(i, v.why);
     if (!v.coding) return;
     if (coded(x)) return table(i, x, nullptr);
-    if (const UnaryOp* f = unary(x); f && coded(value(x).inputs[0])) {
-      at(x).rule = readers_[size_t(x)] == 1 ? CodedValue::inside : CodedValue::floats;
-      return table(i, value(x).inputs[0], f);
+    if (follows(i, x)) return;
+    // What only moves numbers moves codes as well: those of the quantizer are made before it.
+    std::vector<int> moved;
+    int maker = x;
+    for (; moves(maker) && readers_[size_t(maker)] == 1; maker = value(maker).inputs[0]) moved.push_back(maker);
+    if (!moved.empty() && result(maker) && readers_[size_t(maker)] == 1) {
+      at(maker).coding = v.coding;
+      if (follows(maker, maker)) {
+        for (auto it = moved.rbegin(); it != moved.rend(); ++it)
+          at(*it) = {.rule = CodedValue::move, .coding = v.coding, .from = {value(*it).inputs[0]}};
+        return table(i, x, nullptr);
+      }
+      at(maker).coding.reset();
     }
-    const Chain chain = peel(i);
-    const int p = chain.source;
-    const bool alone = !chain.inside.empty() && chain.inside.back() == p;
-    if (alone && is_layer(p) && layer(i, p, chain)) return swallow(chain);
-    if (alone && chain.norm < 0 && sum(i, p, chain)) return swallow(chain);
-    if (p == x && alone && average(i, p)) return swallow(chain);
     v.rule = CodedValue::quantize;
     v.from = {x};
   }
 
-  void swallow(const Chain& chain) {
-    for (const int inner : chain.inside) at(inner).rule = CodedValue::inside, at(inner).why.clear();
+  // Whether there is a rule for the codes at i, which has its coding, of the value at x: one further up, or i itself.
+  bool follows(int i, int x) {
+    if (const UnaryOp* f = unary(x); f && coded(value(x).inputs[0])) {
+      if (x != i) at(x).rule = readers_[size_t(x)] == 1 ? CodedValue::inside : CodedValue::floats;
+      table(i, value(x).inputs[0], f);
+      return true;
+    }
+    const Chain chain = peel(x);
+    const int p = chain.source;
+    const bool alone = !chain.inside.empty() && chain.inside.back() == p;
+    const bool found = alone && ((is_layer(p) && layer(i, p, chain)) || (chain.norm < 0 && sum(i, p, chain)) ||
+                                 (p == x && average(i, p)));
+    for (const int inner : chain.inside)
+      if (found && inner != i) at(inner).rule = CodedValue::inside, at(inner).why.clear();
+    return found;
   }
 
   // What an activation leaves of a range of codes.

@@ -7,6 +7,7 @@
 #pragma once
 #include <espalier/compress/passes/passes.h>
 #include <espalier/core/graph.h>
+#include <espalier/nn/module.h>
 
 #include <iosfwd>
 #include <memory>
@@ -51,5 +52,18 @@ class ESPALIER_API Engine {
 };
 
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const std::vector<Engine::Layer>& report);  // a table
+
+// An engine of one input as a module, for what takes modules: evaluate(). The engine must outlive it.
+class EngineModule : public Module {
+ public:
+  explicit EngineModule(const Engine& engine) : engine_(engine) {}
+  std::string_view type() const override { return "Engine"; }
+
+ protected:
+  Tensor forward(const Tensor& x) override { return engine_(x); }
+
+ private:
+  const Engine& engine_;
+};
 
 }  // namespace espalier

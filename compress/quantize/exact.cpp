@@ -9,6 +9,7 @@
 #include <espalier/core/pool_windows.h>
 
 #include <array>
+#include <set>
 
 namespace espalier {
 
@@ -89,6 +90,14 @@ void average(const PoolOp& pool, const geometry::AverageCodes& rule, const Tenso
   });
 }
 
+// An input, perhaps under another shape.
+bool is_given(const Graph& graph, int i) {
+  static const std::set<std::string_view> moves{"max_pool2d", "reshape", "flatten", "slice", "transpose"};
+  while (graph.values[size_t(i)].kind == GraphValue::result && moves.contains(graph.values[size_t(i)].op->name()))
+    i = graph.values[size_t(i)].inputs[0];
+  return graph.values[size_t(i)].kind == GraphValue::input;
+}
+
 void refuse_floats(const Graph& graph, const std::vector<CodedValue>& values) {
   for (size_t i = 0; i < values.size(); ++i) {
     const GraphValue& v = graph.values[i];
@@ -96,7 +105,7 @@ void refuse_floats(const Graph& graph, const std::vector<CodedValue>& values) {
     const bool is_layer = v.op->name() == "conv2d" || v.op->name() == "linear";
     if (is_layer && values[i].rule == CodedValue::floats)
       fail(ErrorKind::data, "[exact] ", v.name, " is not in integers: ", values[i].why);
-    if (values[i].rule == CodedValue::quantize && graph.values[size_t(values[i].from[0])].kind != GraphValue::input) {
+    if (values[i].rule == CodedValue::quantize && !is_given(graph, values[i].from[0])) {
       const size_t from = size_t(values[i].from[0]);
       fail(ErrorKind::data, "[exact] ", v.name, " quantizes a float intermediate, ", graph.values[from].name,
            values[from].why.empty() ? "" : ": " + values[from].why);

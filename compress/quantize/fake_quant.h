@@ -4,11 +4,13 @@
 // kept.
 //
 // In files a FakeQuant is its tensors: "quant" says what it is, "scale" and "zero_point" what it has come to, and the
-// observer's own say how.
+// observer's own say how. One that was fixed looks no more, and has no observer's.
 #pragma once
 #include <espalier/compress/quantize/observer.h>
 #include <espalier/core/ops/ops.h>
 #include <espalier/nn/ports.h>
+
+#include <functional>
 
 namespace espalier {
 
@@ -35,24 +37,38 @@ class ESPALIER_API FakeQuant : public Transform {
   bool set_training(bool on) override;
   void step() override { set_steps(steps_ + 1); }
   void set_steps(int64_t steps);  // the optimiser's; 1 is the first
+  bool decode(Tensor& value) const override;
+
+  // From here on it rests on this range, f32 [2,channels], or on what it has come to.
+  void fix(const Tensor& range);
+  void fix(float scale, float zero_point);  // of whole tensors
+  void fix();
+  bool fixed() const { return fixed_; }
+  // While there is one, numbers are shown to it and pass as they are.
+  void watch(std::function<void(const Tensor& x)> watcher) { watch_ = std::move(watcher); }
+  // "quant" of a fixed twin; codes that are rounded already want no other rounding than to the nearest.
+  Tensor fixed_words(Rounding rounding) const;
 
   const FakeQuantConfig& config() const { return config_; }
   const QParams& qparams() const { return q_; }
   bool active() const { return active_; }  // rounds now
-  bool seen() const { return observer_->seen(); }
-  Tensor range() const { return observer_->range(); }  // f32 [2,channels]
+  bool seen() const { return fixed_ || observer_->seen(); }
+  Tensor range() const;  // f32 [2,channels]: what it has seen; of a fixed one, what its codes cover
 
  private:
   friend std::shared_ptr<FakeQuant> fake_quant_of(const Tensor& words, const Tensor& value);
   void look(const Tensor& x);
-  Tensor words() const;  // s64: the config, as files have it
+  void rest_on(const Tensor& range);
+  Tensor words(bool fixed, Rounding rounding) const;  // s64: the config, as files have it
+  void update_words() { words_ = words(fixed_, config_.op.rounding).to(words_.device()); }
 
   FakeQuantConfig config_;
   std::unique_ptr<Observer> observer_;
   QParams q_;
   Tensor words_;
+  std::function<void(const Tensor&)> watch_;
   int64_t steps_ = 1;
-  bool active_ = true, training_ = false, settle_ = false;
+  bool active_ = true, training_ = false, settle_ = false, fixed_ = false;
 };
 
 // Weights as DoReFa-Net sees them: dorefa() in ops.h.
@@ -77,6 +93,7 @@ class ESPALIER_API Binarizer : public Transform {
   std::string_view name() const override { return "binarize"; }
   Tensor operator()(const Tensor& x) override { return binarize(x, clip_); }
   void tensors(const TensorVisitor& visit) override { visit("binarize", words_); }
+  bool decode(Tensor& value) const override;  // -1 and 1 are worth what they are
 
  private:
   bool clip_;

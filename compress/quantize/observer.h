@@ -11,6 +11,8 @@
 
 namespace espalier {
 
+class Histogram;
+
 struct ObserverOptions {
   int axis = -1;  // a range for each index of this dimension; -1: one for the whole tensor
   int64_t channels = 1;
@@ -19,6 +21,10 @@ struct ObserverOptions {
   // of what its own updates have.
   bool count_steps = false;
   Device device = {};
+  // For observers that weigh what codes there will be.
+  int bits = 8;
+  bool is_signed = false;
+  std::shared_ptr<Histogram> histogram = {};  // that several observers share; who shares it adds to it
 };
 
 class ESPALIER_API Observer {
@@ -61,6 +67,9 @@ class FollowedRange : public Observer {
   X(current)                  \
   X(min_max)                  \
   X(moving_average)           \
+  X(percentile)               \
+  X(mse)                      \
+  X(entropy)                  \
   /* the next one's line goes here */
 
 #define X(name) std::unique_ptr<Observer> make_##name##_observer(ObserverOptions options);

@@ -1,4 +1,5 @@
 // What the quantizers by name share: the config list's targets and their transforms, counting, files, the list.
+#include <espalier/compress/export/coded.h>
 #include <espalier/compress/mask.h>
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/core/io/file.h>
@@ -152,10 +153,7 @@ void Quantizer::export_model(const QuantExport& options) {
     fail(ErrorKind::other, "[export_model] ", bad, " holds values that are not finite");
   const EvalMode eval(model_);  // weights' scales are those of what is written
   const std::string json = calibration();
-  pth::save(options.model_path,
-            pth::Dict{{"model", pth::from_state_dict(state_dict(model_))},
-                      {"ports", pth::from_state_dict(port_tensors(model_))}},
-            options.note);
+  save_coded(options.model_path, model_, options.note);
   if (!options.calibration_path.empty()) write_file(options.calibration_path, json);
 }
 
@@ -208,8 +206,12 @@ std::vector<std::string> quantizer_names() {
 
 std::unique_ptr<Quantizer> make_quantizer(const std::string& wanted, Module& model, ConfigList config_list,
                                           QuantizerOptions options) {
+  return std::make_unique<Quantizer>(make_scheme(wanted), model, std::move(config_list), options);
+}
+
+Scheme make_scheme(const std::string& wanted) {
 #define X(name, Class) \
-  if (wanted == #name) return std::make_unique<Class>(model, std::move(config_list), options);
+  if (wanted == #name) return name##_scheme();
   ESPALIER_QUANTIZERS(X)
 #undef X
   fail(ErrorKind::usage, "[quantizer] there is no quantizer \"", wanted, "\"", did_you_mean(wanted, quantizer_names()),

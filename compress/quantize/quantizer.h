@@ -42,7 +42,7 @@ struct QuantizerOptions {
 };
 
 struct QuantExport {
-  std::string model_path = {};        // raw weights and the transforms, as load_model reads them
+  std::string model_path = {};        // codes and quantizers, as load_model reads them: compress/export/coded.h
   std::string calibration_path = {};  // JSON: {layer: {weight_bits, weight_scale, tracked_min_output, ...}}
   std::string note = {};              // travels in the model's file: model_note(info)
 };
@@ -68,6 +68,14 @@ class ESPALIER_API Quantizer : public TrainObserver {
   // them. Throws ErrorKind::data on what the model has no place for.
   void start_from(const pth::Value& state);
 
+  // The transforms, where they are, in the order of the model's layers; none before compress().
+  struct Placed {
+    std::string layer, what;
+    int64_t bits;
+    std::shared_ptr<Transform> transform;
+  };
+  const std::vector<Placed>& placed() const { return placed_; }
+
   std::string name() const override { return scheme_.name; }
   const Selection& selection() const { return selection_; }
   int64_t steps() const { return steps_; }  // the optimiser's next, counted from 1, since compress()
@@ -78,11 +86,6 @@ class ESPALIER_API Quantizer : public TrainObserver {
   void load(const pth::Value& state) override;
 
  private:
-  struct Placed {
-    std::string layer, what;
-    int64_t bits;
-    std::shared_ptr<Transform> transform;
-  };
   void set_steps(int64_t steps);
   void check(const Selection::Layer& layer, const std::string& what) const;
   std::string scheme_of(const ConfigEntry& entry) const;

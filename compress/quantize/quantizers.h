@@ -10,6 +10,7 @@ namespace espalier {
   X(qat, QAT_Quantizer)        \
   X(dorefa, DoReFaQuantizer)   \
   X(bnn, BNNQuantizer)         \
+  X(ptq, PTQ_Quantizer)        \
   /* the next one's line goes here */
 
 #define X(name, Class)                                                                     \
@@ -23,6 +24,8 @@ ESPALIER_QUANTIZERS(X)
 #undef X
 
 ESPALIER_API std::vector<std::string> quantizer_names();
+// Throws usage, naming the nearest, on a name that is none.
+ESPALIER_API Scheme make_scheme(const std::string& name);
 // Throws usage, naming the nearest, on a name that is none.
 ESPALIER_API std::unique_ptr<Quantizer> make_quantizer(const std::string& name, Module& model, ConfigList config_list,
                                                        QuantizerOptions options = {});

@@ -58,14 +58,17 @@ class MobileNetV2 : public Module {
   std::string_view type() const override { return "MobileNetV2"; }
   void members(Members& m) override {
     m("features", features);
+    m("avgpool", avgpool);
     m("classifier", classifier);
   }
 
  protected:
-  Tensor forward(const Tensor& x) override { return classifier(flatten(adaptive_avg_pool2d(features(x), 1))); }
+  Tensor forward(const Tensor& x) override { return classifier(flatten(avgpool(features(x)))); }
 
  private:
-  Sequential features, classifier;
+  Sequential features;
+  AdaptiveAvgPool2d avgpool{1};
+  Sequential classifier;
 };
 
 }  // namespace

@@ -9,9 +9,15 @@ namespace {
 
 class Naive : public Module {
  public:
-  explicit Naive(ModelOptions o) : fc2(500, o.classes), smooth_(o.smooth) {
+  explicit Naive(ModelOptions o) : fc2(500, o.classes) {
+    for (auto& pool : pools_) {
+      if (o.smooth)
+        pool = std::make_unique<AvgPool2d>(PoolOptions{.kernel = 2});
+      else
+        pool = std::make_unique<MaxPool2d>(PoolOptions{.kernel = 2});
+    }
     for (auto& relu : relus_) {
-      if (smooth_)
+      if (o.smooth)
         relu = std::make_unique<SiLU>();
       else
         relu = std::make_unique<ReLU>();
@@ -26,23 +32,21 @@ class Naive : public Module {
     m("fc1", fc1);
     m("fc2", fc2);
     for (int i = 0; i < 3; ++i) m("relu" + std::to_string(i + 1), *relus_[i]);
+    for (int i = 0; i < 2; ++i) m("pool" + std::to_string(i + 1), *pools_[i]);
   }
 
  protected:
   Tensor forward(const Tensor& x) override {
-    const Tensor y = pool(norm_act(bn1, *relus_[0], conv1(x)));
-    const Tensor z = pool(norm_act(bn2, *relus_[1], conv2(y)));
+    const Tensor y = (*pools_[0])(norm_act(bn1, *relus_[0], conv1(x)));
+    const Tensor z = (*pools_[1])(norm_act(bn2, *relus_[1], conv2(y)));
     return log_softmax(fc2((*relus_[2])(fc1(flatten(z)))), 1);
   }
 
  private:
-  Tensor pool(const Tensor& x) const { return smooth_ ? avg_pool2d(x, {.kernel = 2}) : max_pool2d(x, {.kernel = 2}); }
-
   Conv2d conv1{1, 20, {.kernel = 5}}, conv2{20, 50, {.kernel = 5}};
   BatchNorm2d bn1{20}, bn2{50};
   Linear fc1{800, 500}, fc2;
-  std::unique_ptr<Module> relus_[3];
-  bool smooth_;
+  std::unique_ptr<Module> relus_[3], pools_[2];
 };
 
 }  // namespace

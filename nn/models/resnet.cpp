@@ -73,6 +73,7 @@ class ResNet : public Module {
     m("bn1", bn1);
     m("relu1", *relu1);
     for (size_t i = 0; i < layers.size(); ++i) m("layer" + std::to_string(i + 1), *layers[i]);
+    m("avgpool", avgpool);
     m("fc", *fc);
   }
 
@@ -80,7 +81,7 @@ class ResNet : public Module {
   Tensor forward(const Tensor& x) override {
     Tensor y = norm_act(bn1, *relu1, conv1(x));
     for (auto& layer : layers) y = (*layer)(y);
-    return (*fc)(flatten(adaptive_avg_pool2d(y, 1)));
+    return (*fc)(flatten(avgpool(y)));
   }
 
  private:
@@ -88,6 +89,7 @@ class ResNet : public Module {
   BatchNorm2d bn1;
   std::unique_ptr<Module> relu1;
   std::vector<std::unique_ptr<Sequential>> layers;
+  AdaptiveAvgPool2d avgpool{1};
   std::unique_ptr<Linear> fc;
 };
 

@@ -52,11 +52,12 @@ class Vgg : public Module {
   std::string_view type() const override { return "VGG"; }
   void members(Members& m) override {
     m("feature", feature);
+    m("avgpool", avgpool);
     m("classifier", classifier);
   }
 
  protected:
-  Tensor forward(const Tensor& x) override { return classifier(flatten(avg_pool2d(feature(x), {.kernel = 2}))); }
+  Tensor forward(const Tensor& x) override { return classifier(flatten(avgpool(feature(x)))); }
 
  private:
   void add_linear(int64_t in, int64_t out) {
@@ -65,7 +66,9 @@ class Vgg : public Module {
     constant_(linear.bias.value(), 0);
   }
 
-  Sequential feature, classifier;
+  Sequential feature;
+  AvgPool2d avgpool{PoolOptions{.kernel = 2}};
+  Sequential classifier;
 };
 
 }  // namespace

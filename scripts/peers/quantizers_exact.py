@@ -241,7 +241,8 @@ def ours(binary, name, quantizer, config, folder, kind, state, x, y, lr, observe
                '--nni-compatible', '--dropout', 'off', '--dataset', kind, '--data', folder + '/data', '--images', str(len(x)),
                '--test-images', '4', '--augment', 'none', '--shuffle', 'off', '--batch-size', str(BATCH), '--lr', str(lr), '--momentum', '0',
                '--weight-decay', str(DECAY), '--schedule', 'none', '--epochs', '1', '--max-steps', str(len(x) // BATCH),
-               '--log-steps', folder + '/losses.csv', '--out', folder + '/out']
+               '--log-steps', folder + '/losses.csv', '--batch-sizes', '1', '--repeats', '1', '--exact-images', '0', '--out',
+               folder + '/out']
     if t is not None:
         ports = {}
         for layer, v in observers.items():

@@ -1,5 +1,6 @@
 // A network small enough that a file of a few hundred bytes holds all of it.
 #pragma once
+#include <espalier/compress/config.h>
 #include <espalier/nn/layers.h>
 
 namespace espalier::fuzz {
@@ -19,5 +20,11 @@ class Small : public Module {
  protected:
   Tensor forward(const Tensor& x) override { return fc(flatten(adaptive_avg_pool2d(norm.with_relu(conv(x)), 1))); }
 };
+
+// What quantizers are asked of it.
+inline ConfigList small_config() {
+  return {{.op_names = {"conv", "fc"}, .quant_types = {"weight", "input"}, .quant_bits = 8},
+          {.op_names = {"norm"}, .quant_types = {"output"}, .quant_bits = 4}};
+}
 
 }  // namespace espalier::fuzz

@@ -1,7 +1,10 @@
 // Writes the inputs from which fuzzing starts, a folder per target: good files, as small as they
 // come.
 #include <espalier/compress/config.h>
+#include <espalier/compress/export/coded.h>
 #include <espalier/compress/mask.h>
+#include <espalier/compress/quantize/encodings.h>
+#include <espalier/compress/quantize/quantizers.h>
 #include <espalier/core/io/file.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/io/zip.h>
@@ -65,7 +68,29 @@ void write_model() {
   add("fc2.bias", {10});
   const std::string path = place("fuzz_model", "lenet");
   pth::save(path, pth::from_state_dict(lenet), model_note(model_info("lenet")));
-  load_model(path);  // or the seed would start from a refusal
+  LoadedModel loaded = load_model(path);  // or the seed would start from a refusal
+
+  PTQ_Quantizer quantizer(*loaded.module,
+                          {{.op_types = {"Conv2d", "Linear"}, .quant_types = {"weight"}, .quant_bits = 8},
+                           {.op_names = {"conv1"}, .quant_types = {"weight", "input"}, .quant_bits = 8},
+                           {.op_types = {"ReLU"}, .quant_types = {"output"}, .quant_bits = 8}});
+  quantizer.compress();
+  for (const auto& p : quantizer.placed())
+    if (p.what != "weight") dynamic_cast<FakeQuant&>(*p.transform).fix(Tensor::from(std::vector<float>{-1, 2}, {2, 1}));
+  const std::string quantized = place("fuzz_model", "quantized");
+  save_coded(quantized, *loaded.module, model_note(model_info("lenet")));
+  load_model(quantized);
+}
+
+void write_encodings() {
+  fuzz::Small small;
+  PTQ_Quantizer quantizer(small, fuzz::small_config());
+  quantizer.compress();
+  for (const auto& p : quantizer.placed())
+    if (p.what != "weight") dynamic_cast<FakeQuant&>(*p.transform).fix(Tensor::from(std::vector<float>{-1, 2}, {2, 1}));
+  const std::string json = quantizer.calibration();
+  apply_encodings(quantizer, json);
+  write_file(place("fuzz_encodings", "small"), json);
 }
 
 void write_config() {
@@ -101,6 +126,7 @@ int main(int count, char** arguments) {
   write_pth();
   write_training();
   write_model();
+  write_encodings();
   write_config();
   write_images();
 }

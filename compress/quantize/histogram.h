@@ -1,0 +1,59 @@
+// Histogram: how often numbers were near which value, kept over a stream of tensors. Its bins cover a range around 0
+// that is a power of two and doubles when a number lies beyond it, two bins becoming one - exactly, so that it does not
+// depend on the order in which numbers came. And the observers that choose a range by looking at one.
+#pragma once
+#include <espalier/compress/quantize/observer.h>
+#include <espalier/core/arithmetic.h>
+
+#include <utility>
+#include <vector>
+
+namespace espalier {
+
+class ESPALIER_API Histogram {
+ public:
+  static constexpr int64_t half = 2048;  // bins on each side of 0
+
+  // f32, on any device; counting is done on the host. Throws data on values that are not finite.
+  void add(const Tensor& x);
+
+  int64_t count() const;  // of all numbers; 0: nothing was seen
+  float least() const;    // the bounds of what was seen, exactly
+  float most() const;
+  double width() const;  // of a bin
+  double center(int64_t bin) const { return (double(bin - half) + 0.5) * width(); }
+  std::vector<int64_t> bins() const;  // 2·half of them
+  void tensors(const TensorVisitor& visit) { visit("histogram", counts_), visit("bounds", bounds_); }
+
+ private:
+  Tensor counts_ = Tensor::zeros({2 * half}, DType::s64);
+  Tensor bounds_ = Tensor::zeros({3});  // least, most, and the end of the bins: 0 or a power of two
+};
+
+// An observer of whole tensors that says where to clip, from a histogram: its own, or one that it shares.
+class ESPALIER_API HistogramObserver : public Observer {
+ public:
+  // Throws usage where a range per channel is wanted.
+  explicit HistogramObserver(ObserverOptions options);
+  void add(const Tensor& x) override;
+  Tensor range() const override;
+  bool seen() const override { return histogram_->count() > 0; }
+  void tensors(const TensorVisitor& visit) override;
+
+ protected:
+  using Clip = std::pair<float, float>;  // the least and the greatest number that keep their value
+  virtual Clip clip(const Histogram& seen) const = 0;
+  // What rounding to the codes that a clip gives makes of a number.
+  struct Rounded {
+    float scale, zero, lo, hi;
+    double operator()(double x) const {
+      return double(fake_quantize<Rounding::half_even>(float(x), scale, zero, lo, hi));
+    }
+  };
+  Rounded rounded(Clip clip) const;
+
+ private:
+  std::shared_ptr<Histogram> histogram_;
+};
+
+}  // namespace espalier

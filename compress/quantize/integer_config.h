@@ -1,0 +1,28 @@
+// The config list under which a whole network runs in integers: every layer's weight, the network's input, and what is
+// put out behind every layer with its batch norm and activation, behind sums, average pools and functions - found in a
+// trace, by the same rule by which quantizers are placed in graphs (insert.h), and said in the names of the model's
+// layers.
+#pragma once
+#include <espalier/compress/config.h>
+#include <espalier/nn/examples.h>
+
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+struct IntegerConfigOptions {
+  int64_t weight_bits = 8, activation_bits = 8;
+  int64_t end_bits = 8;  // at least, for the first and the last layer's weights and for the network's input
+  std::string quant_scheme = "per_channel_symmetric";
+};
+
+struct IntegerConfig {
+  ConfigList list = {};
+  std::vector<std::vector<std::string>> shared = {};  // layers whose outputs meet in a cat, and need one range
+  std::vector<std::string> notes = {};                // values that no port sees, and so will not be codes
+};
+
+ESPALIER_API IntegerConfig integer_config(Module& model, const Examples& example, IntegerConfigOptions options = {});
+
+}  // namespace espalier
