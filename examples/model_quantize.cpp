@@ -2,6 +2,7 @@
 // stages, float and quantized, so that a run that was stopped anywhere goes on with the same bits.
 #include <espalier/compress/mask.h>
 #include <espalier/compress/quantize/quantizers.h>
+#include <espalier/nn/freeze_norm.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
@@ -14,7 +15,7 @@ using namespace espalier;
 
 namespace {
 
-const std::vector<std::string> planned{"ptq", "lsq", "lsq_plus"};
+const std::vector<std::string> planned{"ptq"};
 
 // --bits: 8, or weight=4,output=8
 QuantBits bits_of(const tool::Context& c) {
@@ -45,11 +46,15 @@ std::vector<std::string> weighted(Module& module) {
   return names;
 }
 
-// Weights everywhere; with qat what activations put out and what the network is given, too. First and last layers keep
-// 8 bits at least, and are left alone by the quantizers that have so few that the papers do.
+bool quantizes_activations(const std::string& quantizer) {
+  return quantizer == "qat" || quantizer == "lsq" || quantizer == "lsq_plus";
+}
+
+// Weights everywhere; with qat and lsq what activations put out and what the network is given, too. First and last
+// layers keep 8 bits at least, and are left alone by the quantizers that have so few that the papers do.
 ConfigList default_config(const tool::Context& c, const std::string& quantizer, Module& module) {
   const QuantBits bits = bits_of(c);
-  const bool qat = quantizer == "qat";
+  const bool qat = quantizes_activations(quantizer);
   const auto at = [&](const char* what) {
     const auto n = bits.of(what);
     if (!n) fail(ErrorKind::usage, "[--bits] ", c.text("bits"), " says nothing about ", what);
@@ -57,7 +62,7 @@ ConfigList default_config(const tool::Context& c, const std::string& quantizer, 
   };
   const auto names = weighted(module);
   if (names.empty()) fail(ErrorKind::usage, "[--model] it has no layer with weights");
-  const std::string scheme = qat && !c.given("nni-compatible") ? "per_channel_symmetric" : "";
+  const std::string scheme = quantizer == "qat" && !c.given("nni-compatible") ? "per_channel_symmetric" : "";
   const int64_t weight = at("weight");
   ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = weight, .quant_scheme = scheme}};
   if (qat) {
@@ -149,14 +154,16 @@ void quantize(tool::Context& c) {
     return parse_schedule(given_schedule.empty() ? tool::default_schedule(epochs) : given_schedule, epochs,
                           train_set->batches());
   };
-  Stage stages[2] = {{"float", float_epochs, 0, {}}, {"quantized", recipe.epochs, max_steps, {quantizer.get()}}};
+  FreezeNorm freeze(module, c.integer("freeze-norm"));
+  Stage stages[2] = {{"float", float_epochs, 0, {}},
+                     {"quantized", recipe.epochs, max_steps, {quantizer.get(), &freeze}}};
   std::vector<std::string> files{"model.pth", "encodings.json", "raw.pth"};
   for (const Stage& s : stages) {
     schedule(s.epochs);
     if (s.epochs > 0)
       for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
   }
-  if (recipe.epochs == 0 && name == "qat" && !c.given("observer-state"))
+  if (recipe.epochs == 0 && quantizes_activations(name) && !c.given("observer-state"))
     for (const ConfigEntry& entry : config)
       for (const std::string& what : entry.quant_types)
         if (what != "weight")
@@ -251,7 +258,9 @@ int tool::model_quantize_main(int argc, char** argv) {
             "float-epochs", "of training before that (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("epochs", "of quantization-aware training", cxxopts::value<std::string>()->default_value("10"), "N")(
             "max-steps", "stop it after so many steps", cxxopts::value<std::string>(), "N")(
-            "log-steps", "write step,loss,lr of its steps to FILE", cxxopts::value<std::string>(), "FILE")(
+            "freeze-norm", "keep the batch norms' statistics as they are in the last N epochs",
+            cxxopts::value<std::string>()->default_value("0"),
+            "N")("log-steps", "write step,loss,lr of its steps to FILE", cxxopts::value<std::string>(), "FILE")(
             "nni-compatible", "NNI 1.7's numbers: z is added before rounding, gradients are not clipped")(
             "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
             "observer-state", "ranges and step to start from, a .pth as OUT/raw.pth", cxxopts::value<std::string>(),

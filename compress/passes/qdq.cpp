@@ -35,7 +35,7 @@ class Telling {
     if (v.kind != GraphValue::result) return to_.emit(i);
     if (c.rule == CodedValue::constant) return to_.leaf(v.name, constants_[size_t(i)]);
     if (const auto layer = layers_.find(i); layer != layers_.end()) return tell_layer(i, *layer->second->integers);
-    if (!c.coding) return to_.emit(i);
+    if (!c.coding || c.signs) return to_.emit(i);  // signs are told as they are: -1 and 1
     // What is quantized is the operand; what only moves codes is quantized again, as it was.
     const int real = c.rule == CodedValue::move ? moved(i) : clipped(i, to_.now(v.inputs[0]));
     const geometry::Coding coding = *c.coding;
@@ -81,8 +81,11 @@ class Telling {
 }  // namespace
 
 bool is_fake_quantized(const Graph& graph) {
-  return std::any_of(graph.values.begin(), graph.values.end(),
-                     [](const GraphValue& v) { return v.op && v.op->name() == "fake_quant"; });
+  return std::any_of(graph.values.begin(), graph.values.end(), [&](const GraphValue& v) {
+    if (!v.op || (v.op->name() != "fake_quant" && v.op->name() != "binarize")) return false;
+    const GraphValue::Kind of = graph.values[size_t(v.inputs[0])].kind;
+    return v.op->name() == "fake_quant" || of == GraphValue::result || of == GraphValue::input;
+  });
 }
 
 Graph qdq(const Graph& graph) {

@@ -24,7 +24,16 @@ struct FakeQuantConfig {
   bool count_steps = false;
 };
 
-class ESPALIER_API FakeQuant : public Transform {
+// What the transforms with a scale share: FakeQuant, whose scale follows from what passed, and LearnedQuant.
+class ESPALIER_API ScaledQuant : public Transform {
+ public:
+  virtual QParams qparams() const = 0;
+  virtual bool seen() const = 0;              // has it a scale yet? May wait for the device, once.
+  virtual Tensor range() const = 0;           // f32 [2,channels]
+  virtual void set_steps(int64_t steps) = 0;  // the optimiser's; 1 is the first
+};
+
+class ESPALIER_API FakeQuant : public ScaledQuant {
  public:
   // `channels`: the size of config.axis, 1 without. Throws usage on bits that there are no codes for.
   FakeQuant(FakeQuantConfig config, int64_t channels, Device device);
@@ -34,13 +43,13 @@ class ESPALIER_API FakeQuant : public Transform {
   void tensors(const TensorVisitor& visit) override;
   bool set_training(bool on) override;
   void step() override { set_steps(steps_ + 1); }
-  void set_steps(int64_t steps);  // the optimiser's; 1 is the first
+  void set_steps(int64_t steps) override;
 
   const FakeQuantConfig& config() const { return config_; }
-  const QParams& qparams() const { return q_; }
+  QParams qparams() const override { return q_; }
   bool active() const { return active_; }  // rounds now
-  bool seen() const { return observer_->seen(); }
-  Tensor range() const { return observer_->range(); }  // f32 [2,channels]
+  bool seen() const override { return observer_->seen(); }
+  Tensor range() const override { return observer_->range(); }
 
  private:
   friend std::shared_ptr<FakeQuant> fake_quant_of(const Tensor& words, const Tensor& value);
