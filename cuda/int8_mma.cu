@@ -1,7 +1,7 @@
-// Convolution of codes on tensor cores (m16n8k32, u8 by s8, sums in s32): the twin, for the device alone, of ConvInt8 in
-// kernels/int8.h. Sums of integers are exact, so the twin has to be equal, every code. It serves one group, s8 weights
-// without a zero, and channels in multiples of 16, so that a tap's codes come in pieces of 16 bytes; everything else is
-// ConvInt8's.
+// Convolution of codes on tensor cores (m16n8k32, u8 by s8, sums in s32): the twin, for the device alone, of ConvInt8
+// in kernels/int8.h. Sums of integers are exact, so the twin has to be equal, every code. It serves one group, s8
+// weights without a zero, and channels in multiples of 16, so that a tap's codes come in pieces of 16 bytes; everything
+// else is ConvInt8's.
 #include <espalier/cuda/int8_mma.h>
 #include <espalier/cuda/kernels/int8.h>
 
@@ -47,7 +47,8 @@ __device__ void multiply(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t
 #endif
 }
 
-// 64 pixels by 64 channels per block; each of its four warps has 32 by 32, two fragments of 16 rows by four of 8 columns.
+// 64 pixels by 64 channels per block; each of its four warps has 32 by 32, two fragments of 16 rows by four of 8
+// columns.
 __global__ void __launch_bounds__(Threads) run_mma(const __grid_constant__ MmaConv k) {
   __shared__ __align__(16) uint8_t xs[Rows][Pitch], ws[Cols][Pitch];
   __shared__ int32_t sums[Cols];  // of each channel's weights

@@ -109,10 +109,10 @@ TEST_CASE("a network's bits: measured, chosen, and the same every time") {
         std::string::npos);
 
   // A loss of one's own; milliseconds of every layer.
-  const BitMeasurements own = measure_bits(
-      graph, {x}, {.bits = {4, 8}, .latency_batch = 1, .repetitions = 2, .loss = [](const Tensor& y) {
-                     return double(y.to_vector()[0]);
-                   }});
+  const BitMeasurements own =
+      measure_bits(graph, {x}, {.bits = {4, 8}, .latency_batch = 1, .repetitions = 2, .loss = [](const Tensor& y) {
+                                  return double(y.to_vector()[0]);
+                                }});
   for (const LayerBits& l : own.layers)
     for (const BitChoice& c : l.choices) CHECK(c.ms > 0);
   CHECK(own.other_ms > 0);

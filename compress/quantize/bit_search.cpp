@@ -142,7 +142,8 @@ BitMeasurements measure_bits(const Graph& traced, const std::vector<Tensor>& inp
       const auto ms = milliseconds(all, x, options.repetitions);
       for (LayerBits& l : measured.layers)
         if (const auto found = ms.find(l.layer); found != ms.end()) l.choices[i].ms = found->second;
-      if (const auto rest = ms.find(""); rest != ms.end()) measured.other_ms = std::max(measured.other_ms, rest->second);
+      if (const auto rest = ms.find(""); rest != ms.end())
+        measured.other_ms = std::max(measured.other_ms, rest->second);
     }
   }
   return measured;
@@ -195,8 +196,10 @@ BitPlan choose_bits(const BitMeasurements& measured, const BitBudget& budget) {
 
 BitBudget parse_budget(const std::string& text, double float_bytes, int64_t& batch) {
   const auto refuse = [&] {
-    fail(ErrorKind::usage, "[--budget] expected size<0.15, size<300KB, size<2.5MB or latency@1<0.8, or two of them "
-         "behind a comma, got \"", text, "\"");
+    fail(ErrorKind::usage,
+         "[--budget] expected size<0.15, size<300KB, size<2.5MB or latency@1<0.8, or two of them "
+         "behind a comma, got \"",
+         text, "\"");
   };
   BitBudget budget;
   for (size_t from = 0; from <= text.size();) {
@@ -211,10 +214,14 @@ BitBudget parse_budget(const std::string& text, double float_bytes, int64_t& bat
     const std::string unit = end;
     if (number.empty() || end == number.c_str() || !(value > 0) || std::isinf(value)) refuse();
     if (what == "size" && std::isinf(budget.bytes)) {
-      if (unit.empty() && value <= 1) budget.bytes = value * float_bytes;
-      else if (unit == "KB") budget.bytes = value * 1e3;
-      else if (unit == "MB") budget.bytes = value * 1e6;
-      else refuse();
+      if (unit.empty() && value <= 1)
+        budget.bytes = value * float_bytes;
+      else if (unit == "KB")
+        budget.bytes = value * 1e3;
+      else if (unit == "MB")
+        budget.bytes = value * 1e6;
+      else
+        refuse();
     } else if (what.starts_with("latency@") && std::isinf(budget.ms) && unit.empty()) {
       const std::string images = what.substr(8);
       if (images.empty() || images.size() > 4 || images.find_first_not_of("0123456789") != std::string::npos) refuse();

@@ -1,7 +1,7 @@
-// Bits for every layer's weights under a budget of bytes or of milliseconds: how much the loss grows when one layer alone
-// has so few bits, what the layer then weighs and how long it takes are measured; which bits together cost the least
-// loss is a knapsack, solved by dynamic programming. That losses of layers add up is the usual assumption (Cai et al.
-// 2020, arXiv 2001.00281); so what comes of it is to be evaluated.
+// Bits for every layer's weights under a budget of bytes or of milliseconds: how much the loss grows when one layer
+// alone has so few bits, what the layer then weighs and how long it takes are measured; which bits together cost the
+// least loss is a knapsack, solved by dynamic programming. That losses of layers add up is the usual assumption (Cai et
+// al. 2020, arXiv 2001.00281); so what comes of it is to be evaluated.
 #pragma once
 #include <espalier/compress/config.h>
 #include <espalier/core/graph.h>
@@ -56,8 +56,9 @@ struct BitPlan {
   double loss = 0, bytes = 0, ms = 0;                 // sums; ms with other_ms
 };
 
-// The choice of least loss that fits, of equals the one of fewer bytes, then of fewer milliseconds, as costs are counted: in
-// whole parts of a 65536th of a budget, rounded up, and not at all without one. Throws usage where nothing fits.
+// The choice of least loss that fits, of equals the one of fewer bytes, then of fewer milliseconds, as costs are
+// counted: in whole parts of a 65536th of a budget, rounded up, and not at all without one. Throws usage where nothing
+// fits.
 ESPALIER_API BitPlan choose_bits(const BitMeasurements& measured, const BitBudget& budget);
 
 // "size<0.15" (of the f32 weights), "size<300KB", "size<2.5MB", "latency@1<0.8" (milliseconds for one image), or two of

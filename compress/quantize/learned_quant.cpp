@@ -189,8 +189,8 @@ void LearnedQuant::start(const Tensor& x) {
       const float* of = values.data() + c * depth;
       if (!config_.is_signed && std::any_of(of, of + depth, [](float v) { return v < 0; }))
         zero[c] = float(int64_t(1) << (config_.bits - 1));
-      scale[c] = config_.plus ? scale_of_spread(of, depth, config_.bits)
-                              : scale_of_mean(of, depth, qmax - double(zero[c]));
+      scale[c] =
+          config_.plus ? scale_of_spread(of, depth, config_.bits) : scale_of_mean(of, depth, qmax - double(zero[c]));
     }
   }
   for (float& s : scale)

@@ -1,7 +1,7 @@
 // Convolution of signs (Rastegari et al. 2016, arXiv 1603.05279): with a bit for each, Σ x·w over C channels is C less
-// twice the number of bits that differ. The input's codes become bits once; then tiles of rows and columns count. Padding
-// is 0, which no bit says: it is counted as -1, and each row's sums start from what makes that good - one of few
-// constants per column, since rows differ only in which taps of theirs lie outside.
+// twice the number of bits that differ. The input's codes become bits once; then tiles of rows and columns count.
+// Padding is 0, which no bit says: it is counted as -1, and each row's sums start from what makes that good - one of
+// few constants per column, since rows differ only in which taps of theirs lie outside.
 #include <espalier/core/cpu/binary_tile.h>
 #include <espalier/core/cpu/gather.h>
 #include <espalier/core/cpu/isa.h>
@@ -128,13 +128,13 @@ struct Block {
         const int64_t image = (row + r) / pixels, pixel = (row + r) % pixels;
         const int64_t oy = pixel / p.cols.outs, ox = pixel % p.cols.outs;
         t.y[r] = p.y + (row + r) * p.g.o * p.element();
-        const int64_t kind = p.row_kinds.of[size_t(oy)] * int64_t(p.col_kinds.first.size()) + p.col_kinds.of[size_t(ox)];
+        const int64_t kind =
+            p.row_kinds.of[size_t(oy)] * int64_t(p.col_kinds.first.size()) + p.col_kinds.of[size_t(ox)];
         t.first[r] = p.first + kind * p.panels.columns();
         for (int64_t tap = 0; tap < taps; ++tap) {
           const int64_t iy = p.rows.at[size_t(oy * p.rows.taps + tap / p.cols.taps)];
           const int64_t ix = p.cols.at[size_t(ox * p.cols.taps + tap % p.cols.taps)];
-          reach[tap].row[r] =
-              iy < 0 || ix < 0 ? p.padding : p.bits + ((image * p.g.h + iy) * p.g.w + ix) * p.words();
+          reach[tap].row[r] = iy < 0 || ix < 0 ? p.padding : p.bits + ((image * p.g.h + iy) * p.g.w + ix) * p.words();
         }
       }
       tiles.push_back(t);
@@ -179,11 +179,11 @@ void conv2d_binary(const Conv& g, const Requant& r, In x, In w, In b, In scale, 
   const Panels panels(g.o, tiles.vectors);
   const int64_t taps = g.kh * g.kw, words = words_of(g.c), columns = panels.columns(), pixels = g.n * g.h * g.w;
   const int64_t sums = taps * columns;
-  const auto packed = packed_as(w, {-1, wide, taps, g.c, g.o}, size_t(sums + sums * words) * sizeof(uint32_t),
-                                [&](float* to) {
-                                  auto* of_padding = reinterpret_cast<int32_t*>(to);
-                                  pack(g, w.as<uint8_t>(), panels, of_padding, reinterpret_cast<uint32_t*>(to) + sums);
-                                });
+  const auto packed =
+      packed_as(w, {-1, wide, taps, g.c, g.o}, size_t(sums + sums * words) * sizeof(uint32_t), [&](float* to) {
+        auto* of_padding = reinterpret_cast<int32_t*>(to);
+        pack(g, w.as<uint8_t>(), panels, of_padding, reinterpret_cast<uint32_t*>(to) + sums);
+      });
   const auto* of_padding = static_cast<const int32_t*>(packed->data());
 
   thread_local std::vector<uint32_t> all_bits;

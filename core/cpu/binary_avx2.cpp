@@ -1,5 +1,5 @@
-// The tile of signs for AVX2, which counts bits by looking halves of bytes up in a table: 4 rows by 16 columns. Counts of
-// bytes stay bytes for as many words as they cannot overflow in.
+// The tile of signs for AVX2, which counts bits by looking halves of bytes up in a table: 4 rows by 16 columns. Counts
+// of bytes stay bytes for as many words as they cannot overflow in.
 #include <espalier/core/cpu/binary_tile.h>
 #include <espalier/core/cpu/int8_avx2.h>
 

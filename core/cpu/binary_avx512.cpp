@@ -1,5 +1,5 @@
-// The tile of signs for AVX-512 with VPOPCNTDQ: up to 6 rows by 64 columns, 24 counters; a step compares 32 signs in each
-// of them. Compiled for those instructions: see cmake/rooms.cmake.
+// The tile of signs for AVX-512 with VPOPCNTDQ: up to 6 rows by 64 columns, 24 counters; a step compares 32 signs in
+// each of them. Compiled for those instructions: see cmake/rooms.cmake.
 #include <espalier/core/cpu/binary_tile.h>
 #include <immintrin.h>
 
@@ -14,8 +14,8 @@ __mmask16 lanes(int cols) { return cols >= 16 ? __mmask16(0xffff) : __mmask16((1
 template <int Rows, int Vectors>
 void tile(const BinaryTile& t, const BinaryColumns& c) {
   __m512i count[Rows][Vectors];
-  ESPALIER_UNROLL for (int r = 0; r < Rows; ++r)
-    ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) count[r][v] = _mm512_setzero_si512();
+  ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) count[r][v] =
+      _mm512_setzero_si512();
   const uint32_t* b = c.panel;
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const uint32_t* x[Rows];
