@@ -47,7 +47,7 @@ class Snapshot {
   explicit Snapshot(Module& model) {
     for (auto& [name, p] : named_parameters(model)) {
       parameters_.push_back({p, p->value(), p->state, p->port});
-      for (auto& t : p->port.chain) t->tensors([&](const std::string&, Tensor& x) { tensors_.push_back({&x, x}); });
+      for (auto& t : p->port.chain) t->all_tensors([&](const std::string&, Tensor& x) { tensors_.push_back({&x, x}); });
     }
     for (auto& [name, t] : named_buffers(model)) tensors_.push_back({t, *t});
   }
@@ -110,7 +110,7 @@ class Cutter {
       for (auto& [key, t] : p->state)
         if (t.defined() && t.shape() == shape) t = take(t, keep);
       for (auto& transform : p->port.chain)
-        transform->tensors([&](const std::string&, Tensor& t) {
+        transform->all_tensors([&](const std::string&, Tensor& t) {
           if (t.defined()) t = t.shape() == shape ? take(t, keep) : take(t, kept(t));
         });
       const Tensor value = take(p->value(), keep);

@@ -57,6 +57,17 @@ ESPALIER_KERNEL bool representable(float x, float s, float z, float lo, float hi
   return code >= lo - z && code <= hi - z;
 }
 
+// How the quantized number changes with the scale and with the zero point, where rounding counts as passing straight
+// through (LSQ, arXiv 1902.08153; PyTorch's _fake_quantize_learnable): beyond the codes it is their end, which both
+// move.
+ESPALIER_KERNEL float scale_slope(float x, float s, float z, float lo, float hi) {
+  const float real = x / s, code = std::nearbyint(real);
+  return code < lo - z ? lo - z : code > hi - z ? hi - z : code - real;
+}
+ESPALIER_KERNEL float zero_slope(float x, float s, float z, float lo, float hi) {
+  return representable(x, s, z, lo, hi) ? 0 : -s;
+}
+
 // The lesser and the greater of two; NaN wins, as in PyTorch.
 ESPALIER_KERNEL float lesser(float a, float b) { return a < b || a != a ? a : b; }
 ESPALIER_KERNEL float greater(float a, float b) { return a > b || a != a ? a : b; }

@@ -65,6 +65,7 @@ struct Coding {
 // their range where an activation is part of it. A float output needs none of the last three.
 struct Requant {
   int32_t zx = 0, zy = 0, lo = 0, hi = 255;
+  int32_t weight_bits = 8;  // 4: weights lie two in a byte, see packed_shape() in core/ops/quantized.h
   bool operator==(const Requant&) const = default;
 };
 

@@ -47,6 +47,7 @@ namespace espalier {
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
   X(fake_quant, const geometry::Quant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
   X(fake_quant_grad, const geometry::Quant&, In x, In scale, In zero, In dy, Out dx)                       \
+  X(fake_quant_scale_grad, const geometry::Quant&, float factor, In x, In scale, In zero, In dy, Out dscale, Out dzero) /* [channels]; dzero may be absent */ \
   X(dorefa, int64_t n, In w, In range, Out y)                                        /* codes 0..n; range: of w, as min_max gives it */ \
   X(dorefa_grad, In w, In range, In dy, Out dw)                                                                \
   X(binarize, In x, Out y)                                                           /* -1 below 0, else 1; NaN of NaN */ \
@@ -64,6 +65,7 @@ namespace espalier {
   X(quantize, const geometry::Coding&, In x, Out y)                                  /* f32 -> u8; NaN becomes lo */ \
   X(dequantize, const geometry::Coding&, In x, Out y)                                /* u8 -> f32 */         \
   X(conv2d_int8, const geometry::Conv&, const geometry::Requant&, In x, In w, In zero, In b, In scale, Out y) /* x u8, w s8 or u8; zero of w, b s32 [o]: may be absent; scale f32 [o]; y u8 or f32 */ \
+  X(conv2d_binary, const geometry::Conv&, const geometry::Requant&, In x, In w, In b, In scale, Out y) /* one group; x u8: 0 is -1, 2 is 1; w: packed signs */ \
   X(add_int8, const geometry::AddCodes&, In a, In b, Out y)                          /* u8 */                \
   X(max_pool_int8, const geometry::Pool&, In x, Out y)                               /* u8 */                \
   X(avg_pool_int8, const geometry::Pool&, const geometry::AverageCodes&, In x, Out y) /* u8 */               \

@@ -1,5 +1,6 @@
 // The rows that the kernels of this folder fill, listed once for both columns: emulated.cpp and table.cu include it.
 #pragma once
+#include <espalier/cuda/kernels/binary.h>
 #include <espalier/cuda/kernels/conv.h>
 #include <espalier/cuda/kernels/elementwise.h>
 #include <espalier/cuda/kernels/gemm.h>
@@ -48,6 +49,7 @@ inline Kernels rows() {
       .batch_norm_eval_grad = batch_norm_eval_grad,
       .fake_quant = fake_quant,  // quantize.h
       .fake_quant_grad = fake_quant_grad,
+      .fake_quant_scale_grad = fake_quant_scale_grad,
       .dorefa = dorefa,
       .dorefa_grad = dorefa_grad,
       .binarize = binarize,
@@ -65,7 +67,8 @@ inline Kernels rows() {
       .quantize = quantize,  // int8.h
       .dequantize = dequantize,
       .conv2d_int8 = conv2d_int8,
-      .add_int8 = add_int8,
+      .conv2d_binary = conv2d_binary,  // binary.h
+      .add_int8 = add_int8,            // int8.h
       .max_pool_int8 = max_pool_int8,
       .avg_pool_int8 = avg_pool_int8,
       .lookup = lookup,

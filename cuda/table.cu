@@ -1,5 +1,6 @@
 // The CUDA column: device memory for the caching pool, and the kernels compiled by nvcc. Everything runs in the default
 // stream of the thread's current device, in order; copies wait for it.
+#include <espalier/cuda/int8_mma.h>
 #include <espalier/cuda/rows.h>
 
 namespace espalier {
@@ -33,10 +34,21 @@ void synchronize(int index) {
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
 
+// Tensor cores where they serve, else the body that both columns share.
+void conv2d_int8(const geometry::Conv& g, const geometry::Requant& r, In x, In w, In zero, In b, In scale, Out y) {
+  if (!cuda::conv2d_int8_mma(g, r, x, w, zero, b, scale, y)) cuda::conv2d_int8(g, r, x, w, zero, b, scale, y);
+}
+
+Kernels kernels() {
+  Kernels all = cuda::rows();
+  all.conv2d_int8 = conv2d_int8;
+  return all;
+}
+
 }  // namespace
 
 const Column* cuda_column() {
-  static const Column column{.memory = {allocate, release, copy, synchronize}, .kernels = cuda::rows()};
+  static const Column column{.memory = {allocate, release, copy, synchronize}, .kernels = kernels()};
   return &column;
 }
 

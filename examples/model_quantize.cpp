@@ -11,6 +11,7 @@
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/compress/quantize/refine.h>
 #include <espalier/nn/init.h>
+#include <espalier/nn/freeze_norm.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
@@ -26,7 +27,6 @@ using namespace espalier;
 
 namespace {
 
-const std::vector<std::string> planned{"lsq", "lsq_plus"};
 
 // --bits: 8, or weight=4,output=8
 QuantBits bits_of(const tool::Context& c) {
@@ -63,7 +63,9 @@ IntegerConfig default_config(const tool::Context& c, const std::string& quantize
                              const ModelInfo& info) {
   const QuantBits bits = bits_of(c);
   const Scheme scheme = make_scheme(quantizer);
-  const bool whole = std::find(scheme.targets.begin(), scheme.targets.end(), "input") != scheme.targets.end();
+  const bool learned = quantizer == "lsq" || quantizer == "lsq_plus";
+  const bool whole =
+      quantizer != "bnn" && std::find(scheme.targets.begin(), scheme.targets.end(), "input") != scheme.targets.end();
   const auto at = [&](const char* what) {
     const auto n = bits.of(what);
     if (!n) fail(ErrorKind::usage, "[--bits] ", c.text("bits"), " says nothing about ", what);
@@ -74,7 +76,7 @@ IntegerConfig default_config(const tool::Context& c, const std::string& quantize
   const int64_t weight = at("weight");
   if (whole) {
     IntegerConfigOptions options{.weight_bits = weight, .activation_bits = at("output")};
-    if (c.given("nni-compatible")) options.quant_scheme.clear();
+    if (learned || c.given("nni-compatible")) options.quant_scheme.clear();  // one scale of a whole tensor
     const IntegerConfig config = integer_config(module, tool::random_images(info, 1), options);
     for (const std::string& note : config.notes) c.say() << "note: " << note << std::endl;
     return config;
@@ -169,8 +171,6 @@ struct Stage {
 void quantize(tool::Context& c) {
   const Device device = c.device();
   const std::string wanted = c.text("quantizer");
-  if (std::find(planned.begin(), planned.end(), wanted) != planned.end())
-    fail(ErrorKind::usage, "[--quantizer] ", wanted, " is not there yet; there are ", tool::listed(quantizer_names()));
   const std::string name = c.choice("quantizer", quantizer_names());
   LoadedModel model;
   if (c.given("weights")) {
@@ -231,7 +231,8 @@ void quantize(tool::Context& c) {
     return parse_schedule(given_schedule.empty() ? tool::default_schedule(epochs) : given_schedule, epochs,
                           train_set->batches());
   };
-  Stage stages[2] = {{"float", float_epochs, 0, {}}, {"quantized", recipe.epochs, max_steps, {quantizer.get()}}};
+  FreezeNorm freeze(module, c.integer("freeze-norm"));
+  Stage stages[2] = {{"float", float_epochs, 0, {}}, {"quantized", recipe.epochs, max_steps, {quantizer.get(), &freeze}}};
   const std::vector<int64_t> batches = tool::batch_sizes(c);
   const int repeats = int(c.integer("repeats", 1, 100'000));
   const int64_t exact_images = c.integer("exact-images");
@@ -389,7 +390,9 @@ int tool::model_quantize_main(int argc, char** argv) {
             "float-epochs", "of training before that (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("epochs", "of quantization-aware training", cxxopts::value<std::string>()->default_value("10"), "N")(
             "max-steps", "stop it after so many steps", cxxopts::value<std::string>(), "N")(
-            "log-steps", "write step,loss,lr of its steps to FILE", cxxopts::value<std::string>(), "FILE")(
+            "freeze-norm", "keep the batch norms' statistics as they are in the last N epochs",
+            cxxopts::value<std::string>()->default_value("0"),
+            "N")("log-steps", "write step,loss,lr of its steps to FILE", cxxopts::value<std::string>(), "FILE")(
             "nni-compatible", "NNI 1.7's numbers: z is added before rounding, gradients are not clipped")(
             "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
             "observer-state", "ranges and step to start from, a .pth as OUT/raw.pth", cxxopts::value<std::string>(),

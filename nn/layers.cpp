@@ -96,9 +96,10 @@ std::string BatchNorm::describe() const { return text(type(), "(", weight.value(
 Tensor BatchNorm::normalise(const Tensor& x, bool relu) {
   if (x.rank() != rank())
     fail(ErrorKind::other, "[", type(), "] input has shape ", x.shape(), ", expected rank ", rank());
-  if (training()) run::add_count(num_batches_tracked.device(), 1, num_batches_tracked.out());
+  const bool learns = training() && !frozen;
+  if (learns) run::add_count(num_batches_tracked.device(), 1, num_batches_tracked.out());
   return batch_norm(x, weight(), bias(), running_mean, running_var,
-                    {.training = training(), .momentum = options.momentum, .eps = options.eps, .relu = relu});
+                    {.training = learns, .momentum = options.momentum, .eps = options.eps, .relu = relu});
 }
 
 Tensor BatchNorm::with_relu(const Tensor& x) {

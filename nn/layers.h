@@ -68,6 +68,7 @@ class ESPALIER_API BatchNorm : public Module {
   Parameter weight, bias;
   Tensor running_mean, running_var, num_batches_tracked;
   NormOptions options;
+  bool frozen = false;  // uses its statistics, and leaves them as they are, in training too
 
  protected:
   Tensor forward(const Tensor& x) override { return normalise(x, false); }

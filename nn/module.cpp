@@ -124,6 +124,28 @@ Named<Parameter> named_parameters(Module& root) {
   return all;
 }
 
+Named<Parameter> learned_parameters(Module& root) {
+  Named<Parameter> all;
+  std::unordered_set<const Parameter*> met;
+  const auto add_port = [&](const std::string& owner, Port& port) {
+    for (auto& transform : port.chain)
+      transform->parameters([&](const std::string& name, Parameter& p) {
+        if (p.defined() && met.insert(&p).second) all.push_back({owner + "_" + name, &p});
+      });
+  };
+  for (auto& [name, p] : named_parameters(root)) {
+    all.push_back({name, p});
+    add_port(name, p->port);
+  }
+  add_port("input", root.input);
+  add_port("output", root.output);
+  for (auto& [name, m] : named_modules(root)) {
+    add_port(name + ".input", m->input);
+    add_port(name + ".output", m->output);
+  }
+  return all;
+}
+
 Named<Tensor> named_buffers(Module& root) {
   Named<Tensor> all;
   Walk walk;
@@ -148,7 +170,7 @@ void to(Module& root, Device device) {
   const auto move_port = [&](Port& port) {
     for (auto& transform : port.chain) transform->tensors(move);
   };
-  for (auto& [name, p] : named_parameters(root)) {
+  for (auto& [name, p] : learned_parameters(root)) {
     const Tensor grad = p->grad();
     p->set(p->value().to(device));  // keeps what is frozen frozen
     if (grad.defined()) p->value().set_grad(grad.to(device));

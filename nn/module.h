@@ -83,10 +83,13 @@ using Named = std::vector<std::pair<std::string, T*>>;
 ESPALIER_API Named<Module> named_modules(Module& root);
 ESPALIER_API Named<Parameter> named_parameters(Module& root);
 ESPALIER_API Named<Tensor> named_buffers(Module& root);
+// All that learns: the parameters, and what the transforms on ports learn, under the names that traces give it
+// ("conv1.weight_scale").
+ESPALIER_API Named<Parameter> learned_parameters(Module& root);
 // Parameters' raw values and buffers together, under every name they have: the state dict's entries.
 ESPALIER_API Named<Tensor> named_values(Module& root);
 
-// Moves parameters, gradients, optimiser state, buffers and port tensors.
+// Moves all that learns, gradients, optimiser state, buffers and port tensors.
 ESPALIER_API void to(Module& root, Device device);
 
 // The tree of modules with their descriptions and parameter counts.

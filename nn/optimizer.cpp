@@ -46,6 +46,10 @@ Optimizer::Optimizer(std::vector<Group> groups) : groups_(std::move(groups)) {
   }
 }
 
+void Optimizer::meet() {
+  if (root_) groups_[0].parameters = learned_parameters(*root_);
+}
+
 Rate Optimizer::rate(size_t group) const {
   const Group& g = groups_.at(group);
   return g.rates[size_t(std::clamp<int64_t>(g.taken - 1, 0, int64_t(g.rates.size()) - 1))];
@@ -73,6 +77,7 @@ Pace Optimizer::pace(Group& g, Device device, const Tensor& halted) {
 
 void Optimizer::step(const Tensor& halted) {
   NoGrad no_grad;
+  meet();
   for (size_t i = 0; i < groups_.size(); ++i) {
     Group& g = groups_[i];
     const Rate rate = g.rates[size_t(std::min<int64_t>(g.taken, int64_t(g.rates.size()) - 1))];
@@ -97,6 +102,7 @@ void Optimizer::step(const Tensor& halted) {
 }
 
 void Optimizer::zero_grad() {
+  meet();
   for (Group& g : groups_)
     for (auto& [name, p] : g.parameters) p->zero_grad();
 }
@@ -137,6 +143,7 @@ pth::Value Optimizer::state() const {
 
 void Optimizer::load(const pth::Value& value) {
   dict(&value, "of an optimiser");
+  meet();
   const pth::Value* kind = value.find("type");
   const std::string* name_of_kind = kind ? std::get_if<std::string>(kind) : nullptr;
   if (!name_of_kind || *name_of_kind != type())
@@ -190,7 +197,7 @@ void Optimizer::load(const pth::Value& value) {
   for (auto& [p, state] : states) p->state = std::move(state);
 }
 
-SGD::SGD(Module& module, SgdOptions options) : SGD({{named_parameters(module), options}}) {}
+SGD::SGD(Module& module, SgdOptions options) : SGD({{learned_parameters(module), options}}) { follow(module); }
 
 SGD::SGD(std::vector<SgdGroup> groups)
     : Optimizer([&] {

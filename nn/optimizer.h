@@ -41,7 +41,7 @@ class ESPALIER_API Optimizer {
 
  protected:
   struct Group {
-    Named<Parameter> parameters;
+    Named<Parameter> parameters;  // of a whole module: learned_parameters() as they are now
     Rate base;
     std::vector<Rate> rates = {};  // of the steps since they were set
     int64_t taken = 0;             // how many that were
@@ -49,6 +49,8 @@ class ESPALIER_API Optimizer {
     Tensor clock = {};             // s64 [2]: steps in all, taken
   };
   explicit Optimizer(std::vector<Group> groups);
+  // The only group is all that this module learns, transforms that come to its ports later included.
+  void follow(Module& root) { root_ = &root; }
   // One parameter's part in a step. Where keep is there and 0, nothing changes; `missed` steps in all passed over it.
   struct Update {
     Parameter& parameter;
@@ -62,7 +64,9 @@ class ESPALIER_API Optimizer {
 
  private:
   Pace pace(Group& group, Device device, const Tensor& halted);
+  void meet();
 
+  Module* root_ = nullptr;
   std::vector<Group> groups_;
   int64_t taken_ = 0;                          // steps in all
   std::map<const Parameter*, int64_t> steps_;  // in how many each parameter had a part
@@ -81,7 +85,7 @@ struct SgdGroup {
 // 2013 for Nesterov's form). State: momentum_buffer.
 class ESPALIER_API SGD : public Optimizer {
  public:
-  SGD(Module& module, SgdOptions options);
+  SGD(Module& module, SgdOptions options);  // all that it learns: see learned_parameters()
   explicit SGD(std::vector<SgdGroup> groups);
   std::string_view type() const override { return "SGD"; }
 
@@ -103,7 +107,7 @@ struct AdamGroup {
 // Kingma & Ba 2014, arXiv 1412.6980; weight decay joins the gradient. State: exp_avg, exp_avg_sq.
 class ESPALIER_API Adam : public Optimizer {
  public:
-  Adam(Module& module, AdamOptions options) : Adam({{named_parameters(module), options}}) {}
+  Adam(Module& module, AdamOptions options) : Adam({{learned_parameters(module), options}}) { follow(module); }
   explicit Adam(std::vector<AdamGroup> groups) : Adam(std::move(groups), false) {}
   std::string_view type() const override { return "Adam"; }
 
@@ -120,7 +124,7 @@ class ESPALIER_API Adam : public Optimizer {
 // is 0.01; here, as for Adam, it is what the options say.
 class ESPALIER_API AdamW : public Adam {
  public:
-  AdamW(Module& module, AdamOptions options) : AdamW({{named_parameters(module), options}}) {}
+  AdamW(Module& module, AdamOptions options) : AdamW({{learned_parameters(module), options}}) { follow(module); }
   explicit AdamW(std::vector<AdamGroup> groups) : Adam(std::move(groups), true) {}
   std::string_view type() const override { return "AdamW"; }
 };

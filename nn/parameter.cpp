@@ -5,6 +5,11 @@
 
 namespace espalier {
 
+void Transform::all_tensors(const TensorVisitor& visit) {
+  tensors(visit);
+  parameters([&](const std::string& name, Parameter& p) { visit(name, p.value()); });
+}
+
 Tensor Port::keep() const {
   NoGrad no_grad;
   Tensor all;

@@ -15,12 +15,17 @@ namespace espalier {
 // Called with a tensor that belongs to a parameter and the dimension-for-dimension meaning it shares with it.
 using TensorVisitor = std::function<void(const std::string& name, Tensor& t)>;
 
+class Parameter;
+using ParameterVisitor = std::function<void(const std::string& name, Parameter& p)>;
+
 class ESPALIER_API Transform {
  public:
   virtual ~Transform() = default;
-  virtual std::string_view name() const = 0;       // "mask": names its tensors "weight_mask"
-  virtual Tensor operator()(const Tensor& x) = 0;  // taped
-  virtual void tensors(const TensorVisitor&) {}    // what it holds, to move, shrink and name
+  virtual std::string_view name() const = 0;           // "mask": names its tensors "weight_mask"
+  virtual Tensor operator()(const Tensor& x) = 0;      // taped
+  virtual void tensors(const TensorVisitor&) {}        // what it holds, to move, shrink and name
+  virtual void parameters(const ParameterVisitor&) {}  // and what it learns: optimisers of the module learn it as well
+  void all_tensors(const TensorVisitor& visit);        // both
   // Training begins or ends; a transform that learns from what passes rests in eval mode, in which several threads may
   // call it. True: it wants to see once more what it will rest on, and is called with that at once.
   virtual bool set_training(bool /*on*/) { return false; }

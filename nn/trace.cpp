@@ -20,7 +20,7 @@ std::vector<std::pair<std::string, Tensor>> named_leaves(Module& module) {
   std::vector<std::pair<std::string, Tensor>> leaves;
   const auto add_port = [&](const std::string& owner, Port& port) {
     for (auto& transform : port.chain)
-      transform->tensors([&](const std::string& name, Tensor& t) {
+      transform->all_tensors([&](const std::string& name, Tensor& t) {
         if (t.defined()) leaves.push_back({owner + "_" + name, t});
       });
   };

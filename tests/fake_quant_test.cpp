@@ -113,6 +113,90 @@ TEST_CASE("NNI adds the zero point before it rounds: ties go elsewhere") {
         std::vector<float>{1, 1, 3});
 }
 
+namespace {
+
+// A learned scale's and zero point's gradients in double: PyTorch's _fake_quantize_learnable formulas, and central
+// differences of the number with its rounding held still, of which they are the slopes.
+struct Slopes {
+  double scale = 0, zero = 0, scale_terms = 0, zero_terms = 0;
+};
+
+double held(double x, double s, double z, double lo, double hi, double rounding) {
+  return s * (std::min(std::max(x / s + rounding + z, lo), hi) - z);
+}
+
+void add_slopes(Slopes& sum, double x, double s, double z, double lo, double hi, double dy) {
+  const double v = x / s, code = nearest_even(v) + z;
+  const double by_scale = code < lo ? lo - z : code > hi ? hi - z : nearest_even(v) - v;
+  const double by_zero = code < lo || code > hi ? -s : 0;
+  const double h = 1e-6 * s, rounding = nearest_even(v) - v;
+  const auto near_end = [&](double end) { return std::abs(code - end) <= 1; };  // where the slope itself jumps
+  if (!near_end(lo) && !near_end(hi)) {
+    CHECK((held(x, s + h, z, lo, hi, rounding) - held(x, s - h, z, lo, hi, rounding)) / (2 * h) ==
+          doctest::Approx(by_scale).epsilon(1e-5).scale(1));
+    CHECK((held(x, s, z + 1e-6, lo, hi, rounding) - held(x, s, z - 1e-6, lo, hi, rounding)) / 2e-6 ==
+          doctest::Approx(by_zero).epsilon(1e-5).scale(1));
+  }
+  sum.scale += dy * by_scale, sum.zero += dy * by_zero;
+  sum.scale_terms += std::abs(dy) * (std::abs(by_scale) + std::abs(v)), sum.zero_terms += std::abs(dy * by_zero);
+}
+
+}  // namespace
+
+TEST_CASE("a scale and a zero point that learn: PyTorch's formulas and differences, on every column") {
+  constexpr float factor = 0.0625f;
+  struct Case {
+    Shape shape;
+    int axis, bits;
+    bool is_signed;
+  };
+  for (Device device : columns_present())
+    for (const Case& c : {Case{{3, 5, 4, 7}, -1, 4, false}, Case{{3, 5, 4, 7}, 0, 8, true},
+                          Case{{3, 17, 4, 5}, 1, 4, false}, Case{{37, 11}, 0, 2, true}, Case{{70000}, -1, 8, false}}) {
+      CAPTURE(c.shape);
+      const int64_t channels = c.axis < 0 ? 1 : c.shape[c.axis];
+      std::vector<float> scales, zeros;
+      for (int64_t k = 0; k < channels; ++k) {
+        scales.push_back(0.3f + 0.01f * float(k));
+        zeros.push_back(c.is_signed ? 0.f : float(k % 5 + c.bits));
+      }
+      const Shape of_scale = c.axis < 0 ? Shape{} : Shape{channels};
+      QParams q{Tensor::from(scales, of_scale).to(device), Tensor::from(zeros, of_scale).to(device), c.axis, c.bits,
+                c.is_signed};
+      q.scale.set_requires_grad(), q.zero_point.set_requires_grad();
+      std::vector<float> x(size_t(c.shape.numel())), dy(x.size());
+      for (size_t i = 0; i < x.size(); ++i) {
+        x[i] = 0.31f * float((i * 7919) % 1009) / 16 - 9.1f + 0.007f * float(i % 3);
+        dy[i] = float((i * 31) % 7) - 2.5f;
+      }
+      std::vector<Slopes> expected(static_cast<size_t>(channels));
+      for (size_t i = 0; i < x.size(); ++i) {
+        const auto k = size_t(channel_of(c.shape, c.axis, int64_t(i)));
+        add_slopes(expected[k], double(x[i]), double(scales[k]), double(zeros[k]), double(q.qmin()), double(q.qmax()),
+                   double(dy[i]));
+      }
+      Tensor in = Tensor::from(x, c.shape).to(device);
+      in.set_requires_grad();
+      const Tensor y = fake_quant(in, q, {.learn = factor});
+      backward(y, Tensor::from(dy, c.shape).to(device));
+      const auto by_scale = q.scale.grad().to_vector(), by_zero = q.zero_point.grad().to_vector();
+      for (size_t k = 0; k < expected.size(); ++k) {
+        const double eps = 64 * 5.97e-8;
+        CHECK(std::abs(by_scale[k] - factor * expected[k].scale) <= eps * factor * expected[k].scale_terms);
+        CHECK(std::abs(by_zero[k] - factor * expected[k].zero) <= eps * factor * expected[k].zero_terms);
+      }
+      Tensor plain = Tensor::from(x, c.shape).to(device);  // what x itself is given does not mind
+      plain.set_requires_grad();
+      const QParams still{q.scale.detach(), q.zero_point.detach(), c.axis, c.bits, c.is_signed};
+      backward(fake_quant(plain, still), Tensor::from(dy, c.shape).to(device));
+      CHECK(in.grad().to_vector() == plain.grad().to_vector());
+    }
+  QParams q{Tensor::ones({}), Tensor::zeros({})};
+  q.scale.set_requires_grad();
+  CHECK_THROWS_AS(backward(sum(fake_quant(Tensor::ones({2}), q))), Error);  // unless options.learn asks
+  CHECK_THROWS_AS(fake_quant(Tensor::ones({2}), q, {.rounding = Rounding::toward_zero, .learn = 1}), Error);
+}
+
 TEST_CASE("dorefa and binarize") {
   const std::vector<float> w{-2, -0.7f, -0.3f, 0, 0.2f, 0.4f, 1.1f};
   const double top = std::tanh(2.);

@@ -89,6 +89,7 @@ struct Layer {
   std::vector<int32_t> w, zero, bias;
   std::vector<float> scale;
   bool affine;
+  int bits = 8;  // of the weights: 4 and 1 are packed
 };
 
 // Σ (x - zx)(w - zw) + bias, in memory order.
@@ -143,6 +144,19 @@ Layer any_layer(const Conv& g, uint64_t stream) {
   return l;
 }
 
+// Codes of 4 bits two in a byte, signs eight: each output channel, and each tap of signs, from a byte on.
+std::vector<uint8_t> packed(const Layer& l) {
+  const int64_t row = l.bits == 4 ? l.g.kh * l.g.kw * l.g.c / l.g.groups : l.g.c, each = 8 / l.bits;
+  std::vector<uint8_t> bytes;
+  for (size_t first = 0; first < l.w.size(); first += size_t(row))
+    for (int64_t k = 0; k < row; ++k) {
+      if (k % each == 0) bytes.push_back(0);
+      const int32_t code = l.w[first + size_t(k)], field = l.bits == 4 ? (code + 16) % 16 : code > 0;
+      bytes.back() = uint8_t(bytes.back() + (field << k % each * l.bits));
+    }
+  return bytes;
+}
+
 void check(const Layer& l) {
   const std::vector<int64_t> acc = accumulators(l);
   std::vector<uint8_t> codes;
@@ -154,8 +168,11 @@ void check(const Layer& l) {
   }
   const Tensor x = tensor(l.x), scale = tensor(l.scale);
   const Tensor bias = l.bias.empty() ? Tensor{} : tensor(l.bias), zero = l.affine ? tensor(l.zero) : Tensor{};
-  const Tensor w = l.affine ? tensor(std::vector<uint8_t>(l.w.begin(), l.w.end()))
-                            : tensor(std::vector<int8_t>(l.w.begin(), l.w.end()));
+  const Tensor w = l.bits < 8 ? tensor(packed(l))
+                   : l.affine ? tensor(std::vector<uint8_t>(l.w.begin(), l.w.end()))
+                              : tensor(std::vector<int8_t>(l.w.begin(), l.w.end()));
+  Requant r = l.r;
+  r.weight_bits = l.bits;
   const auto layer = [&](DType type) {
     return [&, type](Device device) {
       const auto there = [&](const Tensor& t) { return t.to(device); };
@@ -163,8 +180,11 @@ void check(const Layer& l) {
       Tensor y = Tensor::empty({int64_t(acc.size())}, type, device);
       // Twice: weights that are met again come from where they were packed.
       for (int i = 0; i < 2; ++i)
-        run::conv2d_int8(device, l.g, l.r, held[0].in(), held[1].in(), held[2].in(), held[3].in(), held[4].in(),
-                         y.out());
+        if (l.bits == 1)
+          run::conv2d_binary(device, l.g, r, held[0].in(), held[1].in(), held[3].in(), held[4].in(), y.out());
+        else
+          run::conv2d_int8(device, l.g, r, held[0].in(), held[1].in(), held[2].in(), held[3].in(), held[4].in(),
+                           y.out());
       return y;
     };
   };
@@ -220,6 +240,74 @@ TEST_CASE("convolutions of codes: every geometry, every instruction set, every c
       check(any_layer(g, stream));
     }
   }
+}
+
+TEST_CASE("weights of 4 bits, two in a byte: every code") {
+  const Conv cases[] = {
+      {.n = 1, .c = 1, .h = 1, .w = 1, .o = 1, .kh = 1, .kw = 1},
+      {.n = 5, .c = 41, .h = 1, .w = 1, .o = 10, .kh = 1, .kw = 1},
+      {.n = 2, .c = 3, .h = 9, .w = 7, .o = 20, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .c = 17, .h = 5, .w = 6, .o = 33, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 1, .c = 64, .h = 4, .w = 4, .o = 81, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .c = 38, .h = 4, .w = 5, .o = 34, .kh = 3, .kw = 3, .stride_h = 2, .pad_h = 1, .pad_w = 1, .groups = 2},
+      {.n = 2, .c = 5, .h = 6, .w = 5, .o = 5, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1, .groups = 5},
+      {.n = 1, .c = 70000, .h = 1, .w = 1, .o = 3, .kh = 1, .kw = 1},  // deeper than 16 times the sum can be
+  };
+  uint64_t stream = 1000;
+  for (const Conv& g : cases)
+    for (int i = 0; i < 4; ++i, ++stream) {
+      INFO(text(g), ", stream ", stream);
+      Layer l = any_layer(g, stream);
+      l.affine = false, l.zero = {}, l.bits = 4;
+      Draw d{stream};
+      const bool extreme = i == 3;
+      for (int32_t& w : l.w) w = extreme ? (d.between(0, 1) ? 7 : -8) : int32_t(d.between(-8, 7));
+      for (float& s : l.scale) s *= 16;
+      check(l);
+    }
+}
+
+TEST_CASE("signs: what xnor and a count of bits make of them, every code") {
+  const Conv cases[] = {
+      {.n = 1, .c = 1, .h = 1, .w = 1, .o = 1, .kh = 1, .kw = 1},
+      {.n = 5, .c = 41, .h = 1, .w = 1, .o = 10, .kh = 1, .kw = 1},
+      {.n = 2, .c = 32, .h = 5, .w = 6, .o = 33, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 3, .c = 65, .h = 4, .w = 4, .o = 81, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 1, .c = 40, .h = 9, .w = 8, .o = 130, .kh = 3, .kw = 2, .pad_h = 2, .pad_w = 1, .dilation_h = 2},
+      {.n = 2,
+       .c = 20,
+       .h = 7,
+       .w = 5,
+       .o = 64,
+       .kh = 3,
+       .kw = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1},
+      {.n = 1, .c = 3000, .h = 2, .w = 2, .o = 70, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},  // bytes overflow
+      {.n = 0, .c = 4, .h = 3, .w = 3, .o = 4, .kh = 1, .kw = 1},
+  };
+  uint64_t stream = 2000;
+  for (const Conv& g : cases)
+    for (int i = 0; i < 5; ++i, ++stream) {
+      INFO(text(g), ", stream ", stream);
+      Layer l = any_layer(g, stream);
+      l.affine = false, l.zero = {}, l.bits = 1;
+      Draw d{stream};
+      const bool all = i == 4;  // every one differs
+      for (uint8_t& x : l.x) x = uint8_t(all || d.between(0, 1) ? 2 : 0);
+      for (int32_t& w : l.w) w = !all && d.between(0, 1) ? 1 : -1;
+      for (int32_t& b : l.bias) b /= 1000;
+      l.r.zx = 1;
+      const bool compared = i == 3;  // what signs are made of: 2 from 0 on, else 0
+      if (compared) l.r.zy = 2, l.r.lo = 0, l.r.hi = 2;
+      for (float& s : l.scale) s = compared ? 2 : s * 8192;
+      check(l);
+      if (!compared) continue;
+      const auto sums = accumulators(l);
+      for (const int64_t acc : sums) CHECK(rounded(double(2 * acc), 2, 0, 2) == (acc >= 0 ? 2 : 0));
+    }
 }
 
 TEST_CASE("real numbers to codes: a division, ties to even, what is no number, what is too large") {

@@ -1,8 +1,13 @@
 // Quantizers on models: where NNI was wrong and this is not, ports in training and in eval mode, files, resumption.
 #include <doctest/doctest.h>
 #include <espalier/compress/mask.h>
+#include <espalier/compress/passes/passes.h>
+#include <espalier/compress/quantize/engine.h>
+#include <espalier/compress/quantize/exact.h>
+#include <espalier/compress/quantize/learned_quant.h>
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/nn/activations.h>
+#include <espalier/nn/freeze_norm.h>
 #include <espalier/nn/model_file.h>
 #include <espalier/nn/trace.h>
 
@@ -75,7 +80,7 @@ TEST_CASE("config lists: what a quantizer is not asked for, or cannot do, is ref
         std::string::npos);
   CHECK(refused("qat", {{.op_types = {"Conv2d"}, .quant_types = {"weight"}, .quant_bits = 8, .quant_scheme = "best"}})
             .find("quant_scheme is \"best\"") != std::string::npos);
-  CHECK(refused("best", weights8).find("there are naive, qat, dorefa, bnn") != std::string::npos);
+  CHECK(refused("best", weights8).find("there are naive, qat, dorefa, bnn, lsq, lsq_plus") != std::string::npos);
   // NNI's schemas refuse these two.
   CHECK(refused("qat", {{.op_types = {"default"}, .quant_types = {"weight", "input"}, .quant_bits = 8},
                         {.op_names = {"fc"}, .exclude = true}}) == "accepted");
@@ -274,17 +279,220 @@ TEST_CASE("gradients: clipped beyond the codes, through DoReFa's tanh; NNI's pas
   CHECK(of_weight(false) != of_weight(true));
 }
 
+// ---- LSQ and LSQ+
+
+namespace {
+
+LearnedQuant& learned(Port& port) {
+  REQUIRE(!port.empty());
+  auto* f = dynamic_cast<LearnedQuant*>(port.chain.back().get());
+  REQUIRE(f != nullptr);
+  return *f;
+}
+
+float scale_of(Port& port) { return float(learned(port).qparams().scale.item()); }
+float zero_of(Port& port) { return float(learned(port).qparams().zero_point.item()); }
+
+const ConfigList learned4{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 4},
+                          {.op_names = {"conv1"}, .quant_types = {"weight", "input"}, .quant_bits = 4},
+                          {.op_types = {"ReLU"}, .quant_types = {"output"}, .quant_bits = 4}};
+
+double mean_size(const std::vector<float>& v) {
+  double sum = 0;
+  for (const float x : v) sum += std::abs(double(x));
+  return sum / double(v.size());
+}
+
+}  // namespace
+
+TEST_CASE("lsq: scales start at 2·mean|x|/sqrt(qmax), zero points where the first numbers want them") {
+  Net net;
+  LSQQuantizer q(net, learned4);
+  q.compress();
+  CHECK(scale_of(net.fc.weight.port) ==
+        doctest::Approx(2 * mean_size(net.fc.weight.value().to_vector()) / std::sqrt(7.)).epsilon(1e-6));
+  net.train();
+  const Tensor x = images();
+  net(x);
+  const auto least = x.to_vector();
+  REQUIRE(*std::min_element(least.begin(), least.end()) < 0);
+  CHECK(zero_of(net.conv1.input) == 8);
+  CHECK(scale_of(net.conv1.input) == doctest::Approx(2 * mean_size(least) / std::sqrt(7.)).epsilon(1e-6));
+  CHECK(zero_of(net.relu1.output) == 0);
+  const float first = scale_of(net.relu1.output);
+  net(x * Tensor::full({1}, 5));  // what came first counts
+  CHECK(scale_of(net.relu1.output) == first);
+}
+
+TEST_CASE("lsq_plus: weights start from their spread, activations from the range of least error") {
+  Net net;
+  std::vector<float> w = net.fc.weight.value().to_vector();
+  LSQPlusQuantizer q(net, learned4);
+  q.compress();
+  double mean = 0, squares = 0;
+  for (const float v : w) mean += double(v) / double(w.size());
+  for (const float v : w) squares += (double(v) - mean) * (double(v) - mean) / double(w.size());
+  const double spread = std::max(std::abs(mean - 3 * std::sqrt(squares)), std::abs(mean + 3 * std::sqrt(squares)));
+  CHECK(scale_of(net.fc.weight.port) == doctest::Approx(spread / 8).epsilon(1e-6));
+
+  // One number far away: the range gives some of it up, since all the others pay for it.
+  net.train();
+  std::vector<float> x(49 * 4);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = 0.0937f * float(i % 11) + 0.013f * float(i % 3);
+  x[7] = 2;
+  net(Tensor::from(x, {4, 1, 7, 7}));
+  const auto error = [&](float s, float z) {
+    double sum = 0;
+    for (const float v : x) {
+      const double code = std::clamp(std::nearbyint(double(v) / double(s)) + double(z), 0., 15.);
+      sum += std::pow(double(s) * (code - double(z)) - double(v), 2);
+    }
+    return sum;
+  };
+  const float s = scale_of(net.conv1.input), z = zero_of(net.conv1.input);
+  CHECK(z == 0);
+  CHECK(s < 0.98f * 2 / 15);
+  CHECK(error(s, z) < error(2.f / 15, 0));
+  for (const float part : {0.9f, 1.1f}) CHECK(error(s, z) < 1.2 * error(s * part, std::nearbyint(z / part)));
+}
+
+TEST_CASE("an optimizer learns scales that came after it, by 1/sqrt(N·qmax) of their gradients") {
+  for (const std::string name : {"lsq", "lsq_plus"}) {
+    CAPTURE(name);
+    Net net;
+    SGD sgd(net, {.lr = 0.001});
+    const auto q = make_quantizer(name, net, learned4);
+    q->compress();
+    net.train();
+    const auto names = learned_parameters(net);
+    std::set<std::string> learns;
+    for (const auto& [leaf, p] : names) learns.insert(leaf);
+    for (const char* leaf : {"conv1.weight_scale", "conv1.input_scale", "relu1.output_scale", "fc.weight_scale"})
+      CHECK_MESSAGE(learns.count(leaf) == 1, leaf);
+    CHECK(learns.count("relu1.output_offset") == (name == "lsq_plus"));
+    CHECK(learns.count("fc.weight_offset") == 0);
+
+    const Tensor x = images();
+    sgd.zero_grad();
+    const Tensor out = net(x);
+    backward(sum(out));
+    // The last layer's gradient by hand: d sum / d weight[o,i] is the sum of what it is given, which all rows share.
+    NoGrad no_grad;
+    const auto given = flatten(net.relu1(net.bn1(net.conv1(x)))).to_vector();
+    const auto w = net.fc.weight.value().to_vector();
+    const float s = scale_of(net.fc.weight.port);
+    double expected = 0;
+    for (size_t i = 0; i < w.size(); ++i) {
+      double dw = 0;
+      for (size_t n = 0; n < 4; ++n) dw += double(given[n * 100 + i % 100]);
+      const double v = double(w[i] / s), code = std::nearbyint(v);
+      expected += dw * (code < -7 ? -7 : code > 7 ? 7 : code - v);
+    }
+    expected /= std::sqrt(double(w.size()) * 7);
+    for (const auto& [leaf, p] : learned_parameters(net))
+      if (leaf == "fc.weight_scale") CHECK(p->grad().item() == doctest::Approx(expected).epsilon(1e-3));
+    sgd.step();
+    q->step();
+    CHECK(scale_of(net.fc.weight.port) == doctest::Approx(s - 0.001 * expected).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("lsq_plus: the zero point follows the offset, and a scale stays above 0") {
+  Net net;
+  LSQPlusQuantizer q(net, learned4);
+  q.compress();
+  net.train();
+  net(images());
+  const auto parameter = [&](const std::string& leaf) {
+    for (auto& [name, p] : learned_parameters(net))
+      if (name == leaf) return p;
+    FAIL(leaf);
+    return static_cast<Parameter*>(nullptr);
+  };
+  // Far below the codes nothing but the offset can help: d x̂ / d offset is -1 there, so descent raises it.
+  Parameter& offset = *parameter("conv1.input_offset");
+  const float s = scale_of(net.conv1.input);
+  offset.set(Tensor::full({}, 0));
+  Tensor low = Tensor::full({1, 1, 7, 7}, -100);
+  backward(sum(net.conv1.input(low)));
+  CHECK(offset.grad().item() == doctest::Approx(-49 / std::sqrt(49. * 15)).epsilon(1e-5));
+  offset.zero_grad();
+  for (const auto& [multiple, code] : {std::pair{2.6f, 3.f}, {-4.f, 0.f}, {99.f, 15.f}}) {
+    offset.set(Tensor::full({}, multiple * s));
+    q.step();
+    CHECK(zero_of(net.conv1.input) == code);
+  }
+  parameter("fc.weight_scale")->set(Tensor::full({}, -1));
+  q.step();
+  CHECK(scale_of(net.fc.weight.port) > 0);
+}
+
+TEST_CASE("what LSQ and LSQ+ learnt runs in integers: exact = engine, and files tell it") {
+  for (const std::string name : {"lsq", "lsq_plus"}) {
+    CAPTURE(name);
+    Net net;
+    SGD sgd(net, {.lr = 0.05, .momentum = 0.9});
+    const auto q = make_quantizer(name, net, learned4);
+    q->compress();
+    net.train();
+    for (int step = 0; step < 5; ++step) {
+      const Batch b = formula::batch({1, 7, 7}, 6, uint32_t(step));
+      sgd.zero_grad();
+      backward(cross_entropy(net(b.images), b.labels));
+      sgd.step();
+      q->step();
+    }
+    const Tensor x = images(5);
+    const Graph graph = trace(net, x);
+    CHECK(graph({x}).to_vector() == net.eval()(x).to_vector());
+    const Exact meaning = exact(graph, {x});
+    const Engine engine(graph);
+    const auto codes = engine.codes({x});
+    REQUIRE(codes.size() == meaning.codes.size());
+    REQUIRE(codes.size() == 3);  // the input's, those behind the ReLU, the same flattened
+    for (size_t i = 0; i < codes.size(); ++i)
+      CHECK(codes[i].second.to_vector<uint8_t>() == meaning.codes[i].second.to_vector<uint8_t>());
+    CHECK(engine(x).to_vector() == meaning.output.to_vector());
+    const auto told = qdq(graph)({x}).to_vector(), said = meaning.output.to_vector();
+    for (size_t i = 0; i < said.size(); ++i) CHECK(told[i] == doctest::Approx(said[i]).epsilon(1e-4).scale(1));
+  }
+}
+
+TEST_CASE("batch norms frozen in the last epochs keep their statistics, and go on learning") {
+  using training::Process;
+  Process p("");
+  FreezeNorm freeze(p.model, 1);
+  struct Watch : TrainObserver {
+    Module& model;
+    std::vector<std::vector<float>> means, weights;
+    explicit Watch(Module& m) : model(m) {}
+    void epoch_ends(const EpochRow&) override {
+      for (const auto& [name, t] : named_leaves(model)) {
+        if (name == "body.1.running_mean") means.push_back(t.to_vector());
+        if (name == "body.1.weight") weights.push_back(t.to_vector());
+      }
+    }
+  } watch(p.model);
+  p.run({&freeze, &watch});
+  REQUIRE(watch.means.size() == 3);
+  CHECK(watch.means[0] != watch.means[1]);
+  CHECK(watch.means[1] == watch.means[2]);
+  CHECK(watch.weights[1] != watch.weights[2]);
+}
+
 // ---- Files
 
 TEST_CASE("a quantized model's file is the model: same outputs, nothing to be told") {
   const auto dir = std::filesystem::temp_directory_path() / "espalier_quantize_test";
   std::filesystem::create_directories(dir);
   const std::string path = dir / "model.pth", encodings = dir / "encodings.json";
-  for (const std::string name : {"naive", "qat", "dorefa", "bnn"}) {
+  for (const std::string name : {"lsq", "lsq_plus", "naive", "qat", "dorefa", "bnn"}) {
+    CAPTURE(name);
+    const bool ranged = name == "qat" || name.starts_with("lsq");
     manual_seed(11);
     const auto model = make_model("naive");
     ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 8}};
-    if (name == "qat") {
+    if (ranged) {
       list[0].quant_scheme = "per_channel_symmetric";
       list.push_back({.op_types = {"ReLU"}, .quant_types = {"output"}, .quant_bits = 6});
       list.push_back({.op_names = {"conv1"}, .quant_types = {"weight", "input"}, .quant_bits = 8});
@@ -292,7 +500,7 @@ TEST_CASE("a quantized model's file is the model: same outputs, nothing to be to
     const auto q = make_quantizer(name, *model, list);
     q->compress();
     const Tensor x = formula::batch({1, 28, 28}, 3, 5).images;
-    if (name == "qat") {
+    if (ranged) {
       model->eval();
       CHECK(refusal([&] { (*model)(x); }, ErrorKind::usage).find("has seen nothing yet") != std::string::npos);
       CHECK(refusal([&] { q->export_model({.model_path = path}); }, ErrorKind::usage).find("the input of conv1") !=
@@ -307,7 +515,7 @@ TEST_CASE("a quantized model's file is the model: same outputs, nothing to be to
     CHECK(loaded.module->eval()(x).to_vector() == expected);
     const auto json = nlohmann::json::parse(read_file(encodings, 1 << 20));
     CHECK(json["fc2"]["weight_bits"] == (name == "bnn" ? 1 : 8));
-    if (name == "qat") {
+    if (ranged) {
       CHECK(json["relu1"]["output_bits"] == 6);
       CHECK(json["relu1"]["tracked_max_output"].get<double>() > 0);
       CHECK(json["fc2"]["weight_scale"].size() == 10);
@@ -336,6 +544,11 @@ TEST_CASE("a quantized model's file is the model: same outputs, nothing to be to
         std::string::npos);
   CHECK(bad("fc1.weight_dorefa", words({0, 0})).find("number of bits of 0") != std::string::npos);
   CHECK(bad("fc1.weight_binarize", words({2})).find("flag of 2") != std::string::npos);
+  CHECK(bad("fc1.weight_lsq", words({1, 8})).find("expected s64[7]") != std::string::npos);
+  CHECK(bad("fc1.weight_lsq", words({1, 1, 1, -1, 0, 0, 1})).find("number of bits of 1") != std::string::npos);
+  CHECK(bad("fc1.weight_lsq", words({1, 8, 1, 2, 0, 0, 1})).find("axis of 2") != std::string::npos);
+  CHECK(bad("relu1.output_lsq", words({1, 8, 0, -1, 1, 0, 1})).find("parameter where there is none") !=
+        std::string::npos);
   std::filesystem::remove_all(dir);
 }
 
@@ -356,9 +569,9 @@ TEST_CASE("ranges and a step to start from") {
 TEST_CASE("stopped and resumed is never stopped, with every quantizer") {
   using training::Process;
   const auto dir = std::filesystem::temp_directory_path() / "espalier_quantize_resume";
-  for (const std::string name : {"naive", "qat", "dorefa", "bnn"}) {
+  for (const std::string name : {"naive", "qat", "dorefa", "bnn", "lsq", "lsq_plus"}) {
     ConfigList list{{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = 8}};
-    if (name == "qat") {
+    if (name == "qat" || name.starts_with("lsq")) {
       list[0].quant_start_step = 6;
       list.push_back({.op_types = {"BatchNorm2d"}, .quant_types = {"output"}, .quant_bits = 8});
     }

@@ -16,6 +16,7 @@ struct Options {
   bool affine_weights = false;  // u8 per tensor with a zero point, as NNI's; else s8 per channel
   float squeeze = 1;            // what is left of a range
   bool powers_of_two = false;   // scales
+  bool fold = true;             // constants; else weights that have a quantizer keep it
 };
 
 struct Range {
@@ -52,7 +53,7 @@ inline QParams symmetric(const Tensor& w, int bits, bool powers_of_two) {
 
 inline Graph fake_quantized(const Graph& traced, const std::vector<Tensor>& inputs, const Options& o = {}) {
   const NoGrad no_grad;
-  const Graph g = fold_constants(traced);
+  const Graph g = o.fold ? fold_constants(traced) : traced;
   std::vector<Range> ranges(g.values.size());
   const auto see = [&](int i, const Tensor& t) {
     for (const float v : t.to_vector()) ranges[size_t(i)].see(v * o.squeeze);

@@ -7,6 +7,7 @@
 #include <espalier/compress/quantize/exact.h>
 #include <espalier/core/cpu/isa.h>
 #include <espalier/core/kernels.h>
+#include <espalier/core/ops/quantized.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/models.h>
 #include <espalier/nn/trace.h>
@@ -113,10 +114,12 @@ int64_t check_laws(const Graph& graph, const Tensor& x, bool emulate = true) {
   const Exact again = exact(folded, {x});
   check_codes(again.codes, meaning.codes, "norms folded");
   CHECK(same_bytes(again.output, meaning.output));
-  if (emulate) {
-    const Device device{Device::emulated, 0};
+  std::vector<Device> devices;
+  if (emulate) devices.push_back({Device::emulated, 0});
+  if (cuda_column() && cuda_device_count() > 0) devices.push_back({Device::cuda, 0});
+  for (const Device device : devices) {
     const Engine there(graph, device);
-    check_codes(there.codes({x.to(device)}), meaning.codes, "emulated");
+    check_codes(there.codes({x.to(device)}), meaning.codes, name_of(device));
     // A softmax behind the last layer is a function of real numbers, where columns may round differently.
     const Graph& g = there.graph();
     if (g.values[size_t(g.output)].op->name().find("softmax") == std::string::npos)
@@ -222,6 +225,173 @@ struct Exactly : Module {
 };
 
 }  // namespace
+
+namespace {
+
+// A binarized network as its papers have it: the first layer reads numbers, the last one signs; a pooling of signs,
+// channels that are no multiple of anything, a norm that turns channels around and one that forgets them.
+struct Signs : Module {
+  explicit Signs(int64_t channels = 37)
+      : conv1(3, channels, {.kernel = 3, .padding = 1}),
+        conv2(channels, 2 * channels, {.kernel = 3, .padding = 1, .bias = false}),
+        conv3(2 * channels, channels, {.kernel = 3, .stride = 2, .padding = 1}),
+        bn1(channels),
+        bn2(2 * channels),
+        bn3(channels),
+        fc(channels * 4, 10) {}
+  std::string_view type() const override { return "Signs"; }
+  void members(Members& m) override {
+    m("conv1", conv1), m("bn1", bn1), m("conv2", conv2), m("bn2", bn2), m("conv3", conv3), m("bn3", bn3), m("fc", fc);
+  }
+  Tensor forward(const Tensor& x) override {
+    const Tensor a = binarize(hardtanh(bn1(conv1(x))));
+    const Tensor b = binarize(hardtanh(bn2(conv2d(a, binarize(conv2.weight()), {}, conv2.window))));
+    const Tensor c = max_pool2d(b, {.kernel = 2});
+    const Tensor d = binarize(tanh(bn3(conv2d(c, binarize(conv3.weight()), conv3.bias(), conv3.window))));
+    return linear(flatten(d), binarize(fc.weight()), fc.bias());
+  }
+  Conv2d conv1, conv2, conv3;
+  BatchNorm2d bn1, bn2, bn3;
+  Linear fc;
+};
+
+void vary(Signs& net, uint64_t seed) {
+  Draw d{seed};
+  for (auto& [name, p] : named_parameters(net))
+    if (name.find("bn") != std::string::npos) {
+      std::vector<float> v = p->value().to_vector();
+      for (float& x : v)
+        x = name.ends_with("bias") ? d.uniform(-1, 1)
+            : d.chance(10)         ? 0.f
+            : d.chance(30)         ? -0.7f
+                                   : d.uniform(0.4f, 1.4f);
+      p->set(Tensor::from(v, p->value().shape()));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("networks of signs: exact = engine everywhere, which counts bits; the float graph says the same") {
+  for (const uint64_t seed : {1, 2, 3}) {
+    CAPTURE(seed);
+    manual_seed(seed);
+    Signs net(seed == 3 ? 64 : 37);
+    vary(net, seed);
+    Draw d{seed};
+    const Tensor x = Net::values(d, {3, 3, 8, 8}, -1, 1);
+    const Graph graph = fake_quantized(trace(net, x), {x}, {.fold = false});
+    check_laws(graph, x);
+    const Engine engine(graph);
+    std::map<std::string, int> kernels;
+    for (const GraphValue& v : engine.graph().values)
+      if (v.op) ++kernels[std::string(v.op->name())];
+    CHECK(kernels["bconv2d"] == 2);
+    CHECK(kernels["blinear"] == 1);
+    CHECK(kernels["qconv2d"] == 1);
+    // Signs are where the float graph has them, but for sums that lie beside 0 by no more than their rounding.
+    std::map<std::string, Tensor> codes;
+    for (const auto& [name, t] : exact(graph, {x}).codes) codes[name] = t;
+    int64_t all = 0, off = 0;
+    graph.run({x}, [&](int i, Inputs operands) {
+      const GraphValue& v = graph.values[size_t(i)];
+      Tensor y = graph.compute(i, operands);
+      if (v.op->name() != "binarize" || !codes.contains(v.name)) return y;
+      const auto real = y.to_vector(), code = codes[v.name].to_vector();
+      std::vector<float> as_exact;
+      for (size_t k = 0; k < real.size(); ++k) {
+        CHECK((code[k] == 0 || code[k] == 2));
+        off += real[k] != code[k] - 1;
+        as_exact.push_back(code[k] - 1);
+      }
+      all += int64_t(real.size());
+      return Tensor::from(as_exact, v.shape);
+    });
+    CHECK(all > 5000);
+    CHECK(off * 500 < all);
+    // Without the quantizers of the first layer it stays float, and the rest counts all the same.
+    const Graph open = trace(net, x);
+    CHECK(refusal([&] { exact(open, {x}); }).find("its input is not quantized") != std::string::npos);
+    const Engine floats_first(open);
+    const Tensor y = floats_first(x), simulated = open({x});
+    int64_t same = 0;  // but for the bias of the last layer, in whole steps of 1
+    for (int64_t k = 0; k < y.numel(); ++k) same += std::abs(y.data()[k] - simulated.data()[k]) < 0.5001f;
+    CHECK(same * 10 >= 9 * y.numel());
+  }
+}
+
+TEST_CASE("DoReFa's weights: codes 2q - n of n = 2^bits - 1, exact = engine, up to 7 bits") {
+  struct Coarse : Module {
+    explicit Coarse(int b) : bits(b) {}
+    std::string_view type() const override { return "Coarse"; }
+    void members(Members& m) override { m("conv1", conv1), m("bn1", bn1), m("conv2", conv2), m("fc", fc); }
+    Tensor weight(const Parameter& p) const { return bits ? dorefa(p(), bits) : binarize(p()); }
+    Tensor forward(const Tensor& x) override {
+      const Tensor a = relu(bn1(conv2d(x, weight(conv1.weight), {}, conv1.window)));
+      const Tensor b = relu(conv2d(a, weight(conv2.weight), conv2.bias(), conv2.window));
+      return linear(flatten(b), weight(fc.weight), fc.bias());
+    }
+    int bits;  // 0: signs
+    Conv2d conv1{3, 18, {.kernel = 3, .padding = 1, .bias = false}}, conv2{18, 11, {.kernel = 3, .stride = 2}};
+    BatchNorm2d bn1{18};
+    Linear fc{11 * 9, 7};
+  };
+  for (int bits = 0; bits <= 8; ++bits) {
+    CAPTURE(bits);
+    manual_seed(6);
+    Coarse net(bits);
+    Draw d{9};
+    const Tensor x = Net::values(d, {3, 3, 7, 7}, -1, 1);
+    const Graph graph = fake_quantized(trace(net, x), {x}, {.fold = false});
+    if (bits == 8) {  // 256 codes 2q - 255 need 9 bits
+      CHECK(refusal([&] { exact(graph, {x}); }).find("need 9") != std::string::npos);
+      CHECK(Engine(graph)(x).shape() == Shape{3, 7});
+      continue;
+    }
+    check_laws(graph, x);
+    const int n = (1 << std::max(bits, 1)) - 1;
+    const Tensor value = net.weight(net.conv2.weight);
+    for (const GraphValue& v : Engine(graph).graph().values)
+      if (v.name.find("conv2") != std::string::npos && v.name.ends_with(".weight")) {
+        CHECK(v.value.dtype() == (bits <= 3 ? DType::u8 : DType::s8));
+        const Tensor codes = bits <= 3 ? unpack_weight(v.value, value.shape(), 4) : v.value;
+        const auto code = codes.to_vector<int8_t>();
+        const auto real = value.to_vector();
+        for (size_t i = 0; i < code.size(); ++i) {
+          CHECK((code[i] + n) % 2 == 0);
+          CHECK(float(code[i]) / float(n) == doctest::Approx(real[i]).epsilon(1e-6));
+        }
+      }
+  }
+}
+
+TEST_CASE("weights of few bits lie packed: half of int8's bytes at 4 bits, an eighth of them as signs") {
+  manual_seed(4);
+  const auto model = make_model("resnet20");
+  Draw d{5};
+  const Tensor x = Net::values(d, {2, 3, 32, 32}, -1, 1);
+  const auto bytes_of_weights = [&](int bits) {
+    const Graph g = lower(fake_quantized(trace(*model, x), {x}, {.weight_bits = bits}));
+    size_t bytes = 0;
+    for (const GraphValue& v : g.values)
+      if (v.name.ends_with(".weight")) bytes += v.value.bytes();
+    return bytes;
+  };
+  const size_t eight = bytes_of_weights(8), four = bytes_of_weights(4);
+  CHECK(eight > 260000);
+  CHECK(2 * four <= eight + 64);
+  for (const int bits : {4, 1})
+    for (const Shape& shape : {Shape{3, 5, 3, 3}, Shape{7, 13}, Shape{1, 1, 1, 1}}) {
+      Tensor codes = Tensor::empty(shape, DType::s8);
+      for (int64_t i = 0; i < codes.numel(); ++i)
+        codes.mutable_data<int8_t>()[i] = int8_t(bits == 4 ? i * 7 % 16 - 8 : i * 5 % 3 ? 1 : -1);
+      const Tensor packed = pack_weight(codes, bits);
+      CHECK(packed.shape() == packed_shape(shape, bits));
+      CHECK(same_bytes(unpack_weight(packed, shape, bits), codes));
+    }
+  CHECK_THROWS_AS(pack_weight(Tensor::full({1, 1}, 8, DType::s8), 4), Error);
+  CHECK_THROWS_AS(pack_weight(Tensor::zeros({1, 1}, DType::s8), 1), Error);
+  CHECK_THROWS_AS(unpack_weight(Tensor::zeros({1, 2}, DType::u8), {1, 2}, 4), Error);
+}
 
 TEST_CASE("with powers of two for scales the float graph gives the same bits, end to end") {
   for (const uint64_t seed : {1, 2, 3}) {

@@ -166,7 +166,13 @@ void dequantize_channels(Step& s) {
   s.emit("DequantizeLinear", inputs, {{"axis", int64_t(0)}});
 }
 
+void binarize(Step& s) {
+  const std::string below = s.node("Less", {s.in[0], s.number("zero", 0)});
+  s.emit("Where", {below, s.number("minus_one", -1), s.number("one", 1)});
+}
+
 const std::map<std::string_view, Rule> rules = {
+    {"binarize", binarize},
     {"conv2d", conv2d},
     {"linear", linear},
     {"matmul", matmul},

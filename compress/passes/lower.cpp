@@ -4,6 +4,8 @@
 #include <espalier/core/ops/quantized.h>
 #include <espalier/core/rewrite.h>
 
+#include <algorithm>
+
 namespace espalier {
 
 namespace {
@@ -51,18 +53,35 @@ class Lowering {
     const IntegerLayer& l = *v.integers;
     if (l.coarsened)
       note(i, std::to_string(l.coarsened) + " channel(s) whose bias is too large for their weights' steps");
-    const std::vector<int> operands{from(i, 0), leaf(i, "weight", l.weight), leaf(i, "bias", l.bias),
+    const auto* conv = dynamic_cast<const Conv2dOp*>(value(v.op).op.get());
+    geometry::Requant requant = l.requant;
+    requant.weight_bits = weight_bits(l, conv ? conv->groups : 1, at(v.from[0]).signs);
+    const Tensor weight = requant.weight_bits == 8 ? l.weight : pack_weight(l.weight, requant.weight_bits);
+    const Shape shape = requant.weight_bits == 8 ? Shape{} : l.weight.shape();
+    const std::vector<int> operands{from(i, 0), leaf(i, "weight", weight), leaf(i, "bias", l.bias),
                                     leaf(i, "scale", l.scale), leaf(i, "zero", l.zero)};
-    if (const auto* conv = dynamic_cast<const Conv2dOp*>(value(v.op).op.get()))
-      return result(i, QConv2dOp(*conv, l.requant, l.to_float), operands);
-    return result(i, QLinearOp(l.requant, l.to_float), operands);
+    if (conv) return result(i, QConv2dOp(*conv, requant, l.to_float, shape), operands);
+    return result(i, QLinearOp(requant, l.to_float, shape), operands);
+  }
+
+  // How many bits a weight takes: 1 where signs meet signs, 4 where they hold its codes.
+  static int weight_bits(const IntegerLayer& l, int64_t groups, bool of_signs) {
+    if (l.weight.dtype() != DType::s8 || l.zero.defined() || l.weight.numel() == 0) return 8;
+    const auto* codes = l.weight.data<int8_t>();
+    const auto all = [&](auto fits) { return std::all_of(codes, codes + l.weight.numel(), fits); };
+    if (of_signs && groups == 1 && all([](int8_t c) { return c == 1 || c == -1; })) return 1;
+    const bool depthwise = l.weight.dim(1) == 1 && groups > 1;  // which is too little to pack
+    return !depthwise && all([](int8_t c) { return c >= -8 && c <= 7; }) ? 4 : 8;
   }
 
   int emit(int i) {
     const CodedValue& v = at(i);
     switch (v.rule) {
-      case CodedValue::quantize:
-        return result(i, QuantizeOp(*v.coding), {real(v.from[0])});
+      case CodedValue::quantize: {
+        int x = real(v.from[0]);
+        if (v.signs) x = to_.result(value(i).op, {x}, value(i).name + ".signs");
+        return result(i, QuantizeOp(*v.coding), {x});
+      }
       case CodedValue::layer:
         return layer(i);
       case CodedValue::add:

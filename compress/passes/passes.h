@@ -27,7 +27,7 @@ ESPALIER_API Graph lower(const Graph& graph, PassNotes* notes = nullptr);
 // "NAME.codes". What runs such a file in integers gives exact()'s codes.
 ESPALIER_API Graph qdq(const Graph& graph);
 
-// Are there quantizers in it?
+// Are there quantizers in it, or signs of what is no constant?
 ESPALIER_API bool is_fake_quantized(const Graph& graph);
 
 }  // namespace espalier

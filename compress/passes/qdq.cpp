@@ -35,7 +35,8 @@ class Telling {
     if (v.kind != GraphValue::result) return to_.emit(i);
     if (c.rule == CodedValue::constant) return to_.leaf(v.name, constants_[size_t(i)]);
     const auto layer = layers_.find(i);
-    if (!c.coding) return layer == layers_.end() ? to_.emit(i) : tell_layer(i, *layer->second->integers);
+    if (!c.coding || c.signs)  // signs are told as they are: -1 and 1
+      return layer == layers_.end() ? to_.emit(i) : tell_layer(i, *layer->second->integers);
     // What is quantized is the operand, or what the operation itself gives: codes that it only moves are as they were.
     int real;
     if (v.op->name() == "fake_quant")
@@ -88,8 +89,11 @@ class Telling {
 }  // namespace
 
 bool is_fake_quantized(const Graph& graph) {
-  return std::any_of(graph.values.begin(), graph.values.end(),
-                     [](const GraphValue& v) { return v.op && v.op->name() == "fake_quant"; });
+  return std::any_of(graph.values.begin(), graph.values.end(), [&](const GraphValue& v) {
+    if (!v.op || (v.op->name() != "fake_quant" && v.op->name() != "binarize")) return false;
+    const GraphValue::Kind of = graph.values[size_t(v.inputs[0])].kind;
+    return v.op->name() == "fake_quant" || of == GraphValue::result || of == GraphValue::input;
+  });
 }
 
 Graph qdq(const Graph& graph) {

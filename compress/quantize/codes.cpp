@@ -8,8 +8,10 @@
 #include <espalier/core/ops/fake_quant.h>
 #include <espalier/core/ops/quantized.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <set>
 
 namespace espalier {
@@ -17,6 +19,9 @@ namespace espalier {
 namespace {
 
 constexpr double most_bias = 1 << 30;
+
+// -1 and 1 are the codes 0 and 2, so that the padding's 0 is one as well.
+constexpr geometry::Coding coding_of_signs{.scale = 1, .zero = 1, .lo = 0, .hi = 2};
 
 // A quantizer's operand, peeled: codes <- activation <- batch norm <- source.
 struct Chain {
@@ -65,8 +70,10 @@ class Reading {
     const GraphValue& v = value(i);
     const std::string_view name = v.op->name();
     if (name == "fake_quant") return quantizer(i);
+    if (name == "binarize") return sign(i);
     if (moves(i) && coded(v.inputs[0])) {
-      at(i) = {.rule = CodedValue::move, .coding = at(v.inputs[0]).coding, .from = {v.inputs[0]}};
+      const CodedValue& x = at(v.inputs[0]);
+      at(i) = {.rule = CodedValue::move, .coding = x.coding, .signs = x.signs, .from = {v.inputs[0]}};
     } else if (name == "cat") {
       for (const int in : v.inputs)
         if (!coded(in) || at(in).coding != at(v.inputs[0]).coding) return;
@@ -93,12 +100,12 @@ class Reading {
     return c;
   }
 
-  Chain peel(int p) const {
+  Chain peel(int p, bool signs = false) const {
     Chain chain;
     const auto inner = [&] { return readers_[size_t(p)] == 1; };
     while (const UnaryOp* f = unary(p)) {
       const bool relu = f->kind == Unary::Relu, relu6 = f->kind == Unary::Relu6;
-      if (!inner() || (!relu && !relu6)) break;
+      if (!inner() || (signs ? !keeps_sign(*f) : !relu && !relu6)) break;
       chain.relu = chain.relu || relu, chain.relu6 = chain.relu6 || relu6;
       chain.inside.push_back(p);
       p = value(p).inputs[0];
@@ -154,9 +161,60 @@ class Reading {
     const bool alone = !chain.inside.empty() && chain.inside.back() == p;
     const bool found = alone && ((is_layer(p) && layer(i, p, chain)) || (chain.norm < 0 && sum(i, p, chain)) ||
                                  (p == x && average(i, p)));
-    for (const int inner : chain.inside)
-      if (found && inner != i) at(inner).rule = CodedValue::inside, at(inner).why.clear();
+    if (found) swallow(chain, i);
     return found;
+  }
+
+  // Signs of a value. What keeps a sign is looked through; a layer with its batch norm is compared with 0.
+  void sign(int i) {
+    CodedValue& v = at(i);
+    const int x = value(i).inputs[0];
+    v.coding = coding_of_signs;
+    v.signs = true;
+    if (coded(x)) return table(i, x, nullptr);
+    if (const UnaryOp* f = unary(x); f && coded(value(x).inputs[0])) {
+      at(x).rule = readers_[size_t(x)] == 1 ? CodedValue::inside : CodedValue::floats;
+      return table(i, value(x).inputs[0], f);
+    }
+    const Chain chain = peel(x, true);
+    const int p = chain.source;
+    if (!chain.inside.empty() && chain.inside.back() == p && is_layer(p) && !chain.relu && compared(i, p, chain.norm))
+      return swallow(chain);
+    v.rule = CodedValue::quantize;
+    v.from = {x};
+  }
+
+  // acc + b >= 0 is acc + floor(b) >= 0: the code is 2 where twice that is not below 0, else 0, by the rule of layers
+  // with the zero 2 and the multiplier 2.
+  bool compared(int i, int p, int norm) {
+    std::string why;
+    std::shared_ptr<IntegerLayer> integers = integers_of(p, norm, why, true);
+    if (!integers) return at(p).why = why, false;
+    CodedValue& v = at(i);
+    integers->requant.zy = 2, integers->requant.lo = 0, integers->requant.hi = 2;
+    float* scale = integers->scale.mutable_data();
+    std::fill_n(scale, integers->scale.numel(), 2.f);
+    v.rule = CodedValue::layer;
+    v.from = {value(p).inputs[0]};
+    v.op = p;
+    v.integers = std::move(integers);
+    return true;
+  }
+
+  // Has f(x) x's sign, and 0 for 0?
+  static bool keeps_sign(const UnaryOp& f) {
+    for (const float x : {-2.f, -1e-20f, 0.f, 1e-20f, 2.f}) {
+      Tensor y = Tensor::empty({1});
+      const std::vector<Tensor> operand{Tensor::full({1}, x)};
+      run_into(f, operand, y);
+      if ((y.item() > 0) != (x > 0) || (y.item() < 0) != (x < 0)) return false;
+    }
+    return f.kind == Unary::Hardtanh || f.kind == Unary::Tanh;
+  }
+
+  void swallow(const Chain& chain, int codes = -1) {
+    for (const int inner : chain.inside)
+      if (inner != codes) at(inner).rule = CodedValue::inside, at(inner).why.clear();
   }
 
   // What an activation leaves of a range of codes.
@@ -179,6 +237,8 @@ class Reading {
       run_into(*f, operand, y);
       reals = y.to_vector();
     }
+    if (v.signs)
+      for (float& real : reals) real = binarize_one(real);
     for (size_t q = 0; q < 256; ++q) v.table[q] = uint8_t(encode(reals[q], *v.coding));
   }
 
@@ -238,8 +298,9 @@ class Reading {
     v.integers = std::move(integers);
   }
 
-  // The layer at p, with the norm folded in; its scale is that of the accumulator.
-  std::shared_ptr<IntegerLayer> integers_of(int p, int norm, std::string& why) {
+  // The layer at p, with the norm folded in; its scale is that of the accumulator. One whose sign is wanted takes its
+  // bias rounded down, and as large as matters.
+  std::shared_ptr<IntegerLayer> integers_of(int p, int norm, std::string& why, bool for_sign = false) {
     const GraphValue& v = value(p);
     WeightCodes w;
     if (!coded(v.inputs[0])) return why = "its input is not quantized", nullptr;
@@ -258,9 +319,12 @@ class Reading {
     std::vector<int32_t> bias_codes;
     std::vector<float> scale;
     for (size_t o = 0; o < w.scale.size(); ++o) {
-      settle(w, o, double(bias[o]), x.scale, made->coarsened);
+      if (for_sign) decide(w, o, bias[o]);
+      if (!for_sign) settle(w, o, double(bias[o]), x.scale, made->coarsened);
       const float s = times(x.scale, w.scale[o]);
-      bias_codes.push_back(int32_t(std::nearbyint(double(bias[o]) / double(s))));
+      const double steps = double(bias[o]) / double(s);
+      bias_codes.push_back(
+          int32_t(for_sign ? std::clamp(std::floor(steps), -most_bias, most_bias) : std::nearbyint(steps)));
       scale.push_back(s);
       int64_t reach = std::abs(int64_t(bias_codes.back()));
       for (size_t k = o * size_t(w.depth()); k < (o + 1) * size_t(w.depth()); ++k)
@@ -288,6 +352,14 @@ class Reading {
     Tensor t = Tensor::empty(shape, dtype_of<T>);
     std::memcpy(t.out().data, codes.data(), codes.size());
     return t;
+  }
+
+  // A norm that forgets its channel leaves the sign to the bias. Weights that are signs stay so: they cannot reach it.
+  static void decide(WeightCodes& w, size_t o, float& bias) {
+    const auto first = w.codes.begin() + ptrdiff_t(o) * w.depth(), end = first + w.depth();
+    if (w.hi != 1 || w.lo != -1 || std::any_of(first, end, [](int32_t c) { return c != 0; })) return;
+    std::fill(first, end, 1);
+    bias = bias < 0 ? -std::numeric_limits<float>::max() : std::numeric_limits<float>::max();
   }
 
   // A channel whose bias would not fit into 2^30 of its steps gets larger steps, and coarser weights; one without

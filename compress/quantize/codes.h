@@ -28,7 +28,7 @@ struct CodedValue {
     constant,  // a leaf, or computed from leaves alone
     floats,    // real numbers: an input, or computed by its op from real numbers
     inside,    // never seen: a step within the rule of the value that reads it
-    quantize,  // codes of a float value
+    quantize,  // codes of a float value, or of its sign
     layer,     // convolution or linear layer, batch norm, activation: codes or, without a quantizer behind, floats
     add,       // sum of two and an activation
     average,   // average pooling
@@ -36,6 +36,7 @@ struct CodedValue {
     move       // the operand's codes, elsewhere
   } rule = floats;
   std::optional<geometry::Coding> coding{};        // of the codes that it holds
+  bool signs = false;                              // they are 0 and 2 around the zero 1, for -1 and 1
   std::vector<int> from{};                         // the values that it is computed from
   int op = -1;                                     // layer, average: the place of the op whose geometry counts
   std::shared_ptr<const IntegerLayer> integers{};  // layer

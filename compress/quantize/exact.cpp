@@ -168,7 +168,10 @@ Exact exact(const Graph& graph, std::vector<Tensor> inputs) {
       case CodedValue::quantize:
         expect_finite(value.name, from(0));
         y = Tensor::empty(from(0).shape(), DType::u8);
-        fill_codes(y, [&](int64_t k) { return encode(from(0).data()[k], *v.coding); });
+        fill_codes(y, [&](int64_t k) {
+          const float x = from(0).data()[k];
+          return encode(v.signs ? binarize_one(x) : x, *v.coding);
+        });
         break;
       case CodedValue::layer: {
         const std::array<Shape, 3> shapes{from(0).shape(), v.integers->weight.shape(), Shape{}};

@@ -1,6 +1,7 @@
 // The transforms of quantization, and how they are rebuilt from files, word by word and with nothing taken on trust.
 #include <espalier/compress/quantize/fake_quant.h>
 #include <espalier/core/arithmetic.h>
+#include <espalier/compress/quantize/learned_quant.h>
 #include <espalier/core/kernels.h>
 #include <espalier/core/ops/fake_quant.h>
 
@@ -48,17 +49,18 @@ void expect(bool right, const char* what, const char* name, int64_t got) {
   if (!right) fail(ErrorKind::data, "[", what, "] a ", name, " of ", got);
 }
 
-FakeQuant* on(Port& port) {
+ScaledQuant* on(Port& port) {
   for (auto it = port.chain.rbegin(); it != port.chain.rend(); ++it)
-    if (auto* f = dynamic_cast<FakeQuant*>(it->get())) return f;
+    if (auto* f = dynamic_cast<ScaledQuant*>(it->get())) return f;
   return nullptr;
 }
 
-void check_values(const std::string& name, const Tensor& t, const FakeQuant& f) {
+void check_values(const std::string& name, const Tensor& t, const ScaledQuant& f) {
   if (t.dtype() == DType::s64) {
     for (const int64_t v : t.to_vector<int64_t>()) expect(v >= 0 && v < int64_t(1) << 48, name.c_str(), "count", v);
     return;
   }
+  if (name == "updates") return expect(t.item() >= 0, "updates", "count", int64_t(t.item()));
   if (name == "bounds") {  // of a histogram, whose end is 0 or a power of two
     const auto b = t.to_vector();
     int exponent;
@@ -75,10 +77,10 @@ void check_values(const std::string& name, const Tensor& t, const FakeQuant& f) 
 
 PortReader reader_of(const std::string& name) {
   return [name](Port& port, const Tensor&, const Tensor& tensor) {
-    FakeQuant* f = on(port);
+    ScaledQuant* f = on(port);
     if (!f) fail(ErrorKind::data, "[", name, "] there is no \"quant\" before it");
     bool found = false;
-    f->tensors([&](const std::string& own, Tensor& t) {
+    f->all_tensors([&](const std::string& own, Tensor& t) {
       if (own != name) return;
       found = true;
       if (t.dtype() != tensor.dtype() || t.shape() != tensor.shape())
@@ -86,7 +88,7 @@ PortReader reader_of(const std::string& name) {
       check_values(name, tensor, *f);
       t = tensor.to(t.device()).clone();
     });
-    if (!found) fail(ErrorKind::data, "[", name, "] the observer has no such tensor");
+    if (!found) fail(ErrorKind::data, "[", name, "] what is on that port has no such tensor");
   };
 }
 
@@ -267,10 +269,14 @@ std::shared_ptr<FakeQuant> fake_quant_of(const Tensor& tensor, const Tensor& val
 std::vector<std::pair<std::string, PortReader>> quantization_port_readers() {
   std::vector<std::pair<std::string, PortReader>> all;
   all.emplace_back("quant", [](Port& port, const Tensor& value, const Tensor& t) {
-    std::erase_if(port.chain, [](const auto& one) { return dynamic_cast<FakeQuant*>(one.get()) != nullptr; });
+    std::erase_if(port.chain, [](const auto& one) { return dynamic_cast<ScaledQuant*>(one.get()) != nullptr; });
     port.chain.push_back(fake_quant_of(t, value));
   });
-  for (const char* name : {"scale", "zero_point", "range", "updates", "histogram", "bounds"})
+  all.emplace_back("lsq", [](Port& port, const Tensor& value, const Tensor& t) {
+    std::erase_if(port.chain, [](const auto& one) { return dynamic_cast<ScaledQuant*>(one.get()) != nullptr; });
+    port.chain.push_back(LearnedQuant::from_words(t, value));
+  });
+  for (const char* name : {"scale", "zero_point", "range", "updates", "histogram", "bounds", "offset"})
     all.emplace_back(name, reader_of(name));
   all.emplace_back("dorefa", [](Port& port, const Tensor& value, const Tensor& t) {
     const auto w = read_words(t, 2, "dorefa");

@@ -26,7 +26,16 @@ struct FakeQuantConfig {
   bool count_steps = false;
 };
 
-class ESPALIER_API FakeQuant : public Transform {
+// What the transforms with a scale share: FakeQuant, whose scale follows from what passed, and LearnedQuant.
+class ESPALIER_API ScaledQuant : public Transform {
+ public:
+  virtual QParams qparams() const = 0;
+  virtual bool seen() const = 0;              // has it a scale yet? May wait for the device, once.
+  virtual Tensor range() const = 0;           // f32 [2,channels]
+  virtual void set_steps(int64_t steps) = 0;  // the optimiser's; 1 is the first
+};
+
+class ESPALIER_API FakeQuant : public ScaledQuant {
  public:
   // `channels`: the size of config.axis, 1 without. Throws usage on bits that there are no codes for.
   FakeQuant(FakeQuantConfig config, int64_t channels, Device device);
@@ -36,7 +45,7 @@ class ESPALIER_API FakeQuant : public Transform {
   void tensors(const TensorVisitor& visit) override;
   bool set_training(bool on) override;
   void step() override { set_steps(steps_ + 1); }
-  void set_steps(int64_t steps);  // the optimiser's; 1 is the first
+  void set_steps(int64_t steps) override;  // the optimiser's; 1 is the first
   bool decode(Tensor& value) const override;
 
   // From here on it rests on this range, f32 [2,channels], or on what it has come to.
@@ -50,10 +59,10 @@ class ESPALIER_API FakeQuant : public Transform {
   Tensor fixed_words(Rounding rounding) const;
 
   const FakeQuantConfig& config() const { return config_; }
-  const QParams& qparams() const { return q_; }
+  QParams qparams() const override { return q_; }
   bool active() const { return active_; }  // rounds now
-  bool seen() const { return fixed_ || observer_->seen(); }
-  Tensor range() const;  // f32 [2,channels]: what it has seen; of a fixed one, what its codes cover
+  bool seen() const override { return fixed_ || observer_->seen(); }
+  Tensor range() const override;  // f32 [2,channels]: what it has seen; of a fixed one, what its codes cover
 
  private:
   friend std::shared_ptr<FakeQuant> fake_quant_of(const Tensor& words, const Tensor& value);

@@ -25,6 +25,7 @@ class Places {
       : g_(graph),
         readers_(graph.values.size()),
         before_layer_(graph.values.size(), false),
+        constant_(graph.values.size(), false),
         group_(graph.values.size()) {
     for (int i = 0; i < count(); ++i)
       for (const int in : g_.values[size_t(i)].inputs)
@@ -32,6 +33,12 @@ class Places {
     for (int i = count(); i-- > 0;)  // does the way to the output lead through a layer?
       for (const int in : g_.values[size_t(i)].inputs)
         if (in >= 0 && (before_layer_[size_t(i)] || is_layer(g_, i))) before_layer_[size_t(in)] = true;
+    for (int i = 0; i < count(); ++i) {  // weights, and what their own quantizers make of them
+      const GraphValue& v = g_.values[size_t(i)];
+      constant_[size_t(i)] = v.kind != GraphValue::input && std::all_of(v.inputs.begin(), v.inputs.end(), [&](int in) {
+                               return in < 0 || constant_[size_t(in)];
+                             });
+    }
     std::iota(group_.begin(), group_.end(), 0);
     for (int i = 0; i < count(); ++i)
       if (is(g_, i, {"cat"}))
@@ -53,14 +60,22 @@ class Places {
 
   bool here(int i) const {
     const GraphValue& v = g_.values[size_t(i)];
-    if (!before_layer_[size_t(i)]) return false;
+    if (!before_layer_[size_t(i)] || constant_[size_t(i)]) return false;
     if (v.kind == GraphValue::input) return v.dtype == DType::f32;
     if (v.kind != GraphValue::result || is(g_, i, {"max_pool2d", "flatten", "reshape", "slice", "transpose", "cat"}))
       return false;
+    if (is(g_, i, {"binarize"}) || only_for_sign(i)) return false;  // signs are codes
     if (readers_[size_t(i)].size() != 1) return true;
     const int next = readers_[size_t(i)][0];
     if (is_layer(g_, i) && is(g_, next, {"batch_norm"})) return false;
     return !(is(g_, i, {"conv2d", "linear", "batch_norm", "add"}) && is(g_, next, {"relu", "relu6"}));
+  }
+
+  bool only_for_sign(int i) const {
+    if (readers_[size_t(i)].size() != 1) return false;
+    const int next = readers_[size_t(i)][0];
+    return is(g_, next, {"binarize"}) ||
+           (is(g_, next, {"batch_norm", "hardtanh", "tanh"}) && !is(g_, i, {"relu", "relu6"}) && only_for_sign(next));
   }
 
   // Whose codes arrive as this value.
@@ -76,7 +91,7 @@ class Places {
 
   const Graph& g_;
   std::vector<std::vector<int>> readers_;
-  std::vector<bool> before_layer_;
+  std::vector<bool> before_layer_, constant_;
   std::vector<int> group_;
 };
 
@@ -127,6 +142,22 @@ Graph insert_quantizers(const Graph& graph, const std::function<QParams(const st
   return std::move(to).finish();
 }
 
+QParams symmetric_weight(const Tensor& weight, int bits) {
+  QParams q;
+  q.bits = bits, q.is_signed = true, q.axis = 0;
+  const std::vector<float> w = weight.to_vector();  // logical order: a channel's values are neighbours
+  const int64_t channels = weight.dim(0), depth = weight.numel() / channels;
+  std::vector<float> scales;
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto [least, most] = std::minmax_element(w.begin() + c * depth, w.begin() + (c + 1) * depth);
+    float scale, zero;
+    range_to_scale(*least, *most, true, float(q.qmin()), float(q.qmax()), scale, zero);
+    scales.push_back(scale);
+  }
+  q.scale = Tensor::from(scales, {channels}), q.zero_point = Tensor::zeros({channels});
+  return q;
+}
+
 Graph quantize_min_max(const Graph& traced, const std::vector<Tensor>& inputs, MinMaxOptions options) {
   const NoGrad no_grad;
   const Graph g = fold_constants(traced);
@@ -155,21 +186,7 @@ Graph quantize_min_max(const Graph& traced, const std::vector<Tensor>& inputs, M
     q.scale = Tensor::full({}, scale), q.zero_point = Tensor::full({}, zero);
     return q;
   };
-  const auto weight = [&](const GraphValue& leaf) {
-    QParams q;
-    q.bits = options.weight_bits, q.is_signed = true, q.axis = 0;
-    const std::vector<float> w = leaf.value.to_vector();  // logical order: a channel's values are neighbours
-    const int64_t channels = leaf.shape[0], depth = leaf.shape.numel() / channels;
-    std::vector<float> scales;
-    for (int64_t c = 0; c < channels; ++c) {
-      const auto [least, most] = std::minmax_element(w.begin() + c * depth, w.begin() + (c + 1) * depth);
-      float scale, zero;
-      range_to_scale(*least, *most, true, float(q.qmin()), float(q.qmax()), scale, zero);
-      scales.push_back(scale);
-    }
-    q.scale = Tensor::from(scales, {channels}), q.zero_point = Tensor::zeros({channels});
-    return q;
-  };
+  const auto weight = [&](const GraphValue& leaf) { return symmetric_weight(leaf.value, options.weight_bits); };
   return insert_quantizers(g, activation, weight);
 }
 

@@ -19,6 +19,9 @@ ESPALIER_API Graph insert_quantizers(const Graph& graph,
                                      const std::function<QParams(const std::vector<int>& group)>& activation,
                                      const std::function<QParams(const GraphValue& leaf)>& weight);
 
+// Codes of so many bits for a weight: symmetric, per output channel, from its greatest magnitude.
+ESPALIER_API QParams symmetric_weight(const Tensor& weight, int bits);
+
 // min-max: from a run on `inputs`, codes of so many bits; weights symmetric per output channel.
 struct MinMaxOptions {
   int weight_bits = 8, activation_bits = 8;

@@ -27,7 +27,7 @@ bool contains(const std::vector<std::string>& all, const std::string& one) {
 }
 
 bool quantizes(const std::shared_ptr<Transform>& t) {
-  return dynamic_cast<FakeQuant*>(t.get()) || dynamic_cast<DoReFa*>(t.get()) || dynamic_cast<Binarizer*>(t.get());
+  return dynamic_cast<ScaledQuant*>(t.get()) || dynamic_cast<DoReFa*>(t.get()) || dynamic_cast<Binarizer*>(t.get());
 }
 
 }  // namespace
@@ -60,7 +60,8 @@ void Quantizer::check(const Selection::Layer& layer, const std::string& what) co
   const Parameter* weight = weight_of(*layer.module);
   if (!weight) refuse("a ", layer.module->type(), " has no weight to quantize");
   if (!scheme_.keeps_zero && mask_of(*weight))
-    refuse("its weight is masked, and ", scheme_.name, " has no code for the zeros");
+    refuse("its weight is masked, and ", scheme_.name, " has no code for 0: what is masked would be ",
+           "weights again; ", "take the masked channels out first (model_speedup)");
 }
 
 std::string Quantizer::scheme_of(const ConfigEntry& entry) const {
@@ -101,12 +102,15 @@ Module& Quantizer::compress() {
   return model_;
 }
 
-void Quantizer::step() { set_steps(steps_ + 1); }
+void Quantizer::step() {
+  ++steps_;
+  for (Placed& p : placed_) p.transform->step();
+}
 
 void Quantizer::set_steps(int64_t steps) {
   steps_ = steps;
   for (Placed& p : placed_)
-    if (auto* f = dynamic_cast<FakeQuant*>(p.transform.get())) f->set_steps(steps);
+    if (auto* f = dynamic_cast<ScaledQuant*>(p.transform.get())) f->set_steps(steps);
 }
 
 void Quantizer::epoch_begins(int64_t epoch, int64_t) {
@@ -123,7 +127,7 @@ std::string Quantizer::calibration() const {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
   for (const Placed& p : placed_) {
     auto& layer = json[p.layer];
-    const auto* f = dynamic_cast<const FakeQuant*>(p.transform.get());
+    const auto* f = dynamic_cast<const ScaledQuant*>(p.transform.get());
     layer[p.what + "_bits"] = scheme_.name == "bnn" ? 1 : p.bits;
     if (!f) {
       layer[p.what + "_quantizer"] = scheme_.name;

@@ -5,13 +5,18 @@
 
 namespace espalier {
 
-#define ESPALIER_QUANTIZERS(X) \
-  X(naive, NaiveQuantizer)     \
-  X(qat, QAT_Quantizer)        \
-  X(dorefa, DoReFaQuantizer)   \
-  X(bnn, BNNQuantizer)         \
-  X(ptq, PTQ_Quantizer)        \
+#define ESPALIER_QUANTIZERS(X)  \
+  X(naive, NaiveQuantizer)      \
+  X(qat, QAT_Quantizer)         \
+  X(dorefa, DoReFaQuantizer)    \
+  X(bnn, BNNQuantizer)          \
+  X(lsq, LSQQuantizer)          \
+  X(lsq_plus, LSQPlusQuantizer) \
+  X(ptq, PTQ_Quantizer)         \
   /* the next one's line goes here */
+
+// What LSQ and LSQ+ share: learned scales, with `plus` an offset too (quantizers/lsq.cpp).
+Scheme learned_scheme(const std::string& name, bool plus);
 
 #define X(name, Class)                                                                     \
   ESPALIER_API Scheme name##_scheme();                                                     \

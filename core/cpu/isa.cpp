@@ -26,6 +26,8 @@ bool has(Isa isa) {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
+bool has_popcount() { return has(Isa::vnni) && __builtin_cpu_supports("avx512vpopcntdq"); }
+
 Isa isa() {
   const int set = chosen.load(std::memory_order_relaxed);
   if (set >= 0) return Isa(set);

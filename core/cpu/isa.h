@@ -7,8 +7,9 @@ namespace espalier::cpu {
 
 enum class Isa { avx2, vnni };  // vnni: AVX-512 with VNNI
 
-bool has(Isa isa);  // on this machine
-Isa isa();          // the best that the machine has, unless set
+bool has(Isa isa);    // on this machine
+bool has_popcount();  // AVX-512 with VPOPCNTDQ
+Isa isa();            // the best that the machine has, unless set
 void set_isa(std::optional<Isa> isa);
 
 }  // namespace espalier::cpu

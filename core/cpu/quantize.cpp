@@ -70,6 +70,47 @@ void fake_quant_grad(const Quant& g, In x, In scale, In zero, In dy, Out dx) {
   });
 }
 
+// A channel's numbers are cut into chunks, whose sums - eight side by side, in double - are added in order.
+void fake_quant_scale_grad(const Quant& g, float factor, In x, In scale, In zero, In dy, Out dscale, Out dzero) {
+  constexpr int lanes = 8;
+  const int64_t count = g.outer * g.inner, chunks = std::max<int64_t>(1, (count + grain - 1) / grain);
+  const float lo = g.qmin, hi = g.qmax, *in = x.f32(), *d = dy.f32();
+  std::vector<double> by_scale(size_t(chunks * g.channels)), by_zero(by_scale.size());
+  const int64_t each = std::max<int64_t>(1, std::min(count, grain));
+  parallel_for(chunks * g.channels, std::max<int64_t>(1, grain / each), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t c = i % g.channels, stop = std::min(count, (i / g.channels + 1) * grain);
+      const float s = scale.f32()[c], z = zero.f32()[c];
+      double slopes[lanes] = {}, zeros[lanes] = {};
+      for (int64_t r = i / g.channels * grain, n; r < stop; r += n) {
+        n = std::min(g.inner - r % g.inner, stop - r);
+        const int64_t at = (r / g.inner * g.channels + c) * g.inner + r % g.inner;
+        const auto one = [&](int64_t k, int lane) {
+          slopes[lane] += double(d[at + k] * scale_slope(in[at + k], s, z, lo, hi));
+          zeros[lane] += double(d[at + k] * zero_slope(in[at + k], s, z, lo, hi));
+        };
+        int64_t k = 0;
+        for (; k + lanes <= n; k += lanes)
+          for (int lane = 0; lane < lanes; ++lane) one(k + lane, lane);
+        for (; k < n; ++k) one(k, int(k % lanes));
+      }
+      for (int lane = 0; lane < lanes; ++lane) {
+        by_scale[size_t(i)] += slopes[lane];
+        by_zero[size_t(i)] += zeros[lane];
+      }
+    }
+  });
+  for (int64_t c = 0; c < g.channels; ++c) {
+    double slope = 0, of_zero = 0;
+    for (int64_t i = c; i < chunks * g.channels; i += g.channels) {
+      slope += by_scale[size_t(i)];
+      of_zero += by_zero[size_t(i)];
+    }
+    dscale.f32()[c] = float(slope) * factor;
+    if (dzero) dzero.f32()[c] = float(of_zero) * factor;
+  }
+}
+
 void dorefa(int64_t n, In w, In range, Out y) {
   const float top = std::tanh(greater(range.f32()[1], -range.f32()[0])), most = float(n);
   const float* in = w.f32();

@@ -60,6 +60,7 @@ const Column& cpu_column() {
                                  .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
                                  .fake_quant = cpu::fake_quant,  // quantize.cpp
                                  .fake_quant_grad = cpu::fake_quant_grad,
+                                 .fake_quant_scale_grad = cpu::fake_quant_scale_grad,
                                  .dorefa = cpu::dorefa,
                                  .dorefa_grad = cpu::dorefa_grad,
                                  .binarize = cpu::binarize,
@@ -76,8 +77,9 @@ const Column& cpu_column() {
                                  .tally = cpu::tally,
                                  .quantize = cpu::quantize,  // int8_elementwise.cpp
                                  .dequantize = cpu::dequantize,
-                                 .conv2d_int8 = cpu::conv2d_int8,  // int8.cpp
-                                 .add_int8 = cpu::add_int8,        // int8_elementwise.cpp
+                                 .conv2d_int8 = cpu::conv2d_int8,      // int8.cpp
+                                 .conv2d_binary = cpu::conv2d_binary,  // binary.cpp
+                                 .add_int8 = cpu::add_int8,            // int8_elementwise.cpp
                                  .max_pool_int8 = cpu::max_pool_int8,
                                  .avg_pool_int8 = cpu::avg_pool_int8,
                                  .lookup = cpu::lookup,

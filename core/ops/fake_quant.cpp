@@ -59,16 +59,27 @@ Shape FakeQuantOp::infer(std::span<const Shape> in) const {
 
 void FakeQuantOp::run(Inputs in, Tensor& out, Saved& saved) const {
   run::fake_quant(out.device(), geometry(in[0].shape()), in[0], in[1], in[2], out.out());
-  if (clip && ops::wants(in, 0)) saved.tensors = {in[0], in[1], in[2]};
+  if ((clip && ops::wants(in, 0)) || ops::wants(in, 1) || ops::wants(in, 2)) saved.tensors = {in[0], in[1], in[2]};
 }
 
 Tensors FakeQuantOp::backward(const Saved& saved, const Tensor& dy, const Needs& needs) const {
-  if (needs[1] || needs[2]) fail(ErrorKind::other, "[", name(), "] scale and zero_point have no gradient");
-  if (!clip) return {dy, {}, {}};
-  Tensor dx = Tensor::empty(dy.shape(), DType::f32, dy.device());
-  run::fake_quant_grad(dy.device(), geometry(dy.shape()), saved.tensors[0], saved.tensors[1], saved.tensors[2], dy,
-                       dx.out());
-  return {dx, {}, {}};
+  if ((needs[1] || needs[2]) && learn == 0)
+    fail(ErrorKind::other, "[", name(), "] scale and zero_point have no gradient unless options.learn asks for it");
+  const geometry::Quant g = geometry(dy.shape());
+  const Device device = dy.device();
+  const auto made = [&](size_t i) { return Tensor::empty(saved.tensors[i].shape(), DType::f32, device); };
+  Tensor dx = needs[0] && !clip ? dy : Tensor{}, dscale, dzero;
+  if (needs[0] && clip) {
+    dx = made(0);
+    run::fake_quant_grad(device, g, saved.tensors[0], saved.tensors[1], saved.tensors[2], dy, dx.out());
+  }
+  if (needs[1] || needs[2]) {
+    dscale = made(1);
+    if (needs[2]) dzero = made(2);
+    run::fake_quant_scale_grad(device, g, learn, saved.tensors[0], saved.tensors[1], saved.tensors[2], dy, dscale.out(),
+                               dzero.defined() ? dzero.out() : Out{});
+  }
+  return {dx, needs[1] ? dscale : Tensor{}, dzero};
 }
 
 Dims FakeQuantOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape>, const Shape&) const {
@@ -104,6 +115,9 @@ Tensors BinarizeOp::backward(const Saved& saved, const Tensor& dy, const Needs&)
 }
 
 Tensor fake_quant(const Tensor& x, const QParams& q, FakeQuantOptions options) {
+  if (options.learn != 0 && options.rounding != Rounding::half_even)
+    fail(ErrorKind::usage, "[fake_quant] a scale that learns goes with rounding half_even, got ",
+         name_of(options.rounding));
   return apply(FakeQuantOp(q.qmin(), q.qmax(), q.axis, options), {x, q.scale, q.zero_point});
 }
 

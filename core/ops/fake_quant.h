@@ -16,8 +16,9 @@ struct ESPALIER_API FakeQuantOp : Op {
   int axis;  // of x, from 0; -1: one scale for the whole tensor
   Rounding rounding;
   bool clip;
+  float learn;  // what gradients of scale and zero point are multiplied by; 0: they have none
   FakeQuantOp(int64_t lo, int64_t hi, int dim, FakeQuantOptions o)
-      : qmin(lo), qmax(hi), axis(dim), rounding(o.rounding), clip(o.clip) {}
+      : qmin(lo), qmax(hi), axis(dim), rounding(o.rounding), clip(o.clip), learn(o.learn) {}
 
   std::string_view name() const override { return "fake_quant"; }
   Attributes attributes() const override;

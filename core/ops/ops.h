@@ -81,6 +81,9 @@ ESPALIER_API Tensor dropout(const Tensor& x, const Tensor& draw, DropoutOptions 
 struct FakeQuantOptions {
   Rounding rounding = Rounding::half_even;
   bool clip = true;  // no gradient to what lies beyond the codes; else the gradient passes everywhere
+  // Not 0: scale and zero point have gradients too (LSQ, arXiv 1902.08153; LSQ+, 2004.09576), times this number. They
+  // are those of scale_slope() and zero_slope() in core/arithmetic.h; the zero point still holds integers.
+  float learn = 0;
 };
 ESPALIER_API Tensor fake_quant(const Tensor& x, const QParams& q, FakeQuantOptions options = {});
 // DoReFa-Net's weights (Zhou et al. 2016, arXiv 1606.06160). Straight: the gradient passes the tanh, too, as NNI's

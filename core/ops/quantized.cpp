@@ -55,12 +55,78 @@ void DequantizeChannelsOp::run(Inputs in, Tensor& out, Saved&) const {
   ops::run_binary(Binary::Mul, numbers, in[1].view_as(channels), out);
 }
 
+namespace {
+
+int64_t taps_of(const Shape& weight) { return weight.rank() == 4 ? weight[2] * weight[3] : 1; }
+int64_t depth_of(const Shape& weight) { return weight[0] ? weight.numel() / weight[0] : 0; }
+
+// Where the bits of code k of a channel begin.
+int64_t place_of(const Shape& weight, int bits, int64_t k) {
+  if (bits == 4) return 4 * k;
+  const int64_t channels = weight[1];
+  return k / channels * ((channels + 7) / 8 * 8) + k % channels;
+}
+
+}  // namespace
+
+Shape packed_shape(const Shape& weight, int bits) {
+  if (bits != 4 && bits != 1) fail(ErrorKind::other, "[pack_weight] ", bits, " bits, expected 4 or 1");
+  const int64_t bytes =
+      bits == 4 ? (depth_of(weight) + 1) / 2 : taps_of(weight) * ((depth_of(weight) / taps_of(weight) + 7) / 8);
+  return {weight[0], bytes};
+}
+
+Tensor pack_weight(const Tensor& codes, int bits) {
+  const Shape& shape = codes.shape();
+  const int64_t depth = depth_of(shape);
+  Tensor packed = Tensor::zeros(packed_shape(shape, bits), DType::u8);
+  auto* to = packed.out().as<uint8_t>();
+  const auto* from = codes.data<int8_t>();
+  for (int64_t o = 0; o < shape[0]; ++o, to += packed.dim(1))
+    for (int64_t k = 0; k < depth; ++k) {
+      const int code = from[o * depth + k];
+      if (bits == 4 ? code < -8 || code > 7 : code != 1 && code != -1)
+        fail(ErrorKind::other, "[pack_weight] a code of ", code, " in ", bits, " bits");
+      const int64_t at = place_of(shape, bits, k);
+      to[at / 8] = uint8_t(to[at / 8] | (bits == 4 ? code & 15 : code > 0) << at % 8);
+    }
+  return packed;
+}
+
+Tensor unpack_weight(const Tensor& packed, const Shape& weight, int bits) {
+  if (packed.shape() != packed_shape(weight, bits))
+    fail(ErrorKind::data, "[unpack_weight] ", packed.shape(), ", expected ", packed_shape(weight, bits), " for ",
+         weight, " of ", bits, " bits");
+  const int64_t depth = depth_of(weight);
+  Tensor codes = Tensor::empty(weight, DType::s8);
+  auto* to = codes.out().as<int8_t>();
+  const auto* from = packed.data<uint8_t>();
+  for (int64_t o = 0; o < weight[0]; ++o, from += packed.dim(1))
+    for (int64_t k = 0; k < depth; ++k) {
+      const int64_t at = place_of(weight, bits, k);
+      const int field = from[at / 8] >> at % 8;
+      to[o * depth + k] = int8_t(bits == 4 ? ((field & 15) ^ 8) - 8 : field & 1 ? 1 : -1);
+    }
+  return codes;
+}
+
+Shape QLayerOp::weight_shape(const Shape& operand) const {
+  if (requant.weight_bits == 8) return operand;
+  if (operand != packed_shape(unpacked, requant.weight_bits))
+    fail(ErrorKind::other, "[", name(), "] a packed weight ", operand, ", expected ",
+         packed_shape(unpacked, requant.weight_bits), " for ", unpacked);
+  return unpacked;
+}
+
 Attributes QLayerOp::attributes() const {
-  if (to_float) return {{"x_zero_point", int64_t(requant.zx)}};
-  return {{"x_zero_point", int64_t(requant.zx)},
-          {"zero_point", int64_t(requant.zy)},
-          {"qmin", int64_t(requant.lo)},
-          {"qmax", int64_t(requant.hi)}};
+  Attributes all{{"x_zero_point", int64_t(requant.zx)}};
+  if (!to_float) {
+    all.emplace_back("zero_point", int64_t(requant.zy));
+    all.emplace_back("qmin", int64_t(requant.lo));
+    all.emplace_back("qmax", int64_t(requant.hi));
+  }
+  if (requant.weight_bits != 8) all.emplace_back("weight_bits", int64_t(requant.weight_bits));
+  return all;
 }
 
 DType QLayerOp::dtype(std::span<const DType> in) const {
@@ -72,8 +138,11 @@ DType QLayerOp::dtype(std::span<const DType> in) const {
 }
 
 void QLayerOp::run(Inputs in, Tensor& out, Saved&) const {
-  run::conv2d_int8(out.device(), geometry(in[0].shape(), in[1].shape()), requant, in[0].in(), in[1].in(), in[4].in(),
-                   in[2].in(), in[3].in(), out.out());
+  const geometry::Conv g = geometry(in[0].shape(), weight_shape(in[1].shape()));
+  if (requant.weight_bits == 1)
+    run::conv2d_binary(out.device(), g, requant, in[0].in(), in[1].in(), in[2].in(), in[3].in(), out.out());
+  else
+    run::conv2d_int8(out.device(), g, requant, in[0].in(), in[1].in(), in[4].in(), in[2].in(), in[3].in(), out.out());
 }
 
 namespace {
@@ -99,12 +168,14 @@ geometry::Conv QConv2dOp::geometry(const Shape& x, const Shape& weight) const {
 }
 
 Shape QConv2dOp::infer(std::span<const Shape> in) const {
-  const geometry::Conv g = geometry(in[0], in[1]);
+  const geometry::Conv g = geometry(in[0], weight_shape(in[1]));
   expect_channels(*this, in);
   return {g.n, g.o, g.out_h(), g.out_w()};
 }
 
-int64_t QConv2dOp::flops(std::span<const Shape> in, const Shape& out) const { return conv.flops(in, out); }
+int64_t QConv2dOp::flops(std::span<const Shape> in, const Shape& out) const {
+  return conv.flops(std::array<Shape, 3>{in[0], weight_shape(in[1]), in[2]}, out);
+}
 
 geometry::Conv QLinearOp::geometry(const Shape& x, const Shape& weight) const {
   return {.n = x[0], .c = x[1], .h = 1, .w = 1, .o = weight[0], .kh = 1, .kw = 1};
@@ -113,13 +184,16 @@ geometry::Conv QLinearOp::geometry(const Shape& x, const Shape& weight) const {
 Shape QLinearOp::infer(std::span<const Shape> in) const {
   ops::expect_rank(name(), in[0], 2, "an input [N,I]");
   ops::expect_rank(name(), in[1], 2, "a weight [O,I]");
-  if (in[0][1] != in[1][1])
-    fail(ErrorKind::other, "[qlinear] input has ", in[0][1], " features, weight expects ", in[1][1]);
+  const Shape weight = weight_shape(in[1]);
+  if (in[0][1] != weight[1])
+    fail(ErrorKind::other, "[qlinear] input has ", in[0][1], " features, weight expects ", weight[1]);
   expect_channels(*this, in);
   return {in[0][0], in[1][0]};
 }
 
-int64_t QLinearOp::flops(std::span<const Shape> in, const Shape& out) const { return LinearOp().flops(in, out); }
+int64_t QLinearOp::flops(std::span<const Shape> in, const Shape& out) const {
+  return LinearOp().flops(std::array<Shape, 3>{in[0], weight_shape(in[1]), in[2]}, out);
+}
 
 Attributes QAddOp::attributes() const {
   return {{"a", double(codes.a)},

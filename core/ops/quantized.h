@@ -42,14 +42,24 @@ struct ESPALIER_API DequantizeChannelsOp : Op {
   void run(Inputs in, Tensor& out, Saved& saved) const override;
 };
 
-// Operands: x u8, weight s8 or u8, bias s32 [O] or absent, scale f32 [O], zero of the weight s32 [O] or absent.
-// scale is what the accumulator is multiplied by: x's scale · the weight's, over the output's where that has codes.
+// Weights of fewer than 8 bits lie packed as u8 [O, bytes], each output channel from a byte on, in memory order: codes
+// of 4 bits, -8..7, two in a byte, the first one lower; or signs (1 bit), eight in a byte, the first one lowest, 1 for
+// +1, each tap of the kernel from a byte on.
+ESPALIER_API Shape packed_shape(const Shape& weight, int bits);
+ESPALIER_API Tensor pack_weight(const Tensor& codes, int bits);  // s8, on the CPU, each of them fitting
+ESPALIER_API Tensor unpack_weight(const Tensor& packed, const Shape& weight, int bits);
+
+// Operands: x u8, weight s8 or u8 or packed, bias s32 [O] or absent, scale f32 [O], zero of the weight s32 [O] or
+// absent. scale is what the accumulator is multiplied by: x's scale · the weight's, over the output's where that has
+// codes.
 struct ESPALIER_API QLayerOp : Op {
   geometry::Requant requant;
   bool to_float;
-  QLayerOp(geometry::Requant r, bool f) : requant(r), to_float(f) {}
+  Shape unpacked;  // the weight's, where requant.weight_bits is 4, or 1: then x holds signs, the codes 0 and 2
+  QLayerOp(geometry::Requant r, bool f, const Shape& weight = {}) : requant(r), to_float(f), unpacked(weight) {}
 
-  virtual geometry::Conv geometry(const Shape& x, const Shape& weight) const = 0;
+  virtual geometry::Conv geometry(const Shape& x, const Shape& weight) const = 0;  // weight: unpacked
+  Shape weight_shape(const Shape& operand) const;
   Attributes attributes() const override;
   bool optional(size_t operand) const override { return operand == 2 || operand == 4; }
   DType dtype(std::span<const DType> in) const override;
@@ -59,9 +69,10 @@ struct ESPALIER_API QLayerOp : Op {
 // x [N,C,H,W], weight [O,C/groups,KH,KW] -> [N,O,OH,OW]
 struct ESPALIER_API QConv2dOp : QLayerOp {
   Conv2dOp conv;
-  QConv2dOp(Conv2dOp c, geometry::Requant r, bool f) : QLayerOp(r, f), conv(std::move(c)) {}
+  QConv2dOp(Conv2dOp c, geometry::Requant r, bool f, const Shape& weight = {})
+      : QLayerOp(r, f, weight), conv(std::move(c)) {}
 
-  std::string_view name() const override { return "qconv2d"; }
+  std::string_view name() const override { return requant.weight_bits == 1 ? "bconv2d" : "qconv2d"; }
   Attributes attributes() const override;
   geometry::Conv geometry(const Shape& x, const Shape& weight) const override;
   Shape infer(std::span<const Shape> in) const override;
@@ -71,7 +82,7 @@ struct ESPALIER_API QConv2dOp : QLayerOp {
 // x [N,I], weight [O,I] -> [N,O]
 struct ESPALIER_API QLinearOp : QLayerOp {
   using QLayerOp::QLayerOp;
-  std::string_view name() const override { return "qlinear"; }
+  std::string_view name() const override { return requant.weight_bits == 1 ? "blinear" : "qlinear"; }
   geometry::Conv geometry(const Shape& x, const Shape& weight) const override;
   Shape infer(std::span<const Shape> in) const override;
   int64_t flops(std::span<const Shape> in, const Shape& out) const override;

@@ -135,6 +135,10 @@ struct ConvInt8 {
   }
   ESPALIER_BODY uint32_t weight_at(int64_t col, int64_t k, int64_t group) const {
     if (col >= og || k >= width) return 0;
+    if (r.weight_bits == 4) {  // as s8, its bits below 8
+      const uint32_t field = uint32_t(w[(group * og + col) * ((width + 1) / 2) + k / 2]) >> (k % 2 ? 4 : 0);
+      return (((field & 15u) ^ 8u) - 8u) & 255u;
+    }
     return uint32_t(w[(group * og + col) * width + k]) ^ (is_unsigned ? 128u : 0u);
   }
 
@@ -205,7 +209,7 @@ inline void conv2d_int8(const Conv& g, const Requant& r, In x, In w, In zero, In
   k.oh = g.out_h(), k.ow = g.out_w(), k.cg = g.c / g.groups, k.og = g.o / g.groups, k.width = g.kh * g.kw * k.cg;
   k.row_blocks = (g.n * k.oh * k.ow + ConvInt8::Rows - 1) / ConvInt8::Rows;
   k.col_blocks = (k.og + ConvInt8::Cols - 1) / ConvInt8::Cols;
-  k.x = x.as<uint8_t>(), k.w = w.as<uint8_t>(), k.is_unsigned = w.dtype == DType::u8;
+  k.x = x.as<uint8_t>(), k.w = w.as<uint8_t>(), k.is_unsigned = w.dtype == DType::u8 && r.weight_bits == 8;
   k.zero = zero.as<int32_t>(), k.bias = b.as<int32_t>(), k.scale = scale.f32();
   k.codes = y.dtype == DType::f32 ? nullptr : y.as<uint8_t>();
   k.reals = y.dtype == DType::f32 ? y.f32() : nullptr;

@@ -43,6 +43,27 @@ inline void fake_quant_grad(const Quant& g, In x, In scale, In zero, In dy, Out 
   launch_each(dx.numel, FakeQuantizeGrad{g, x.f32(), scale.f32(), zero.f32(), dy.f32(), dx.f32()});
 }
 
+// Term r of channel c's sum: the gradient times how the number changes with the scale, or with the zero point.
+template <bool of_zero>
+struct SlopeTerm {
+  Quant g;
+  const float *x, *scale, *zero, *dy;
+  ESPALIER_BODY float operator()(int64_t c, int64_t r) const {
+    const int64_t i = (r / g.inner * g.channels + c) * g.inner + r % g.inner;
+    if constexpr (of_zero) return dy[i] * zero_slope(x[i], scale[c], zero[c], g.qmin, g.qmax);
+    return dy[i] * scale_slope(x[i], scale[c], zero[c], g.qmin, g.qmax);
+  }
+};
+
+inline void fake_quant_scale_grad(const Quant& g, float factor, In x, In scale, In zero, In dy, Out dscale, Out dzero) {
+  const int64_t count = g.outer * g.inner;
+  sum_terms<1>(SlopeTerm<false>{g, x.f32(), scale.f32(), zero.f32(), dy.f32()}, g.channels, count, factor,
+               dscale.f32());
+  if (dzero)
+    sum_terms<1>(SlopeTerm<true>{g, x.f32(), scale.f32(), zero.f32(), dy.f32()}, g.channels, count, factor,
+                 dzero.f32());
+}
+
 // The greatest |tanh(w)| of weights with this range.
 ESPALIER_KERNEL float top_of(const float* range) { return std::tanh(greater(range[1], -range[0])); }
 
