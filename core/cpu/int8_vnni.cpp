@@ -34,16 +34,17 @@ void tile(const Int8Tile& t, const Int8Columns& c) {
     const auto* b = static_cast<const int8_t*>(c.panel) + t.reach[i].tap * t.channels / channels * (64 * Vectors);
     for (int64_t k = 0; k < t.channels; k += channels, b += 64 * Vectors) {
       __m512i weights[Vectors];
-      ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) weights[v] = _mm512_load_si512(b + 64 * v);
       if constexpr (Four) {
         const __m512i upper = _mm512_set1_epi8(char(0xf0));
-        __m512i half[Vectors];
-        ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) half[v] =
-            _mm512_and_si512(_mm512_slli_epi16(weights[v], 4), upper);
-        multiply(k, half);
-        ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) half[v] = _mm512_and_si512(weights[v], upper);
-        multiply(k + 4, half);
+        ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) weights[v] =
+            _mm512_and_si512(_mm512_slli_epi16(_mm512_load_si512(b + 64 * v), 4), upper);
+        multiply(k, weights);
+        __asm__("" : "+r"(b));  // loaded again: there are no registers to keep both halves in
+        ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) weights[v] =
+            _mm512_and_si512(_mm512_load_si512(b + 64 * v), upper);
+        multiply(k + 4, weights);
       } else {
+        ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) weights[v] = _mm512_load_si512(b + 64 * v);
         multiply(k, weights);
       }
     }
