@@ -170,7 +170,6 @@ struct Stage {
 
 void quantize(tool::Context& c) {
   const Device device = c.device();
-  const std::string wanted = c.text("quantizer");
   const std::string name = c.choice("quantizer", quantizer_names());
   LoadedModel model;
   if (c.given("weights")) {
