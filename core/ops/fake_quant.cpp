@@ -65,7 +65,8 @@ void FakeQuantOp::run(Inputs in, Tensor& out, Saved& saved) const {
 Tensors FakeQuantOp::backward(const Saved& saved, const Tensor& dy, const Needs& needs) const {
   if (needs[1] || needs[2]) fail(ErrorKind::other, "[", name(), "] scale and zero_point have no gradient");
   if (!clip) return {dy, {}, {}};
-  Tensor dx = Tensor::empty(dy.shape(), DType::f32, dy.device());
+  // Where nobody else holds it, over dy itself: few gradients stop, and those that pass are there already.
+  Tensor dx = dy.storage().use_count() == 1 ? dy : Tensor::empty(dy.shape(), DType::f32, dy.device());
   run::fake_quant_grad(dy.device(), geometry(dy.shape()), saved.tensors[0], saved.tensors[1], saved.tensors[2], dy,
                        dx.out());
   return {dx, {}, {}};
