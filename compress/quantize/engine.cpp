@@ -1,20 +1,14 @@
-// The engine: a plan per batch size, kept with its arena and lent to one call at a time. A large batch of a network of
-// integers goes through in pieces, each of which one thread takes from end to end: what an image becomes on the way
-// stays in that core's cache, and threads meet once.
+// The engine: a plan per batch size, kept with its arena and lent to one call at a time.
 #include <espalier/compress/quantize/engine.h>
 #include <espalier/core/kernels.h>
-#include <espalier/core/parallel.h>
 #include <espalier/core/rewrite.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <cstring>
 #include <iomanip>
 #include <map>
 #include <mutex>
 #include <ostream>
-#include <set>
 #include <tuple>
 
 namespace espalier {
@@ -22,8 +16,6 @@ namespace espalier {
 namespace {
 
 constexpr size_t alignment = 64, most_idle = 8;
-constexpr int64_t near_bytes = 1 << 20;  // of values that a core has near
-constexpr int64_t least_pieces = 8;      // of a batch, so that threads end together
 
 bool has_values(const GraphValue& v) { return v.kind == GraphValue::leaf || v.kind == GraphValue::constant; }
 
@@ -146,28 +138,6 @@ Workspace::Workspace(const Graph& graph, std::vector<Shape> shapes, Device devic
   }
 }
 
-// Is every image computed by itself, and by integer operations, whose results know nothing of how many there are?
-bool by_image(const Graph& graph) {
-  static const std::set<std::string_view> known{"quantize",    "dequantize", "qconv2d", "qlinear",    "qadd", "reshape",
-                                                "qavg_pool2d", "lookup",     "flatten", "max_pool2d", "cat"};
-  constexpr int64_t images = 3;
-  std::vector<Shape> shape;
-  for (const GraphValue& v : graph.values) {
-    shape.push_back(v.shape);
-    if (v.kind == GraphValue::input) {
-      if (v.shape.rank() == 0) return false;
-      shape.back()[0] = images;
-    }
-    if (v.kind != GraphValue::result) continue;
-    if (!known.contains(v.op->name())) return false;
-    std::vector<Shape> in;
-    for (const int k : v.inputs) in.push_back(k < 0 ? Shape{} : shape[size_t(k)]);
-    shape.back() = v.op->infer(in);
-    if (shape.back().rank() == 0 || shape.back()[0] != images) return false;
-  }
-  return graph.values[size_t(graph.output)].kind == GraphValue::result;
-}
-
 Graph prepared(const Graph& graph, Device device, PassNotes& notes) {
   Graph g = fold_norm(graph, &notes);
   if (is_fake_quantized(g)) g = lower(g, &notes);
@@ -186,64 +156,15 @@ struct Engine::State {
   PassNotes notes;
   Graph graph;
   Device device;
-  int64_t together = 0;  // images that a piece may have; 0: batches are not cut
   std::mutex guard;
   std::vector<std::unique_ptr<Workspace>> idle;  // the least recently used first
 
-  State(const Graph& g, Device d) : graph(prepared(g, d, notes)), device(d) {
-    idle.reserve(most_idle + 1);
-    if (device != Device{} || !by_image(graph)) return;
-    std::vector<Shape> one;
-    for (const int in : graph.inputs) {
-      one.push_back(graph.values[size_t(in)].shape);
-      one.back()[0] = 1;
-    }
-    const auto bytes = int64_t(Workspace(graph, one, device).arena->bytes());
-    together = std::max<int64_t>(1, near_bytes / std::max<int64_t>(1, bytes));
-  }
+  State(const Graph& g, Device d) : graph(prepared(g, d, notes)), device(d) { idle.reserve(most_idle + 1); }
 
   static bool fits(const Workspace& w, Inputs inputs) {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (w.given[i] != inputs[i].shape()) return false;
     return true;
-  }
-
-  // How many pieces a batch is cut into.
-  int64_t pieces(Inputs inputs) const {
-    if (together == 0) return 1;
-    const int64_t n = inputs[0].dim(0), threads = num_threads();
-    for (const Tensor& t : inputs)
-      if (t.dim(0) != n) return 1;
-    if (n < 2 * std::max(least_pieces, threads)) return 1;
-    const int64_t least = std::max((n + together - 1) / together, least_pieces);
-    return std::min(n, (least + threads - 1) / threads * threads);
-  }
-
-  // One piece after the other through the whole network; false where numbers are refused, which is then said of the
-  // whole batch.
-  bool in_pieces(Inputs inputs, int64_t count, Tensor& out) {
-    const Out all = out.out();
-    const int64_t n = inputs[0].dim(0);
-    const size_t image = n ? out.bytes() / size_t(n) : 0;
-    std::atomic<bool> fine{true};
-    parallel_for(count, 1, [&](int64_t begin, int64_t end) {
-      thread_local Tensors some;
-      for (int64_t p = begin; p < end && fine; ++p) {
-        const int64_t first = n * p / count, images = n * (p + 1) / count - first;
-        some.clear();
-        for (const Tensor& t : inputs) some.push_back(t.narrow(first, images));
-        std::unique_ptr<Workspace> w = take(some);
-        if (steps(
-                *w, some, [](const Step&) {}, false))
-          std::memcpy(all.as<char>() + size_t(first) * image, w->values[size_t(graph.output)].in().data,
-                      size_t(images) * image);
-        else
-          fine = false;
-        give(std::move(w));
-      }
-      some.clear();
-    });
-    return fine;
   }
 
   std::unique_ptr<Workspace> take(Inputs inputs) {
@@ -275,25 +196,21 @@ struct Engine::State {
          " values are not finite");
   }
 
-  // Every step; `done` is called behind each. Where numbers are not finite: throws, or gives false.
+  // Every step; `done` is called behind each.
   template <class F>
-  bool steps(Workspace& w, Inputs inputs, F done, bool throws = true) const {
+  void steps(Workspace& w, Inputs inputs, F done) const {
     const NoGrad no_grad;
     for (const auto& [step, operand, input] : w.inputs) w.steps[step].operands[operand] = inputs[input].detach();
     for (Step& step : w.steps) {
       if (step.from_reals) {
         run::fill(device, w.not_finite.out(), 0.f);
         run::count_not_finite(device, 0, step.operands[0].in(), w.not_finite.out());
-        if (w.not_finite.item() != 0) {
-          if (!throws) return false;
-          refuse(w, step);
-        }
+        if (w.not_finite.item() != 0) refuse(w, step);
       }
       Saved nothing;
       step.op->run(step.operands, step.out, nothing);
       done(step);
     }
-    return true;
   }
 
   void expect(Inputs inputs) const {
@@ -316,16 +233,9 @@ struct Engine::State {
     return w.values[size_t(graph.output)];
   }
 
-  // The result into memory of its own.
-  void run(Inputs inputs, Tensor& out) {
-    const int64_t count = pieces(inputs);
-    if (count > 1 && in_pieces(inputs, count, out)) return;
-    call(
-        inputs, [](const Step&) {}, [&](const Workspace& w) { out.copy_from(result(w, inputs)); });
-  }
-
   template <class F, class R>
   void call(Inputs inputs, F done, R use) {
+    expect(inputs);
     std::unique_ptr<Workspace> w = take(inputs);
     steps(*w, inputs, done);
     use(*w);
@@ -340,29 +250,15 @@ const Graph& Engine::graph() const { return state_->graph; }
 const PassNotes& Engine::notes() const { return state_->notes; }
 
 Tensor Engine::operator()(std::vector<Tensor> inputs) const {
-  state_->expect(inputs);
   Tensor out;
-  if (state_->pieces(inputs) > 1) {
-    const GraphValue& last = state_->graph.values[size_t(state_->graph.output)];
-    Shape shape = last.shape;
-    shape[0] = inputs[0].dim(0);
-    out = Tensor::empty(shape, last.dtype, state_->device);
-    state_->run(inputs, out);
-  } else {
-    state_->call(
-        inputs, [](const Step&) {}, [&](const Workspace& w) { out = state_->result(w, inputs).clone(); });
-  }
+  state_->call(
+      inputs, [](const Step&) {}, [&](const Workspace& w) { out = state_->result(w, inputs).clone(); });
   return out;
 }
 
 void Engine::run(Inputs inputs, Tensor& out) const {
-  state_->expect(inputs);
-  const GraphValue& last = state_->graph.values[size_t(state_->graph.output)];
-  Shape shape = last.shape;
-  if (state_->together) shape[0] = inputs[0].dim(0);
-  if (state_->together && (out.shape() != shape || out.dtype() != last.dtype || out.device() != state_->device))
-    fail(ErrorKind::other, "[engine] writes ", last.dtype, shape, ", was given ", out.dtype(), out.shape());
-  state_->run(inputs, out);
+  state_->call(
+      inputs, [](const Step&) {}, [&](const Workspace& w) { out.copy_from(state_->result(w, inputs)); });
 }
 
 std::vector<std::pair<std::string, Tensor>> Engine::codes(std::vector<Tensor> inputs) const {
@@ -391,7 +287,6 @@ std::vector<std::pair<std::string, Tensor>> Engine::codes(std::vector<Tensor> in
 
 std::vector<Engine::Layer> Engine::report(std::vector<Tensor> inputs, int times) const {
   using Clock = std::chrono::steady_clock;
-  state_->expect(inputs);
   const Graph& g = state_->graph;
   std::map<std::string, std::string> why;
   for (const PassNote& note : state_->notes)

@@ -55,6 +55,7 @@ class Tiling {
     if (kind_ == by_line) count_ = images_ * lines_ * pieces_;
   }
   int64_t count() const { return count_; }
+  bool as_they_come() const { return kind_ == flat; }
 
   // A tile's first row, and how many there are.
   Place begin(int64_t tile) const {
@@ -67,8 +68,10 @@ class Tiling {
       return {line / lines_, line % lines_, first, int(width_ * (piece + 1) / pieces_ - first)};
     }
     const int64_t row = tile * rows_, pixel = row % pixels();
-    return {row / pixels(), pixel / width_, pixel % width_, int(std::min(rows_, images_ * pixels() - row))};
+    return {row / pixels(), pixel / width_, pixel % width_, rows(tile)};
   }
+
+  int rows(int64_t tile) const { return int(std::min(rows_, images_ * pixels() - tile * rows_)); }  // as they come
 
   void next(Place& p) const {
     if (kind_ == by_pixel) {
@@ -139,8 +142,8 @@ struct Part {
   const Gather& g;
   const Sights& sights;
   Panels panels;
-  int64_t channels;  // of a tap, as packed
-  bool lined;
+  int64_t channels;   // of a tap, as packed
+  bool lined, dense;  // dense: the taps are neighbours
   int32_t zx;
   const uint8_t *x, *x_last;  // the group's channels of the first and of the last pixel
   const uint8_t* x_end;
@@ -168,7 +171,18 @@ struct ByteBlock {
   void build(const Part& p, const Tiling& tiling, int64_t begin, int64_t end);
 };
 
-constexpr int64_t overrun = 16;  // bytes that may be written behind a line
+// Bytes that are copied where fewer are wanted, since their number is known; what is too much is overwritten or meets
+// weights of 0.
+constexpr int64_t overrun = 16;
+
+// The same where all taps are inside, and nothing beyond the input is read.
+bool copy_whole_line(const Part& p, const uint8_t* from, uint8_t* to) {
+  const Gather& g = p.g;
+  const int64_t bytes = g.cols.taps * g.in, pitch = g.x_width * g.x_pixel;
+  if (bytes > overrun || g.in != g.x_pixel || p.x_end - from < (g.rows.taps - 1) * pitch + overrun) return false;
+  for (int64_t ky = 0; ky < g.rows.taps; ++ky) std::memcpy(to + ky * bytes, from + ky * pitch, overrun);
+  return true;
+}
 
 void copy_line(const Part& p, const uint8_t* image, const int32_t* at_row, const int32_t* at_col, uint8_t* to) {
   const Gather& g = p.g;
@@ -178,10 +192,6 @@ void copy_line(const Part& p, const uint8_t* image, const int32_t* at_row, const
     const uint8_t* line = image + at_row[ky] * g.x_width * g.x_pixel;
     if (at_row[ky] < 0) {
       std::memset(to, p.zx, size_t(width * g.in));
-    } else if (const uint8_t* from = line + at_col[0] * g.x_pixel;
-               in_one && width * g.in <= overrun && p.x_end - from >= overrun) {
-      std::memcpy(to, from,
-                  overrun);  // of a length that is known; what is too much is overwritten or meets weights of 0
     } else if (in_one) {
       std::memcpy(to, line + at_col[0] * g.x_pixel, size_t(width * g.in));
     } else {
@@ -236,8 +246,12 @@ void ByteBlock::build(const Part& p, const Tiling& tiling, int64_t begin, int64_
   uint8_t* next_line = lines.data();
   const uint8_t* const moved = !p.lined && p.reads_over() ? p.x_last : nullptr;
   const uint8_t* const pad = padding.data();
+  Tiling::Place at{};
   for (int64_t tile = begin; tile < end; ++tile) {
-    Tiling::Place at = tiling.begin(tile);
+    if (tile == begin || !tiling.as_they_come())
+      at = tiling.begin(tile);
+    else
+      at.rows = tiling.rows(tile);  // where the last one ended
     Int8Tile t{};
     t.rows = at.rows;
     t.channels = p.channels;
@@ -245,16 +259,16 @@ void ByteBlock::build(const Part& p, const Tiling& tiling, int64_t begin, int64_
     const uint8_t* image[int8_rows];
     const int32_t *at_row[int8_rows], *at_col[int8_rows];
     size_t pair = 0;
-    bool alike = !p.lined;
+    bool alike = !p.lined, whole[int8_rows] = {};
     for (int r = 0; r < t.rows; ++r, tiling.next(at)) {
       image[r] = p.x + at.image * g.x_image;
       t.y[r] = p.y + (at.image * g.y_image + (at.line * g.cols.outs + at.column) * g.y_pixel) * p.element();
       at_row[r] = g.rows.at.data() + at.line * g.rows.taps;
       at_col[r] = g.cols.at.data() + at.column * g.cols.taps;
-      if (!alike) continue;
       const size_t own = p.sights.pair(at.line, at.column);
+      whole[r] = p.lined && p.dense && p.sights.starts[own + 1] - p.sights.starts[own] == size_t(taps);
       if (r == 0) pair = own;
-      alike = own == pair;
+      alike = alike && own == pair;
     }
     if (alike && share(p, pair, image, at_row, at_col, t)) {
       tiles.push_back(t);
@@ -264,7 +278,8 @@ void ByteBlock::build(const Part& p, const Tiling& tiling, int64_t begin, int64_
     if (p.lined) {
       ByteReach reach{.row = {}, .tap = 0};
       for (int r = 0; r < t.rows; ++r) {
-        copy_line(p, image[r], at_row[r], at_col[r], next_line);
+        const uint8_t* from = image[r] + (at_row[r][0] * g.x_width + at_col[r][0]) * g.x_pixel;
+        if (!whole[r] || !copy_whole_line(p, from, next_line)) copy_line(p, image[r], at_row[r], at_col[r], next_line);
         reach.row[r] = next_line;
         if (p.offset) t.sum[r] = sum_of(next_line, all);
         next_line += line;
@@ -436,7 +451,7 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
   g.x_width = conv.w, g.x_image = conv.h * conv.w * conv.c, g.x_pixel = conv.c;
   g.y_image = conv.out_h() * conv.out_w() * conv.o, g.y_pixel = conv.o;
   thread_local Sights sights;
-  if (!lined) sights.see(g);
+  sights.see(g);
   for (int64_t i = 0; i < conv.groups; ++i) {
     const auto at = size_t(i * columns);
     multiply({.tiles = tiles,
@@ -445,6 +460,7 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
               .panels = panels,
               .channels = channels,
               .lined = lined,
+              .dense = conv.dilation_h == 1 && conv.dilation_w == 1,
               .zx = r.zx,
               .x = x.as<uint8_t>() + i * in,
               .x_last = x.as<uint8_t>() + x.numel - conv.c + i * in,

@@ -84,12 +84,23 @@ void max_pool_int8(const Pool& g, In x, Out y) {
   const uint8_t* from = x.as<uint8_t>();
   for_pixels(g, [&](int64_t at, int64_t image, Span rows, Span columns) {
     uint8_t* out = y.as<uint8_t>() + at * g.c;
-    std::fill(out, out + g.c, uint8_t(0));
-    for (int64_t iy = rows.begin; iy < rows.end; ++iy)
-      for (int64_t ix = columns.begin; ix < columns.end; ++ix) {
-        const uint8_t* pixel = from + (image + iy * g.w + ix) * g.c;
-        for (int64_t c = 0; c < g.c; ++c) out[c] = std::max(out[c], pixel[c]);
-      }
+    const auto pixel = [&](int64_t iy, int64_t ix) { return from + (image + iy * g.w + ix) * g.c; };
+    const auto many = [&](int64_t c) {
+      __m256i most = _mm256_setzero_si256();
+      for (int64_t iy = rows.begin; iy < rows.end; ++iy)
+        for (int64_t ix = columns.begin; ix < columns.end; ++ix)
+          most = _mm256_max_epu8(most, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixel(iy, ix) + c)));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + c), most);
+    };
+    constexpr int64_t lanes = 32;
+    int64_t c = 0;
+    for (; c + lanes <= g.c; c += lanes) many(c);
+    if (c < g.c && g.c >= lanes) many(g.c - lanes), c = g.c;  // some once more
+    for (; c < g.c; ++c) {
+      out[c] = 0;
+      for (int64_t iy = rows.begin; iy < rows.end; ++iy)
+        for (int64_t ix = columns.begin; ix < columns.end; ++ix) out[c] = std::max(out[c], pixel(iy, ix)[c]);
+    }
   });
 }
 
