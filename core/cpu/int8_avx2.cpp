@@ -30,6 +30,8 @@ void tile(const Int8Tile& t, const Int8Columns& c) {
         const auto* codes = reinterpret_cast<const __m128i*>(a[r] + from);
         _mm256_store_si256(reinterpret_cast<__m256i*>(x[r]), _mm256_cvtepu8_epi16(_mm_loadu_si128(codes)));
       }
+      // Lest g++ keep them in registers, and spend two shuffles on what a load gives.
+      __asm__ volatile("" : : "r"(&x[0][0]) : "memory");
       const int64_t count = std::min<int64_t>(16, t.channels - from);
       for (int64_t k = 0; k < count; k += 2, b += 32) {
         const __m256i b0 = _mm256_load_si256(reinterpret_cast<const __m256i*>(b));
