@@ -81,9 +81,9 @@ struct Several : Module {
         m("fc1", fc1), m("fc2", fc2), m("fc3", fc3);
   }
   Tensor forward(const Tensor& x) override {
-    const Tensor first = relu(depthwise(relu6(wide(x))));     // 2
+    const Tensor first = relu(depthwise(relu6(wide(x))));       // 2
     const Tensor sum = hardtanh(a(first) + b(first), {-2, 3});  // 1: the later of two products
-    const Tensor t = twice(sum);                              // read twice: apart
+    const Tensor t = twice(sum);                                // read twice: apart
     const Tensor c = relu(t + silu(t));
     const Tensor y = relu(c + grouped(c));   // 1, the residual first
     const Tensor f = relu(fc1(flatten(y)));  // 1

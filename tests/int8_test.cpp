@@ -215,6 +215,8 @@ TEST_CASE("convolutions of codes: every geometry, every instruction set, every c
       {.n = 7, .c = 20, .h = 3, .w = 4, .o = 70, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
       {.n = 13, .c = 16, .h = 2, .w = 2, .o = 16, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
       {.n = 2, .c = 16, .h = 3, .w = 13, .o = 24, .kh = 3, .kw = 3, .stride_h = 2, .pad_h = 1, .pad_w = 1},
+      {.n = 12, .c = 17, .h = 2, .w = 2, .o = 20, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .c = 18, .h = 3, .w = 11, .o = 39, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
       // More weights than stay near.
       {.n = 2, .c = 560, .h = 4, .w = 4, .o = 80, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
       // Depthwise, 32 channels at once.
