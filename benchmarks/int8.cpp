@@ -1,11 +1,14 @@
 // The time of inference as users run it: reads "int8 64 5" (kind, batch, repetitions) from standard input and answers
 // with milliseconds, so that a script can alternate it with others. Kinds: eager (the model), float (an engine of its
-// graph), int8 (an engine of the graph with min-max quantizers); "report 64 5" prints the int8 engine's layers. With an
-// OUT the quantized network is written there as ONNX, for those others. ESPALIER_ISA=avx2 forbids VNNI.
-// Usage: bench_int8 [MODEL [THREADS [OUT]]]
+// graph), int8 (an engine of the graph with min-max quantizers); "report 64 5" and "float-report 64 5" print an
+// engine's layers, "flops 64 1" the multiply-adds of a batch. With an OUT the quantized network is written there as
+// ONNX, for those others. MODEL vgg19:0.7 is a VGG-19 without 70 % of the channels of every layer. ESPALIER_ISA=avx2
+// forbids AVX-512. Usage: bench_int8 [MODEL[:SPARSITY] [THREADS [OUT]]]
 #include <espalier/compress/export/onnx.h>
+#include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/quantize/engine.h>
 #include <espalier/compress/quantize/insert.h>
+#include <espalier/compress/speedup.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/models.h>
@@ -31,12 +34,26 @@ Tensor images(const Shape& image, int64_t batch) {
   return Tensor::from(pixels, {batch, image[0], image[1], image[2]});
 }
 
-int answer(const std::string& name, int threads, const std::string& out) {
+int64_t flops_of(const Graph& graph) {
+  int64_t all = 0;
+  for (const GraphValue& v : graph.values)
+    if (v.op) all += v.op->flops(graph.input_shapes(v), v.shape);
+  return all;
+}
+
+int answer(const std::string& wanted, int threads, const std::string& out) {
   set_num_threads(threads);
   manual_seed(1);
+  const std::string name = wanted.substr(0, wanted.find(':'));
   const auto model = make_model(name);
   const Shape& image = model_info(name).input;
   const Tensor some = images(image, 8);
+  if (name.size() < wanted.size()) {
+    const double sparsity = std::stod(wanted.substr(name.size() + 1));
+    L1FilterPruner(*model, {{.op_types = {"Conv2d"}, .sparsity = sparsity}}, {.example = some}).compress();
+    model->eval();
+    ModelSpeedup(*model, some).speedup_model();
+  }
   const Graph graph = trace(*model, some), quantized = quantize_min_max(graph, {some});
   if (!out.empty()) export_onnx(quantized, out);
   const Engine floats(graph), integers(quantized);
@@ -46,8 +63,12 @@ int answer(const std::string& name, int threads, const std::string& out) {
   std::cout << "ready\n" << std::flush;
   while (std::cin >> kind >> batch >> repetitions) {
     const Tensor x = images(image, batch);
-    if (kind == "report") {
-      std::cout << integers.report({x}, int(repetitions)) << std::flush;
+    if (kind == "report" || kind == "float-report") {
+      std::cout << (kind == "report" ? integers : floats).report({x}, int(repetitions)) << std::flush;
+      continue;
+    }
+    if (kind == "flops") {
+      std::cout << flops_of(trace(*model, x)) << std::endl;
       continue;
     }
     for (int64_t i = 0; i < repetitions; ++i) {

@@ -64,7 +64,7 @@ target_compile_options(espalier_objects PRIVATE
   $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-Wall>)
 # Called only where the processor has these instructions; the file must hold nothing that another could call. (g++ 12
 # takes the undefined operands of its own intrinsics for mistakes.)
-set_source_files_properties(core/cpu/int8_vnni.cpp PROPERTIES
+set_source_files_properties(core/cpu/int8_vnni.cpp core/cpu/depthwise_vnni.cpp PROPERTIES
   COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512vnni;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
 set_source_files_properties(core/cpu/binary_avx512.cpp PROPERTIES
   COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512vpopcntdq;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")

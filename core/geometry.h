@@ -1,11 +1,13 @@
 // The geometry of the heavy operations: plain structs that serve as an op's attributes, a kernel's argument,
 // a primitive cache's key and the FLOPs count. All sizes are logical (N,C,H,W); images are stored N,H,W,C.
 #pragma once
+#include <espalier/core/api.h>
 #include <espalier/core/shape.h>
 
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <limits>
 
 namespace espalier {
 
@@ -50,6 +52,17 @@ struct Pool {
   int64_t kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
   bool count_include_pad = true, adaptive = false;
   auto operator<=>(const Pool&) const = default;
+};
+
+// What a product is bounded by when a residual, if there is one, has been added: an activation. NaN stays NaN.
+struct After {
+  float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
+  bool bounds() const { return lo != After{}.lo || hi != After{}.hi; }
+  ESPALIER_KERNEL float operator()(float v) const {
+    const float raised = lo > v ? lo : v;
+    return hi < raised ? hi : raised;
+  }
+  bool operator==(const After&) const = default;
 };
 
 // Codes, the integers that stand for real numbers: value = scale · (code - zero), code in [lo, hi] within 0..255. How

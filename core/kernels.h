@@ -30,9 +30,11 @@ namespace espalier {
   X(nll_loss_grad, const geometry::Nll&, In target, In dloss, Out dlogp)                                       \
   X(dropout, const geometry::Drop&, In draw, In x, Out y)                            /* its own gradient */    \
   X(conv2d, const geometry::Conv&, In x, In w, In b, Out y)                          /* b may be absent */     \
+  X(conv2d_fused, const geometry::Conv&, const geometry::After&, In x, In w, In b, In residual, Out y) /* both may be absent */ \
   X(conv2d_grad_input, const geometry::Conv&, In dy, In w, Out dx)                                             \
   X(conv2d_grad_weight, const geometry::Conv&, In x, In dy, Out dw, Out db)          /* db may be absent */    \
   X(linear, const geometry::Affine&, In x, In w, In b, Out y)                        /* b may be absent */     \
+  X(linear_fused, const geometry::Affine&, const geometry::After&, In x, In w, In b, In residual, Out y) /* both may be absent */ \
   X(linear_grad_input, const geometry::Affine&, In dy, In w, Out dx)                                           \
   X(linear_grad_weight, const geometry::Affine&, In x, In dy, Out dw, Out db)        /* db may be absent */    \
   X(matmul, const geometry::Matmul&, In a, In b, Out y)                                                        \
@@ -46,7 +48,7 @@ namespace espalier {
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
   X(fake_quant, const geometry::Quant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
-  X(fake_quant_grad, const geometry::Quant&, In x, In scale, In zero, In dy, Out dx)                       \
+  X(fake_quant_grad, const geometry::Quant&, In x, In scale, In zero, In dy, Out dx)                    /* dx may be dy */ \
   X(fake_quant_scale_grad, const geometry::Quant&, float factor, In x, In scale, In zero, In dy, Out dscale, Out dzero) /* [channels]; dzero may be absent */ \
   X(dorefa, int64_t n, In w, In range, Out y)                                        /* codes 0..n; range: of w, as min_max gives it */ \
   X(dorefa_grad, In w, In range, In dy, Out dw)                                                                \

@@ -3,6 +3,7 @@
 #include <espalier/cuda/kernels/binary.h>
 #include <espalier/cuda/kernels/conv.h>
 #include <espalier/cuda/kernels/elementwise.h>
+#include <espalier/cuda/kernels/fused.h>
 #include <espalier/cuda/kernels/gemm.h>
 #include <espalier/cuda/kernels/int8.h>
 #include <espalier/cuda/kernels/linear.h>
@@ -30,11 +31,13 @@ inline Kernels rows() {
       .softmax_grad = softmax_grad,
       .nll_loss = nll_loss,
       .nll_loss_grad = nll_loss_grad,
-      .dropout = dropout,  // elementwise.h
-      .conv2d = conv2d,    // conv.h
+      .dropout = dropout,            // elementwise.h
+      .conv2d = conv2d,              // conv.h
+      .conv2d_fused = conv2d_fused,  // fused.h
       .conv2d_grad_input = conv2d_grad_input,
       .conv2d_grad_weight = conv2d_grad_weight,
-      .linear = linear,  // linear.h
+      .linear = linear,              // linear.h
+      .linear_fused = linear_fused,  // fused.h
       .linear_grad_input = linear_grad_input,
       .linear_grad_weight = linear_grad_weight,
       .matmul = matmul,

@@ -1,6 +1,7 @@
 // The CPU column's dense products against plain loops in double, on awkward geometries, and at 1, 2, 3, 4 and 8
 // threads, where every bit must stay.
 #include <doctest/doctest.h>
+#include <espalier/core/cpu/isa.h>
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/cpu/onednn.h>
 #include <espalier/core/parallel.h>
@@ -188,6 +189,20 @@ TEST_CASE("convolutions agree with plain sums and do not see the thread count") 
   }
   cpu::onednn::set_use(Use::where_faster);
   set_num_threads(2);
+}
+
+TEST_CASE("where AVX2 is forced, convolutions go through our own tiles") {
+  const Conv g = square(8, 64, 10, 64, 3, 1, 1);
+  const Floats x = numbers(8 * 10 * 10 * 64, 1), w = numbers(64 * 9 * 64, 2);
+  Floats forced(x.size()), own(x.size());
+  cpu::set_isa(cpu::Isa::avx2);
+  CHECK(!cpu::avx512());
+  cpu::conv2d(g, in(x), in(w), {}, out(forced));
+  cpu::set_isa(std::nullopt);
+  cpu::onednn::set_use(cpu::onednn::Use::never);
+  cpu::conv2d(g, in(x), in(w), {}, out(own));
+  cpu::onednn::set_use(cpu::onednn::Use::where_faster);
+  CHECK(forced == own);
 }
 
 TEST_CASE("an empty batch leaves zero gradients") {

@@ -231,6 +231,30 @@ TEST_CASE("convolutions of codes: every geometry, every instruction set, every c
       {.n = 1, .c = 6, .h = 5, .w = 5, .o = 12, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1, .groups = 6},
       {.n = 1, .c = 600, .h = 2, .w = 2, .o = 200, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
       {.n = 0, .c = 4, .h = 3, .w = 3, .o = 4, .kh = 1, .kw = 1},
+      // Tiles of one pixel of some images, and of pieces of lines.
+      {.n = 7, .c = 20, .h = 3, .w = 4, .o = 70, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 13, .c = 16, .h = 2, .w = 2, .o = 16, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .c = 16, .h = 3, .w = 13, .o = 24, .kh = 3, .kw = 3, .stride_h = 2, .pad_h = 1, .pad_w = 1},
+      {.n = 12, .c = 17, .h = 2, .w = 2, .o = 20, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .c = 18, .h = 3, .w = 11, .o = 39, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      // More weights than stay near.
+      {.n = 2, .c = 560, .h = 4, .w = 4, .o = 80, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1},
+      // Depthwise, 32 channels at once.
+      {.n = 2, .c = 32, .h = 6, .w = 5, .o = 32, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 1, .groups = 32},
+      {.n = 1,
+       .c = 70,
+       .h = 7,
+       .w = 8,
+       .o = 70,
+       .kh = 3,
+       .kw = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 70},
+      {.n = 1, .c = 33, .h = 4, .w = 3, .o = 33, .kh = 3, .kw = 3, .groups = 33},
+      {.n = 2, .c = 40, .h = 1, .w = 1, .o = 40, .kh = 3, .kw = 3, .pad_h = 1, .pad_w = 2, .groups = 40},
   };
   uint64_t stream = 0;
   for (const Conv& g : cases) {

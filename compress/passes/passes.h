@@ -22,6 +22,10 @@ ESPALIER_API Graph fold_norm(const Graph& graph, PassNotes* notes = nullptr);
 // quantize and dequantize where it meets the codes. Codes keep their values' names.
 ESPALIER_API Graph lower(const Graph& graph, PassNotes* notes = nullptr);
 
+// Convolutions and linear layers of real numbers take in a sum that adds to them and an activation that bounds them
+// (ReLU, ReLU6, Hardtanh), where nobody reads what lies between. No value changes.
+ESPALIER_API Graph fuse(const Graph& graph, PassNotes* notes = nullptr);
+
 // A fake-quantized graph as files tell it: float operations between quantize and dequantize, weights and biases as
 // codes under dequantize_channels. A value NAME that has codes keeps its name as what is dequantized; its codes are
 // "NAME.codes". What runs such a file in integers gives exact()'s codes.

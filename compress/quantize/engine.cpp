@@ -141,7 +141,7 @@ Workspace::Workspace(const Graph& graph, std::vector<Shape> shapes, Device devic
 Graph prepared(const Graph& graph, Device device, PassNotes& notes) {
   Graph g = fold_norm(graph, &notes);
   if (is_fake_quantized(g)) g = lower(g, &notes);
-  g = fold_constants(g);
+  g = fuse(fold_constants(g), &notes);
   for (GraphValue& v : g.values) {
     if (!has_values(v)) continue;
     v.value = v.value.device() == device ? v.value.clone() : v.value.to(device);

@@ -1,6 +1,6 @@
 // Engine: a graph made ready to run many times, fast. Batch norms are folded, what is fake-quantized is lowered to
-// integers (its codes are exact()'s), weights are packed once, and all that is computed on the way lies in an arena
-// that is planned from lifetimes. It serves float graphs too.
+// integers (its codes are exact()'s), what stays float is fused, weights are packed once, and all that is computed on
+// the way lies in an arena that is planned from lifetimes. It serves float graphs too.
 //
 //     const Engine engine(trace(model, example));
 //     const Tensor scores = engine(images);

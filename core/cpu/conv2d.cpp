@@ -39,21 +39,27 @@ Gather backward_gather(const Conv& g) {
 
 // Group after group: each reads and writes its own channels.
 void multiply_groups(const Gather& gather, int64_t groups, bool columns, const float* x, In w, const float* bias,
-                     float* y) {
+                     float* y, const Finish& finish = {}) {
   const auto panels = packed_panels(w, groups, gather.taps(), gather.in, gather.out, columns);
   const int64_t size = panel_floats(gather.taps(), gather.in, gather.out);
   for (int64_t i = 0; i < groups; ++i)
     gather_multiply(gather, x + i * gather.in, static_cast<const float*>(panels->data()) + i * size,
-                    bias ? bias + i * gather.out : nullptr, y + i * gather.out);
+                    bias ? bias + i * gather.out : nullptr, y + i * gather.out, finish);
+}
+
+void convolve(const Conv& g, In x, In w, In b, Out y, const Finish& finish) {
+  if (is_depthwise(g))
+    depthwise(forward_gather(g), g.c, x.f32(), w.f32(), b.f32(), y.f32(), finish);
+  else if (!onednn::conv2d(g, x, w, b, y, finish))
+    multiply_groups(forward_gather(g), g.groups, false, x.f32(), w, b.f32(), y.f32(), finish);
 }
 
 }  // namespace
 
-void conv2d(const Conv& g, In x, In w, In b, Out y) {
-  if (is_depthwise(g))
-    depthwise(forward_gather(g), g.c, x.f32(), w.f32(), b.f32(), y.f32());
-  else if (!onednn::conv2d(g, x, w, b, y))
-    multiply_groups(forward_gather(g), g.groups, false, x.f32(), w, b.f32(), y.f32());
+void conv2d(const Conv& g, In x, In w, In b, Out y) { convolve(g, x, w, b, y, {}); }
+
+void conv2d_fused(const Conv& g, const After& after, In x, In w, In b, In residual, Out y) {
+  convolve(g, x, w, b, y, {.after = after, .residual = residual.f32(), .y = y.f32()});
 }
 
 void conv2d_grad_input(const Conv& g, In dy, In w, Out dx) {

@@ -44,7 +44,8 @@ void add_line(const float* x, int64_t x_step, const float* d, int64_t d_step, in
 
 }  // namespace
 
-void depthwise(const Gather& g, int64_t channels, const float* x, const float* w, const float* bias, float* y) {
+void depthwise(const Gather& g, int64_t channels, const float* x, const float* w, const float* bias, float* y,
+               const Finish& finish) {
   const int64_t taps = g.taps(), pixels = g.pixels();
   std::vector<float> turned(size_t(taps * channels));
   for (int64_t c = 0; c < channels; ++c)
@@ -75,6 +76,7 @@ void depthwise(const Gather& g, int64_t channels, const float* x, const float* w
         for (int t = 0; t < live; ++t) sum += source[t][c] * weight[t][c];
         out[c] = sum;
       }
+      if (!finish.nothing()) finish(out, channels);
       if (++col == g.cols.outs) {
         col = 0;
         if (++row == g.rows.outs) row = 0, ++image;

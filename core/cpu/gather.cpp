@@ -93,7 +93,8 @@ void Block::build(const Gather& g, const float* x, float* y, int64_t begin, int6
 
 }  // namespace
 
-void gather_multiply(const Gather& g, const float* x, const float* panels, const float* bias, float* y) {
+void gather_multiply(const Gather& g, const float* x, const float* panels, const float* bias, float* y,
+                     const Finish& finish) {
   const int64_t total = g.images * g.pixels(), all_panels = (g.out + tile_cols - 1) / tile_cols;
   const bool lined = g.in < narrow && g.taps() > 1;
   const int64_t taps = lined ? 1 : g.taps(), channels = lined ? g.taps() * g.in : g.in;
@@ -143,6 +144,12 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
             }
           }
         }
+      if (!finish.nothing()) {
+        const int64_t first = all_panels * part / parts * tile_cols;
+        const int64_t cols = std::min(g.out, all_panels * (part + 1) / parts * tile_cols) - first;
+        for (const Tile& tile : block.tiles)
+          for (int r = 0; r < tile.rows; ++r) finish(tile.y[r] + first, cols);
+      }
     }
   });
 }
@@ -151,10 +158,12 @@ void forward_axis(Axis& axis, int64_t size, int64_t outs, int64_t kernel, int64_
                   int64_t dilation) {
   axis.outs = outs, axis.taps = kernel;
   axis.at.resize(size_t(outs * kernel));
-  for (int64_t i = 0; i < outs * kernel; ++i) {
-    const int64_t at = i / kernel * stride - pad + i % kernel * dilation;
-    axis.at[size_t(i)] = at >= 0 && at < size ? int32_t(at) : -1;
-  }
+  int32_t* to = axis.at.data();
+  for (int64_t out = 0; out < outs; ++out)
+    for (int64_t tap = 0; tap < kernel; ++tap) {
+      const int64_t at = out * stride - pad + tap * dilation;
+      *to++ = at >= 0 && at < size ? int32_t(at) : -1;
+    }
 }
 
 Axis forward_axis(int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {

@@ -1,16 +1,18 @@
-// Convolution of codes: the gathering loops of gather.cpp for bytes. A job is a block of rows and some of the panels of
-// 16 to 64 output channels; a tile's whole sum stays in registers, and what leaves is a code. Padding points at a row
-// of zx, whose products cancel with the constant that every sum starts from:
-// Σ (x-zx)(p+d) = Σ x·p + d·Σ x - zx·(Σ p + K·d), where p is what is packed - s8, or u8 less 128 - and p+d the weight.
+// Convolution of codes: the gathering loops of gather.cpp for bytes. A job is a block of tiles and some of the panels
+// of 16 to 64 output channels; a tile's whole sum stays in registers, and what leaves is a code. Padding points at a
+// row of zx, whose products cancel with the constant that every sum starts from,
+//     Σ (x-zx)(p+d) = Σ x·p + d·Σ x - zx·(Σ p + K·d),
+// where p is what is packed - s8, or u8 less 128 - and p+d the weight. Where zx is 0, what lies in the padding is not
+// even multiplied, so tiles are cut to have their padding together.
 // Weights of 4 bits stay two in a byte until a tile, or with AVX2 a block of rows, meets them.
 #include <espalier/core/cpu/depthwise_int8.h>
-#include <espalier/core/cpu/gather.h>
-#include <espalier/core/cpu/int8_tile.h>
+#include <espalier/core/cpu/int8_rows.h>
 #include <espalier/core/cpu/isa.h>
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/cpu/pack.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/storage.h>
+#include <espalier/core/team.h>
 
 #include <algorithm>
 #include <cstring>
@@ -20,11 +22,12 @@ namespace espalier::cpu {
 namespace {
 
 constexpr int64_t block_bytes = 196608;  // of x per block of rows
+constexpr int64_t part_bytes = 393216;   // of weights that stay near while block after block meets them
 constexpr int64_t most_rows = 480;
 constexpr int64_t least_work = 1 << 20;  // multiply-adds that are worth claiming: some 5 microseconds
 constexpr int64_t most_work = 1 << 26;   // and that others may have to wait for
 constexpr int64_t deepest_four = 65536;  // products of 4 bits, times 16, whose sum fits into 32
-constexpr int64_t narrow = 16;           // below this many channels, taps are lined up into one row
+constexpr int64_t narrow = 16;           // below this many channels, a line of the kernel counts as one tap
 
 constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -39,130 +42,16 @@ struct Panels {
 // One group of a convolution.
 struct Part {
   const Int8Tiles& tiles;
-  const Gather& g;
+  ByteRows rows;
   Panels panels;
-  int64_t channels;  // of a tap, as packed
-  bool lined, four;  // four: panels hold codes of 4 bits
-  int32_t zx;
-  const uint8_t *x, *x_last;  // the group's channels of the first and of the last pixel
+  bool four;  // panels hold codes of 4 bits
   const char* weights;
   const int32_t *first, *offset;
   const float* scale;
-  float lo, hi;
-  int32_t zero;
-  bool real;
-  char* y;
 
-  int64_t taps() const { return lined ? 1 : g.taps(); }
-  int64_t element() const { return real ? int64_t(sizeof(float)) : 1; }
-  int64_t column_bytes() const { return four ? taps() * channels / 2 : taps() * channels * (tiles.wide ? 2 : 1); }
-  // Does a tile read beyond the last pixel? Others have a whole pixel behind them.
-  bool reads_over() const { return round_up(g.in, tiles.over + 1) > g.in; }
+  int64_t depth() const { return rows.taps() * rows.leaving.channels; }
+  int64_t column_bytes() const { return four ? depth() / 2 : depth() * (tiles.wide ? 2 : 1); }
 };
-
-// Each thread's tiles of one block of rows, with what they reach.
-struct ByteBlock {
-  std::vector<Int8Tile> tiles;
-  std::vector<ByteReach> reaches;
-  std::vector<uint8_t> lines, padding, last;
-
-  void build(const Part& p, int64_t begin, int64_t end);
-};
-
-void copy_line(const Part& p, const uint8_t* image, const int32_t* at_row, const int32_t* at_col, uint8_t* to) {
-  const Gather& g = p.g;
-  const int64_t width = g.cols.taps;
-  const bool in_one = g.in == g.x_pixel && at_col[0] >= 0 && at_col[width - 1] == at_col[0] + width - 1;
-  for (int64_t ky = 0; ky < g.rows.taps; ++ky) {
-    const uint8_t* line = image + at_row[ky] * g.x_width * g.x_pixel;
-    if (at_row[ky] < 0) {
-      std::memset(to, p.zx, size_t(width * g.in));
-    } else if (in_one) {
-      std::memcpy(to, line + at_col[0] * g.x_pixel, size_t(width * g.in));
-    } else {
-      for (int64_t kx = 0; kx < width; ++kx)
-        if (at_col[kx] < 0)
-          std::memset(to + kx * g.in, p.zx, size_t(g.in));
-        else
-          std::memcpy(to + kx * g.in, line + at_col[kx] * g.x_pixel, size_t(g.in));
-    }
-    to += width * g.in;
-  }
-}
-
-int32_t sum_of(const uint8_t* codes, int64_t n) {
-  int32_t sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += codes[i];
-  return sum;
-}
-
-void ByteBlock::build(const Part& p, int64_t begin, int64_t end) {
-  const Gather& g = p.g;
-  const int64_t taps = g.taps(), pixels = g.pixels(), all = taps * g.in;
-  const int64_t line = p.lined ? round_up(all, 16) : 0;
-  tiles.clear(), reaches.clear();
-  tiles.reserve(size_t((end - begin) / p.tiles.rows + 1));
-  if (p.lined) {
-    lines.assign(size_t((end - begin) * line), 0);
-  } else {
-    padding.assign(size_t(round_up(g.in, 16)), uint8_t(p.zx));
-    last.assign(size_t(round_up(g.in, 16)), 0);
-    if (p.reads_over()) std::memcpy(last.data(), p.x_last, size_t(g.in));
-  }
-  const uint8_t* const moved = !p.lined && p.reads_over() ? p.x_last : nullptr;
-  const uint8_t* const pad = padding.data();
-  for (int64_t row = begin; row < end; row += p.tiles.rows) {
-    Int8Tile t{};
-    t.rows = int(std::min<int64_t>(p.tiles.rows, end - row));
-    t.channels = p.channels;
-    t.lo = p.lo, t.hi = p.hi, t.zero = p.zero, t.real = p.real;
-    const uint8_t* image[int8_rows];
-    const int32_t *at_row[int8_rows], *at_col[int8_rows];
-    for (int r = 0; r < t.rows; ++r) {
-      const int64_t n = (row + r) / pixels, pixel = (row + r) % pixels;
-      image[r] = p.x + n * g.x_image;
-      t.y[r] = p.y + (n * g.y_image + pixel * g.y_pixel) * p.element();
-      at_row[r] = g.rows.at.data() + pixel / g.cols.outs * g.rows.taps;
-      at_col[r] = g.cols.at.data() + pixel % g.cols.outs * g.cols.taps;
-    }
-    const size_t start = reaches.size();
-    if (p.lined) {
-      ByteReach reach{.row = {}, .tap = 0};
-      for (int r = 0; r < t.rows; ++r) {
-        uint8_t* to = lines.data() + (row - begin + r) * line;
-        copy_line(p, image[r], at_row[r], at_col[r], to);
-        reach.row[r] = to;
-        if (p.offset) t.sum[r] = sum_of(to, all);
-      }
-      reaches.push_back(reach);
-    } else {
-      for (int64_t ky = 0, tap = 0; ky < g.rows.taps; ++ky)
-        for (int64_t kx = 0; kx < g.cols.taps; ++kx, ++tap) {
-          ByteReach reach{.row = {}, .tap = tap};
-          bool any = p.zx != 0;
-          for (int r = 0; r < t.rows; ++r) {
-            const int64_t at_y = at_row[r][ky], at_x = at_col[r][kx];
-            const uint8_t* source = pad;
-            if (at_y >= 0 && at_x >= 0) {
-              source = image[r] + (at_y * g.x_width + at_x) * g.x_pixel;
-              if (source == moved) source = last.data();
-              any = true;
-            }
-            reach.row[r] = source;
-            if (p.offset) t.sum[r] += sum_of(source, g.in);
-          }
-          if (any) reaches.push_back(reach);  // a tap of nothing but zeros adds nothing
-        }
-    }
-    t.reaches = int(reaches.size() - start);
-    tiles.push_back(t);
-  }
-  const ByteReach* reach = reaches.data();
-  for (Int8Tile& t : tiles) {
-    t.reach = reach;
-    reach += t.reaches;
-  }
-}
 
 // A panel of 4 bits as the wide tile wants it, in memory of this thread.
 const char* widened(const char* panel, int64_t bytes) {
@@ -176,24 +65,37 @@ const char* widened(const char* panel, int64_t bytes) {
 }
 
 void multiply(const Part& p) {
-  const Gather& g = p.g;
-  const int64_t total = g.images * g.pixels(), depth = p.taps() * p.channels, step = p.tiles.rows;
+  const Gather& g = p.rows.g;
+  const int64_t total = g.images * g.pixels(), depth = p.depth(), step = p.tiles.rows;
   if (total == 0) return;
-  const int64_t fitting = std::clamp<int64_t>(block_bytes / std::max<int64_t>(1, g.in), step, most_rows);
-  const int64_t enough = std::max<int64_t>(4 * step, least_work / std::max<int64_t>(1, g.out * depth));
-  const int64_t rows =
-      std::max(step, std::clamp(total / (8 * num_threads()), std::min(enough, fitting), fitting) / step * step);
-  const int64_t blocks = (total + rows - 1) / rows;
+  const Tiling tiling(g, p.tiles.rows, !p.rows.lined && p.rows.zx == 0 && g.reads_padding());
+  const int64_t fitting = std::clamp<int64_t>(block_bytes / std::max<int64_t>(1, g.in), step, most_rows) / step;
+  const int64_t enough = std::max<int64_t>(4, least_work / std::max<int64_t>(1, g.out * depth * step));
+  const auto blocks_of = [&](int64_t tiles) { return (tiling.count() + tiles - 1) / tiles; };
+  // Within a loop there is nobody to share with.
+  const int64_t threads = Team::inside() ? 1 : num_threads(), wanted = threads == 1 ? 1 : 8 * threads;
+  int64_t tiles = std::clamp(tiling.count() / wanted, std::min(enough, fitting), fitting), blocks = blocks_of(tiles);
   int64_t parts = 1;
   const auto work = [&] { return std::max<int64_t>(1, total * g.out * depth / (blocks * parts)); };
-  while ((blocks * parts < 8 * num_threads() || work() > most_work) && parts * 2 <= p.panels.count) parts *= 2;
+  while ((blocks * parts < wanted || work() > most_work) && parts * 2 <= p.panels.count) parts *= 2;
+
+  // Weights that are many meet all rows part by part, instead of being fetched by every block.
+  const int64_t weights = p.panels.columns() * p.column_bytes(), x_bytes = g.images * g.x_image;
+  int64_t near = 1;
+  while (weights / near > part_bytes && near * 2 <= p.panels.count) near *= 2;
+  const bool by_part = near > 1 && near * x_bytes + threads * weights < blocks * weights + x_bytes;
+  if (by_part) {
+    parts = near;
+    tiles = std::max<int64_t>(1, std::min(tiling.count(), (tiling.count() * parts + wanted - 1) / wanted));
+    blocks = blocks_of(tiles);
+  }
 
   parallel_for(blocks * parts, std::max<int64_t>(1, least_work / work()), [&](int64_t begin, int64_t end) {
     thread_local ByteBlock block;
     int64_t built = -1;
     for (int64_t job = begin; job < end; ++job) {
-      const int64_t b = job / parts, part = job % parts;
-      if (b != built) block.build(p, b * rows, std::min(total, (b + 1) * rows));
+      const int64_t b = by_part ? job % blocks : job / parts, part = by_part ? job / blocks : job % parts;
+      if (b != built) block.build(p.rows, tiling, b * tiles, std::min(tiling.count(), (b + 1) * tiles));
       built = b;
       for (int64_t i = p.panels.count * part / parts; i < p.panels.count * (part + 1) / parts; ++i) {
         const int64_t column = 16 * p.panels.begin(i);
@@ -202,7 +104,7 @@ void multiply(const Part& p) {
         const Int8Columns c{.panel = panel,
                             .vectors = int(p.panels.begin(i + 1) - p.panels.begin(i)),
                             .cols = int(std::min(g.out, 16 * p.panels.begin(i + 1)) - column),
-                            .at = column * p.element(),
+                            .at = column * p.rows.element(),
                             .first = p.first + column,
                             .scale = p.scale + column,
                             .offset = p.offset ? p.offset + column : nullptr};
@@ -292,7 +194,7 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
   const Int8Tiles& tiles = instructions != Isa::vnni ? int8_avx2 : four ? int4_vnni : int8_vnni;
   const Panels panels(out, tiles.vectors);
   const bool lined = in < narrow, is_unsigned = w.dtype == DType::u8 && !packed_fours;
-  const int64_t packed_taps = lined ? 1 : taps, packed_in = lined ? all : in;
+  const int64_t packed_taps = lined ? conv.kh : taps, packed_in = lined ? conv.kw * in : in;
   const int64_t channels = round_up(packed_in, tiles.group), columns = panels.columns();
   const int64_t codes_bytes = columns * packed_taps * channels;
   const int64_t group_bytes = round_up(four ? codes_bytes / 2 : codes_bytes * (tiles.wide ? 2 : 1), 64);
@@ -330,14 +232,18 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
   first.assign(padded, 0), offset.assign(padded, 0), scales.assign(padded, 0.f);
   const auto* sums = static_cast<const int32_t*>(packed->data());
   bool counts = false;
-  for (int64_t o = 0; o < conv.o; ++o) {
-    const auto at = size_t(o / out * columns + o % out);
-    const int32_t d = (is_unsigned ? 128 : 0) - (zero ? zero.as<int32_t>()[o] : 0);
-    const uint32_t start = b ? uint32_t(b.as<int32_t>()[o]) : 0;
-    first[at] = int32_t(start - uint32_t(r.zx) * (uint32_t(sums[at]) + uint32_t(all) * uint32_t(d)));
-    offset[at] = d;
-    scales[at] = scale.f32()[o];
-    counts = counts || d != 0;
+  for (int64_t i = 0; i < conv.groups; ++i) {
+    const int32_t* group_sums = sums + i * columns;
+    const size_t at = size_t(i * columns);
+    for (int64_t j = 0; j < out; ++j) {
+      const int64_t o = i * out + j;
+      const int32_t d = (is_unsigned ? 128 : 0) - (zero ? zero.as<int32_t>()[o] : 0);
+      const uint32_t start = b ? uint32_t(b.as<int32_t>()[o]) : 0;
+      first[at + size_t(j)] = int32_t(start - uint32_t(r.zx) * (uint32_t(group_sums[j]) + uint32_t(all) * uint32_t(d)));
+      offset[at + size_t(j)] = d;
+      counts = counts || d != 0;
+    }
+    std::copy_n(scale.f32() + i * out, out, scales.data() + at);
   }
 
   thread_local Gather g;
@@ -346,26 +252,36 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
   forward_axis(g.cols, conv.w, conv.out_w(), conv.kw, conv.stride_w, conv.pad_w, conv.dilation_w);
   g.x_width = conv.w, g.x_image = conv.h * conv.w * conv.c, g.x_pixel = conv.c;
   g.y_image = conv.out_h() * conv.out_w() * conv.o, g.y_pixel = conv.o;
+  thread_local Sights sights;
+  sights.see(g);
+  Int8Tile leaving{};
+  leaving.channels = channels, leaving.zero = r.zy, leaving.real = y.dtype == DType::f32;
+  leaving.lo = float(r.lo - r.zy), leaving.hi = float(r.hi - r.zy);
+  const bool pointwise = !lined && taps == 1 && conv.stride_h == 1 && conv.stride_w == 1 && !g.reads_padding() &&
+                         conv.pad_h == 0 && conv.pad_w == 0;
   for (int64_t i = 0; i < conv.groups; ++i) {
     const auto at = size_t(i * columns);
     multiply({.tiles = tiles,
-              .g = g,
+              .rows = {.g = g,
+                       .sights = sights,
+                       .lined = lined,
+                       .neighbours = conv.dilation_w == 1 && conv.groups == 1,
+                       .pointwise = pointwise,
+                       .sums = counts,
+                       .most = tiles.rows,
+                       .over = tiles.over,
+                       .zx = r.zx,
+                       .x = x.as<uint8_t>() + i * in,
+                       .x_last = x.as<uint8_t>() + x.numel - conv.c + i * in,
+                       .x_end = x.as<uint8_t>() + x.numel,
+                       .y = y.as<char>() + i * out * int64_t(size_of(y.dtype)),
+                       .leaving = leaving},
               .panels = panels,
-              .channels = channels,
-              .lined = lined,
               .four = four,
-              .zx = r.zx,
-              .x = x.as<uint8_t>() + i * in,
-              .x_last = x.as<uint8_t>() + x.numel - conv.c + i * in,
               .weights = static_cast<const char*>(packed->data()) + sum_bytes + i * group_bytes,
               .first = first.data() + at,
               .offset = counts ? offset.data() + at : nullptr,
-              .scale = scales.data() + at,
-              .lo = float(r.lo - r.zy),
-              .hi = float(r.hi - r.zy),
-              .zero = r.zy,
-              .real = y.dtype == DType::f32,
-              .y = y.as<char>() + i * out * int64_t(size_of(y.dtype))});
+              .scale = scales.data() + at});
   }
 }
 

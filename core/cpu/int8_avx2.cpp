@@ -20,13 +20,18 @@ void tile(const Int8Tile& t, const Int8Columns& c) {
     high[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(c.first + 8));
   }
   for (int i = 0; i < t.reaches; ++i) {
-    const int16_t* b = static_cast<const int16_t*>(c.panel) + t.reach[i].tap * t.channels * 16;
+    const int64_t tap = t.reach ? t.reach[i].tap : t.taps[i].tap;
+    const uint8_t* a[Rows];
+    ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) a[r] = t.reach ? t.reach[i].row[r] : t.base[r] + t.taps[i].offset;
+    const int16_t* b = static_cast<const int16_t*>(c.panel) + tap * t.channels * 16;
     for (int64_t from = 0; from < t.channels; from += 16) {
       alignas(32) int16_t x[Rows][16];
       ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) {
-        const auto* codes = reinterpret_cast<const __m128i*>(t.reach[i].row[r] + from);
+        const auto* codes = reinterpret_cast<const __m128i*>(a[r] + from);
         _mm256_store_si256(reinterpret_cast<__m256i*>(x[r]), _mm256_cvtepu8_epi16(_mm_loadu_si128(codes)));
       }
+      // Lest g++ keep them in registers, and spend two shuffles on what a load gives.
+      __asm__ volatile("" : : "r"(&x[0][0]) : "memory");
       const int64_t count = std::min<int64_t>(16, t.channels - from);
       for (int64_t k = 0; k < count; k += 2, b += 32) {
         const __m256i b0 = _mm256_load_si256(reinterpret_cast<const __m256i*>(b));

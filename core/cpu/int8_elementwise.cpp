@@ -84,12 +84,31 @@ void max_pool_int8(const Pool& g, In x, Out y) {
   const uint8_t* from = x.as<uint8_t>();
   for_pixels(g, [&](int64_t at, int64_t image, Span rows, Span columns) {
     uint8_t* out = y.as<uint8_t>() + at * g.c;
-    std::fill(out, out + g.c, uint8_t(0));
-    for (int64_t iy = rows.begin; iy < rows.end; ++iy)
-      for (int64_t ix = columns.begin; ix < columns.end; ++ix) {
-        const uint8_t* pixel = from + (image + iy * g.w + ix) * g.c;
-        for (int64_t c = 0; c < g.c; ++c) out[c] = std::max(out[c], pixel[c]);
-      }
+    const auto pixel = [&](int64_t iy, int64_t ix) { return from + (image + iy * g.w + ix) * g.c; };
+    const auto most = [&](auto zero, auto load, auto larger) {
+      for (int64_t iy = rows.begin; iy < rows.end; ++iy)
+        for (int64_t ix = columns.begin; ix < columns.end; ++ix) zero = larger(zero, load(pixel(iy, ix)));
+      return zero;
+    };
+    const auto many = [&](int64_t c) {  // 32 channels
+      const auto load = [c](const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + c)); };
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + c),
+                          most(_mm256_setzero_si256(), load, [](auto a, auto b) { return _mm256_max_epu8(a, b); }));
+    };
+    const auto some = [&](int64_t c) {  // 16
+      const auto load = [c](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + c)); };
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + c),
+                       most(_mm_setzero_si128(), load, [](auto a, auto b) { return _mm_max_epu8(a, b); }));
+    };
+    int64_t c = 0;
+    for (; c + 32 <= g.c; c += 32) many(c);
+    for (; c + 16 <= g.c; c += 16) some(c);
+    if (c < g.c && g.c >= 16) some(g.c - 16), c = g.c;  // a few once more
+    for (; c < g.c; ++c) {
+      out[c] = 0;
+      for (int64_t iy = rows.begin; iy < rows.end; ++iy)
+        for (int64_t ix = columns.begin; ix < columns.end; ++ix) out[c] = std::max(out[c], pixel(iy, ix)[c]);
+    }
   });
 }
 

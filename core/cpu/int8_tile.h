@@ -15,6 +15,11 @@ struct ByteReach {
   int64_t tap;
 };
 
+// The same where rows see alike: each finds the tap so many bytes behind its base.
+struct ByteTap {
+  int64_t offset, tap;
+};
+
 // What columns [0, cols) become. Arrays have a value for every column that the panel has, cols or more.
 struct Int8Columns {
   const void* panel;      // the weights, see Int8Tiles
@@ -27,8 +32,10 @@ struct Int8Columns {
 };
 
 struct Int8Tile {
-  const ByteReach* reach;
-  int reaches, rows;
+  const ByteReach* reach;  // null: the rows see alike
+  const ByteTap* taps;
+  const uint8_t* base[int8_rows];
+  int reaches, rows;       // reaches: of either
   int64_t channels;        // of one tap, rounded up to what the panel holds
   int32_t sum[int8_rows];  // of each row's codes, where there is an offset
   float lo, hi;            // bounds of the product, zero left out

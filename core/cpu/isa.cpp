@@ -10,11 +10,15 @@ namespace espalier::cpu {
 
 namespace {
 
-Isa best() {
-  const char* wanted = std::getenv("ESPALIER_ISA");
-  if (wanted && std::string_view(wanted) == "avx2") return Isa::avx2;
-  return has(Isa::vnni) ? Isa::vnni : Isa::avx2;
+bool avx2_wanted() {
+  static const bool wanted = [] {
+    const char* name = std::getenv("ESPALIER_ISA");
+    return name && std::string_view(name) == "avx2";
+  }();
+  return wanted;
 }
+
+Isa best() { return !avx2_wanted() && has(Isa::vnni) ? Isa::vnni : Isa::avx2; }
 
 std::atomic<int> chosen{-1};
 
@@ -33,6 +37,12 @@ Isa isa() {
   if (set >= 0) return Isa(set);
   static const Isa found = best();
   return found;
+}
+
+bool avx512() {
+  static const bool there = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+  const int set = chosen.load(std::memory_order_relaxed);
+  return there && (set >= 0 ? Isa(set) != Isa::avx2 : !avx2_wanted());
 }
 
 void set_isa(std::optional<Isa> isa) {

@@ -34,6 +34,12 @@ void linear(const Affine& g, In x, In w, In b, Out y) {
   gather_multiply(product(g.n, g.in, g.out), x.f32(), floats(panels), b.f32(), y.f32());
 }
 
+void linear_fused(const Affine& g, const After& after, In x, In w, In b, In residual, Out y) {
+  const auto panels = packed_panels(w, 1, 1, g.in, g.out, false);
+  gather_multiply(product(g.n, g.in, g.out), x.f32(), floats(panels), b.f32(), y.f32(),
+                  {.after = after, .residual = residual.f32(), .y = y.f32()});
+}
+
 void linear_grad_input(const Affine& g, In dy, In w, Out dx) {
   const auto panels = packed_panels(w, 1, 1, g.out, g.in, true);
   gather_multiply(product(g.n, g.out, g.in), dy.f32(), floats(panels), nullptr, dx.f32());

@@ -2,6 +2,7 @@
 // for, packed once per version. oneDNN cuts a primitive's work, and with it the order of its sums, for a number of
 // threads; so every primitive here is made for one thread and a few images, and the threads are ours, over the images:
 // how many images go together follows from the geometry alone, and so do the bits. Primitives are kept by geometry.
+#include <espalier/core/cpu/isa.h>
 #include <espalier/core/cpu/onednn.h>
 #include <espalier/core/cpu/pack.h>
 #include <espalier/core/parallel.h>
@@ -171,8 +172,7 @@ bool tiny(const Conv& g) { return g.kh * g.kw > 1 && g.out_h() * g.out_w() <= 4;
 bool ours(const Conv& g) {
   if (use == Use::never || g.n == 0) return true;
   if (use == Use::wherever_possible) return false;
-  static const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-  return !wide || tiny(g) || g.n == 1;  // one image is one call: only our tiles cut it for many threads
+  return !avx512() || tiny(g) || g.n == 1;  // one image is one call: only our tiles cut it for many threads
 }
 
 // Images that one call of a primitive takes: enough pixels to make use of the weights once they are near, and an
@@ -194,7 +194,7 @@ std::shared_ptr<Storage> weight_for(const Made& made, In w, dnnl::stream& stream
 }
 
 // from -> to: x -> y forward, dy -> dx backward. False if any part of the batch has no primitive.
-bool run(Conv g, bool backward, const float* from, In w, In b, float* to) {
+bool run(Conv g, bool backward, const float* from, In w, In b, float* to, const Finish& finish) {
   if (ours(g)) return false;
   const int64_t images = g.n, together = images_together(g), rest = images % together;
   const int64_t x_image = g.c * g.h * g.w, y_image = g.o * g.out_h() * g.out_w();
@@ -213,6 +213,7 @@ bool run(Conv g, bool backward, const float* from, In w, In b, float* to) {
     for (int64_t i = begin; i < end; ++i) {
       const bool ragged = (i + 1) * together > images;
       const Made& made = ragged ? *last : *whole;
+      const int64_t made_images = ragged ? rest : together;
       const int64_t x_at = i * together * x_image, y_at = i * together * y_image;
       std::unordered_map<int, memory> arguments{
           {DNNL_ARG_WEIGHTS, memory(made.weight, engine(), (ragged ? weight_of_last : weight)->data())},
@@ -223,6 +224,10 @@ bool run(Conv g, bool backward, const float* from, In w, In b, float* to) {
            memory(backward ? made.x : made.y, engine(), to + (backward ? x_at : y_at))}};
       if (b) arguments.emplace(DNNL_ARG_BIAS, memory(made.bias, engine(), writable(b.data)));
       made.primitive.execute(stream, arguments);
+      if (!finish.nothing()) {
+        stream.wait();
+        finish(to + y_at, made_images * y_image);
+      }
     }
     stream.wait();
   });
@@ -233,8 +238,10 @@ bool run(Conv g, bool backward, const float* from, In w, In b, float* to) {
 
 void set_use(Use u) { use = u; }
 
-bool conv2d(const Conv& g, In x, In w, In b, Out y) { return run(g, false, x.f32(), w, b, y.f32()); }
+bool conv2d(const Conv& g, In x, In w, In b, Out y, const Finish& finish) {
+  return run(g, false, x.f32(), w, b, y.f32(), finish);
+}
 
-bool conv2d_grad_input(const Conv& g, In dy, In w, Out dx) { return run(g, true, dy.f32(), w, {}, dx.f32()); }
+bool conv2d_grad_input(const Conv& g, In dy, In w, Out dx) { return run(g, true, dy.f32(), w, {}, dx.f32(), {}); }
 
 }  // namespace espalier::cpu::onednn

@@ -2,6 +2,7 @@
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/pool_windows.h>
+#include <immintrin.h>
 
 #include <algorithm>
 #include <cmath>
@@ -43,13 +44,26 @@ void max_pool(const Pool& g, In x, Out y, Out index) {
       const Span r = rows.window(p / g.out_w), c = columns.window(p % g.out_w);
       const int64_t at = (n * g.out_h * g.out_w + p) * g.c;
       float* out = y.f32() + at;
+      int64_t done = 0;
+      if (!index)
+        for (; done + 8 <= g.c; done += 8) {
+          __m256 most = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
+          for (int64_t iy = r.begin; iy < r.end; ++iy)
+            for (int64_t ix = c.begin; ix < c.end; ++ix) {
+              const __m256 v = _mm256_loadu_ps(image + (iy * g.w + ix) * g.c + done);
+              const __m256 larger = _mm256_cmp_ps(v, most, _CMP_GT_OQ), odd = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+              most = _mm256_blendv_ps(most, v, _mm256_or_ps(larger, odd));  // NaN wins
+            }
+          _mm256_storeu_ps(out + done, most);
+        }
+      if (done == g.c) continue;
       int32_t* place = index ? index.as<int32_t>() + at : nullptr;
-      std::fill(out, out + g.c, -std::numeric_limits<float>::infinity());
+      std::fill(out + done, out + g.c, -std::numeric_limits<float>::infinity());
       if (place) std::fill(place, place + g.c, int32_t(r.begin * g.w + c.begin));
       for (int64_t iy = r.begin; iy < r.end; ++iy)
         for (int64_t ix = c.begin; ix < c.end; ++ix) {
           const float* pixel = image + (iy * g.w + ix) * g.c;
-          for (int64_t ch = 0; ch < g.c; ++ch) {
+          for (int64_t ch = done; ch < g.c; ++ch) {
             const bool better = pixel[ch] > out[ch] || pixel[ch] != pixel[ch];  // NaN wins
             out[ch] = better ? pixel[ch] : out[ch];
             if (place) place[ch] = better ? int32_t(iy * g.w + ix) : place[ch];

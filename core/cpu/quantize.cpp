@@ -3,8 +3,10 @@
 #include <espalier/core/arithmetic.h>
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
+#include <immintrin.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 namespace espalier::cpu {
@@ -31,6 +33,51 @@ void for_stretches(const Quant& g, F f) {
   }
 }
 
+// A channel's codes, eight numbers at a time: the steps of quantize_one(), rounded before the zero point is added.
+struct EightCodes {
+  __m256 scale, zero, lo, hi;
+  EightCodes(float s, float z, float l, float h)
+      : scale(_mm256_set1_ps(s)), zero(_mm256_set1_ps(z)), lo(_mm256_set1_ps(l - z)), hi(_mm256_set1_ps(h - z)) {}
+
+  __m256 steps(const float* x) const {
+    return _mm256_round_ps(_mm256_div_ps(_mm256_loadu_ps(x), scale), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  __m256 fake_quantized(const float* x) const {
+    const __m256 v = _mm256_div_ps(_mm256_loadu_ps(x), scale);
+    const __m256 bounded = _mm256_min_ps(_mm256_max_ps(v, lo), hi);  // of NaN and a bound, the second
+    const __m256 code = _mm256_add_ps(_mm256_round_ps(bounded, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), zero);
+    return _mm256_mul_ps(scale, _mm256_sub_ps(code, zero));
+  }
+  __m256 representable(const float* x) const {  // all bits of a lane, or none
+    const __m256 v = steps(x);
+    return _mm256_and_ps(_mm256_cmp_ps(v, lo, _CMP_GE_OQ), _mm256_cmp_ps(v, hi, _CMP_LE_OQ));
+  }
+};
+
+// The least and the greatest of n numbers, one at least; NaN where one is.
+void range_of(const float* x, int64_t n, float& least, float& most) {
+  float lows[8], highs[8];
+  int64_t i = 0;
+  least = most = x[0];
+  if (n >= 16) {
+    __m256 low0 = _mm256_loadu_ps(x), low1 = low0, high0 = low0, high1 = low0, odd = _mm256_setzero_ps();
+    for (; i + 16 <= n; i += 16) {
+      const __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + i + 8);
+      low0 = _mm256_min_ps(low0, a), low1 = _mm256_min_ps(low1, b);
+      high0 = _mm256_max_ps(high0, a), high1 = _mm256_max_ps(high1, b);
+      odd = _mm256_or_ps(odd, _mm256_cmp_ps(a, b, _CMP_UNORD_Q));
+    }
+    _mm256_storeu_ps(lows, _mm256_min_ps(low0, low1));
+    _mm256_storeu_ps(highs, _mm256_max_ps(high0, high1));
+    if (_mm256_movemask_ps(odd)) {
+      least = most = std::numeric_limits<float>::quiet_NaN();
+      return;
+    }
+    for (int l = 0; l < 8; ++l) least = lesser(least, lows[l]), most = greater(most, highs[l]);
+  }
+  for (; i < n; ++i) least = lesser(least, x[i]), most = greater(most, x[i]);
+}
+
 template <Rounding rounding>
 void fake_quant_as(const Quant& g, const float* x, const float* scale, const float* zero, float* y) {
   const float lo = g.qmin, hi = g.qmax;
@@ -39,7 +86,12 @@ void fake_quant_as(const Quant& g, const float* x, const float* scale, const flo
       for (int64_t i = 0; i < n; ++i) y[at + i] = fake_quantize<rounding>(x[at + i], scale[i], zero[i], lo, hi);
     } else {
       const float s = scale[channel], z = zero[channel];
-      for (int64_t i = 0; i < n; ++i) y[at + i] = fake_quantize<rounding>(x[at + i], s, z, lo, hi);
+      int64_t i = 0;
+      if constexpr (rounding == Rounding::half_even) {
+        const EightCodes eight(s, z, lo, hi);
+        for (; i + 8 <= n; i += 8) _mm256_storeu_ps(y + at + i, eight.fake_quantized(x + at + i));
+      }
+      for (; i < n; ++i) y[at + i] = fake_quantize<rounding>(x[at + i], s, z, lo, hi);
     }
   });
 }
@@ -61,9 +113,19 @@ void fake_quant_grad(const Quant& g, In x, In scale, In zero, In dy, Out dx) {
   const float lo = g.qmin, hi = g.qmax;
   const float *in = x.f32(), *s = scale.f32(), *z = zero.f32(), *d = dy.f32();
   float* out = dx.f32();
+  const bool in_place = out == d;  // then most of it is right already
   for_stretches(g, [=](int64_t at, int64_t n, int64_t channel) {
     const int64_t step = channel < 0, first = channel < 0 ? 0 : channel;
-    for (int64_t i = 0; i < n; ++i) {
+    int64_t i = 0;
+    if (channel >= 0) {
+      const EightCodes eight(s[channel], z[channel], lo, hi);
+      for (; i + 8 <= n; i += 8) {
+        const __m256 passes = eight.representable(in + at + i);
+        if (in_place && _mm256_movemask_ps(passes) == 0xff) continue;
+        _mm256_storeu_ps(out + at + i, _mm256_and_ps(passes, _mm256_loadu_ps(d + at + i)));
+      }
+    }
+    for (; i < n; ++i) {
       const int64_t c = first + i * step;
       out[at + i] = representable(in[at + i], s[c], z[c], lo, hi) ? d[at + i] : 0;
     }
@@ -172,27 +234,7 @@ void min_max(const Quant& g, In x, Out range) {
             high[c] = greater(high[c], in[r * per_unit + c]);
           }
       } else {
-        constexpr int lanes = 16;
-        const float* row = in + first * per_unit;
-        const int64_t n = (stop - first) * per_unit;
-        float lows[lanes], highs[lanes];
-        std::fill(lows, lows + lanes, row[0]);
-        std::fill(highs, highs + lanes, row[0]);
-        int64_t i = 0;
-        for (; i + lanes <= n; i += lanes)
-          for (int l = 0; l < lanes; ++l) {
-            lows[l] = lesser(lows[l], row[i + l]);
-            highs[l] = greater(highs[l], row[i + l]);
-          }
-        for (; i < n; ++i) {
-          lows[0] = lesser(lows[0], row[i]);
-          highs[0] = greater(highs[0], row[i]);
-        }
-        for (int l = 1; l < lanes; ++l) {
-          lows[0] = lesser(lows[0], lows[l]);
-          highs[0] = greater(highs[0], highs[l]);
-        }
-        *low = lows[0], *high = highs[0];
+        range_of(in + first * per_unit, (stop - first) * per_unit, *low, *high);
       }
     }
   });

@@ -43,9 +43,11 @@ const Column& cpu_column() {
                                  .nll_loss_grad = cpu::nll_loss_grad,
                                  .dropout = cpu::dropout,  // dropout.cpp
                                  .conv2d = cpu::conv2d,    // conv2d.cpp
+                                 .conv2d_fused = cpu::conv2d_fused,
                                  .conv2d_grad_input = cpu::conv2d_grad_input,
                                  .conv2d_grad_weight = cpu::conv2d_grad_weight,
                                  .linear = cpu::linear,  // linear.cpp
+                                 .linear_fused = cpu::linear_fused,
                                  .linear_grad_input = cpu::linear_grad_input,
                                  .linear_grad_weight = cpu::linear_grad_weight,
                                  .matmul = cpu::matmul,

@@ -70,7 +70,8 @@ Tensors FakeQuantOp::backward(const Saved& saved, const Tensor& dy, const Needs&
   const auto made = [&](size_t i) { return Tensor::empty(saved.tensors[i].shape(), DType::f32, device); };
   Tensor dx = needs[0] && !clip ? dy : Tensor{}, dscale, dzero;
   if (needs[0] && clip) {
-    dx = made(0);
+    // Where nobody else holds it, over dy itself: few gradients stop, and those that pass are there already.
+    dx = dy.storage().use_count() == 1 && !needs[1] && !needs[2] ? dy : made(0);
     run::fake_quant_grad(device, g, saved.tensors[0], saved.tensors[1], saved.tensors[2], dy, dx.out());
   }
   if (needs[1] || needs[2]) {
