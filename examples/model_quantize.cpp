@@ -10,8 +10,8 @@
 #include <espalier/compress/quantize/ptq.h>
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/compress/quantize/refine.h>
-#include <espalier/nn/init.h>
 #include <espalier/nn/freeze_norm.h>
+#include <espalier/nn/init.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
@@ -26,7 +26,6 @@
 using namespace espalier;
 
 namespace {
-
 
 // --bits: 8, or weight=4,output=8
 QuantBits bits_of(const tool::Context& c) {
@@ -231,7 +230,8 @@ void quantize(tool::Context& c) {
                           train_set->batches());
   };
   FreezeNorm freeze(module, c.integer("freeze-norm"));
-  Stage stages[2] = {{"float", float_epochs, 0, {}}, {"quantized", recipe.epochs, max_steps, {quantizer.get(), &freeze}}};
+  Stage stages[2] = {{"float", float_epochs, 0, {}},
+                     {"quantized", recipe.epochs, max_steps, {quantizer.get(), &freeze}}};
   const std::vector<int64_t> batches = tool::batch_sizes(c);
   const int repeats = int(c.integer("repeats", 1, 100'000));
   const int64_t exact_images = c.integer("exact-images");

@@ -156,6 +156,15 @@ class ESPALIER_API Dropout2d : public Dropout {
   std::string_view type() const override { return "Dropout2d"; }
 };
 
+// Passes its input on: a place with ports, where a network has a value that no other layer gives.
+class ESPALIER_API Identity : public Module {
+ public:
+  std::string_view type() const override { return "Identity"; }
+
+ protected:
+  Tensor forward(const Tensor& x) override { return x; }
+};
+
 class ESPALIER_API Flatten : public Module {
  public:
   explicit Flatten(int start = 1) : start_dim(start) {}

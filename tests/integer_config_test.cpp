@@ -129,7 +129,7 @@ TEST_CASE("the ends keep 8 bits, and what is asked of one layer stands in one en
   CHECK(by_name.at("conv1")->quant_bits.of("input") == 8);
   CHECK(by_name.at("fc")->quant_bits.of("weight") == 8);
   CHECK(by_name.at("layer2.0.downsample.0")->quant_bits.of("weight") == 4);
-  for (const char* name : {"relu1", "layer1.0.bn2", "layer1.0.relu2", "layer2.0.downsample.1", "avgpool"})
+  for (const char* name : {"relu1", "layer1.0.bn2", "layer1.0.relu2", "layer2.0.downsample.1", "pooled"})
     CHECK_MESSAGE(by_name.at(name)->quant_bits.of("output") == 6, name);
   for (const char* name : {"bn1", "layer1.0.bn1", "layer1.0", "layer1"}) CHECK(!by_name.count(name));
 }

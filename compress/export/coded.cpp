@@ -3,6 +3,7 @@
 #include <espalier/compress/export/coded.h>
 #include <espalier/compress/mask.h>
 #include <espalier/compress/quantize/fake_quant.h>
+#include <espalier/compress/quantize/learned_quant.h>
 #include <espalier/core/arithmetic.h>
 #include <espalier/core/ops/fake_quant.h>
 #include <espalier/nn/trace.h>
@@ -16,7 +17,13 @@ namespace espalier {
 namespace {
 
 bool quantizes(const std::shared_ptr<Transform>& t) {
-  return dynamic_cast<FakeQuant*>(t.get()) || dynamic_cast<DoReFa*>(t.get()) || dynamic_cast<Binarizer*>(t.get());
+  return dynamic_cast<ScaledQuant*>(t.get()) || dynamic_cast<DoReFa*>(t.get()) || dynamic_cast<Binarizer*>(t.get());
+}
+
+// A learned scale rests in files.
+std::shared_ptr<Transform> resting(const std::shared_ptr<Transform>& t) {
+  const auto* learned = dynamic_cast<const LearnedQuant*>(t.get());
+  return learned ? learned->fixed() : t;
 }
 
 // Where codes fit into a byte.
@@ -73,7 +80,8 @@ class Coding {
   void parameter(const std::string& name, Parameter& p) {
     Tensor value = p.value();
     bool untouched = true;
-    for (const auto& t : p.port.chain) {
+    for (const auto& link : p.port.chain) {
+      const auto t = resting(link);
       const auto* f = dynamic_cast<const FakeQuant*>(t.get());
       const auto* binarizer = dynamic_cast<const Binarizer*>(t.get());
       if (untouched && dynamic_cast<const Mask*>(t.get())) {
@@ -90,7 +98,7 @@ class Coding {
   }
 
   void port(const std::string& name, Port& port) {
-    for (const auto& t : port.chain) transform(name, *t, false);
+    for (const auto& t : port.chain) transform(name, *resting(t), false);
   }
 
   void transform(const std::string& owner, Transform& t, bool coded) {

@@ -1,7 +1,7 @@
 // The transforms of quantization, and how they are rebuilt from files, word by word and with nothing taken on trust.
 #include <espalier/compress/quantize/fake_quant.h>
-#include <espalier/core/arithmetic.h>
 #include <espalier/compress/quantize/learned_quant.h>
+#include <espalier/core/arithmetic.h>
 #include <espalier/core/kernels.h>
 #include <espalier/core/ops/fake_quant.h>
 
@@ -112,6 +112,12 @@ FakeQuant::FakeQuant(FakeQuantConfig config, int64_t channels, Device device) : 
         .is_signed = config_.is_signed};
   active_ = steps_ >= config_.start_step;
   words_ = words(false, config_.op.rounding).to(device);
+}
+
+void FakeQuant::fix(QParams q) {
+  q_ = std::move(q);
+  fixed_ = true;
+  update_words();
 }
 
 Tensor FakeQuant::fixed_words(Rounding rounding) const { return words(true, rounding); }

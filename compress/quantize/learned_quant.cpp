@@ -201,6 +201,17 @@ void LearnedQuant::start(const Tensor& x) {
   updates_ = Tensor::full({1}, 1, DType::s64, device);
 }
 
+std::shared_ptr<FakeQuant> LearnedQuant::fixed() const {
+  const FakeQuantConfig config{.bits = config_.bits,
+                               .is_signed = config_.is_signed,
+                               .axis = config_.axis,
+                               .of_parameter = config_.of_parameter,
+                               .start_step = active_ ? 0 : std::numeric_limits<int64_t>::max()};
+  auto twin = std::make_shared<FakeQuant>(config, scale_.value().numel(), scale_.value().device());
+  if (seen()) twin->fix(qparams());
+  return twin;
+}
+
 float LearnedQuant::factor(const Tensor& x) const {
   const int64_t sharing = config_.of_parameter ? x.numel() / scale_.value().numel()
                                                : x.numel() / std::max<int64_t>(1, x.rank() ? x.dim(0) : 1);

@@ -41,6 +41,7 @@ class ESPALIER_API LearnedQuant : public ScaledQuant {
   QParams qparams() const override;
   bool seen() const override;
   Tensor range() const override;
+  std::shared_ptr<FakeQuant> fixed() const;  // what rounds as this one does now, and learns no more
 
  private:
   void start(const Tensor& x);
