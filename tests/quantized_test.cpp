@@ -350,7 +350,8 @@ TEST_CASE("DoReFa's weights: codes 2q - n of n = 2^bits - 1, exact = engine, up 
     check_laws(graph, x);
     const int n = (1 << std::max(bits, 1)) - 1;
     const Tensor value = net.weight(net.conv2.weight);
-    for (const GraphValue& v : Engine(graph).graph().values)
+    const Engine engine(graph);
+    for (const GraphValue& v : engine.graph().values)
       if (v.name.find("conv2") != std::string::npos && v.name.ends_with(".weight")) {
         CHECK(v.value.dtype() == (bits <= 3 ? DType::u8 : DType::s8));
         const Tensor codes = bits <= 3 ? unpack_weight(v.value, value.shape(), 4) : v.value;

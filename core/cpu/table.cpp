@@ -15,8 +15,9 @@ namespace {
 void* allocate(size_t bytes, int) {
   constexpr size_t huge_page = size_t(2) << 20;
   if (bytes < huge_page) return std::aligned_alloc(64, bytes);
-  void* data = std::aligned_alloc(huge_page, bytes);
-  if (data) madvise(data, bytes, MADV_HUGEPAGE);  // a hint: it may be refused
+  void* data = nullptr;  // (aligned_alloc would want a multiple of so much)
+  if (posix_memalign(&data, huge_page, bytes) != 0) return nullptr;
+  madvise(data, bytes, MADV_HUGEPAGE);  // a hint: it may be refused
   return data;
 }
 
