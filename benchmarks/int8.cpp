@@ -20,18 +20,14 @@
 #include <string>
 #include <vector>
 
+#include "batch.h"
+
 using namespace espalier;
 
 namespace {
 
 double milliseconds() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-Tensor images(const Shape& image, int64_t batch) {
-  std::vector<float> pixels(size_t(batch * image.numel()));
-  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = std::sin(float(i % 9973) * 0.37f);
-  return Tensor::from(pixels, {batch, image[0], image[1], image[2]});
 }
 
 int64_t flops_of(const Graph& graph) {

@@ -1,7 +1,6 @@
-// What quantization-aware training costs: steps of a network as it is and of the same with 8-bit quantizers on weights,
-// inputs and outputs, one pair after the other, so that both meet the same machine. Prints medians, the quarters of the
-// ratio and where the machine can be told from.
-// Usage: bench_qat [MODEL [BATCH [PAIRS [THREADS]]]]
+// What quantization-aware training costs: steps of a network as it is and of the same with 8-bit quantizers on weights
+// and on what activations put out, one pair after the other, so that both meet the same machine. Prints medians, the
+// quarters of the ratio and where the machine can be told from. Usage: bench_qat [MODEL [BATCH [PAIRS [THREADS]]]]
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/parallel.h>
@@ -15,6 +14,8 @@
 #include <iostream>
 #include <string>
 #include <vector>
+
+#include "batch.h"
 
 using namespace espalier;
 
@@ -60,12 +61,7 @@ double quantile(std::vector<double> v, double q) {
 int run(const std::string& name, int64_t batch, int pairs, int threads) {
   set_num_threads(threads);
   const Shape& image = model_info(name).input;
-  std::vector<float> pixels(size_t(batch * image.numel()));
-  std::vector<int64_t> classes(static_cast<size_t>(batch));
-  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = std::sin(float(i % 9973) * 0.37f);
-  for (size_t i = 0; i < classes.size(); ++i) classes[i] = int64_t(i % 10);
-  const Tensor x = Tensor::from(pixels, {batch, image[0], image[1], image[2]});
-  const Tensor labels = Tensor::from(classes, {batch});
+  const Tensor x = images(image, batch), labels = labels_of(batch);
   Side plain(name, false), quantized(name, true);
   std::vector<double> a, b, ratio;
   for (int i = -2; i < pairs; ++i) {

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "batch.h"
+
 using namespace espalier;
 
 namespace {
@@ -30,12 +32,7 @@ int answer(const std::string& name, int threads) {
   int64_t batch = 0, repetitions = 0;
   std::cout << "ready\n" << std::flush;
   while (std::cin >> mode >> batch >> repetitions) {
-    std::vector<float> pixels(size_t(batch * image.numel()));
-    std::vector<int64_t> classes(static_cast<size_t>(batch));
-    for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = std::sin(float(i % 9973) * 0.37f);
-    for (size_t i = 0; i < classes.size(); ++i) classes[i] = int64_t(i % 10);
-    const Tensor x = Tensor::from(pixels, {batch, image[0], image[1], image[2]});
-    const Tensor labels = Tensor::from(classes, {batch});
+    const Tensor x = images(image, batch), labels = labels_of(batch);
     const bool train = mode == "train";
     model->train(train);
     for (int64_t i = 0; i < repetitions; ++i) {

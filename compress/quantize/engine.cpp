@@ -340,7 +340,7 @@ std::ostream& operator<<(std::ostream& out, const std::vector<Engine::Layer>& re
   for (const auto& l : report)
     out << std::left << std::setw(int(name)) << l.name << "  " << std::setw(int(kernel)) << l.kernel << std::right
         << std::setw(10) << l.ms << std::setw(7) << std::setprecision(1) << 100 * l.share << '%' << std::setprecision(3)
-        << (l.why.empty() ? "" : "  float: " + l.why) << '\n';
+        << (l.why.empty() ? "" : (l.kernel.starts_with("q") ? "  " : "  float: ") + l.why) << '\n';
   out.flags(flags);
   out.precision(precision);
   return out;

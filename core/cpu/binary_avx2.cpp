@@ -52,16 +52,7 @@ void tile(const BinaryTile& t, const BinaryColumns& c) {
     const __m256i acc1 = _mm256_sub_epi32(_mm256_loadu_si256(first + 1), _mm256_slli_epi32(sum[1], 1));
     const __m256 real0 = _mm256_mul_ps(_mm256_cvtepi32_ps(acc0), scale0);
     const __m256 real1 = _mm256_mul_ps(_mm256_cvtepi32_ps(acc1), scale1);
-    char* const y = static_cast<char*>(t.y[r]) + c.at;
-    if (t.real) {
-      alignas(32) float reals[16];
-      _mm256_store_ps(reals, real0), _mm256_store_ps(reals + 8, real1);
-      __builtin_memcpy(y, reals, size_t(c.cols) * sizeof(float));
-    } else {
-      alignas(16) uint8_t codes[16];
-      _mm_store_si128(reinterpret_cast<__m128i*>(codes), as_bytes(leaving.round(real0), leaving.round(real1)));
-      __builtin_memcpy(y, codes, size_t(c.cols));
-    }
+    leaving.leave(real0, real1, t.real, c.cols, static_cast<char*>(t.y[r]) + c.at);
   }
 }
 
