@@ -1,0 +1,60 @@
+// Clusters: what a search decides about. Layers whose channels are coupled have one sparsity between them, or what was
+// found and what is applied would differ; where single weights go, every layer is a cluster. What a cluster's choice
+// costs is counted on the channels that would really go.
+#pragma once
+#include <espalier/compress/prune/plan.h>
+#include <espalier/compress/resources.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+struct Cluster {
+  std::vector<std::string> layers;  // selected ones, in the model's order; the first gives the name
+  int64_t weights = 0;              // elements of those layers' weights
+  int64_t free = 0;                 // units that may go: groups of coupled channels, or single weights
+  int64_t pinned = 0;               // units that may not
+  std::vector<int> roots = {};      // of channels: those that may go, the weakest first
+  std::vector<double> scores = {};  // of those
+};
+
+class ESPALIER_API Clusters {
+ public:
+  // The layers that the allocation selects; its sparsities are not used. The model must outlive it. Throws what plan()
+  // throws, and usage where a global ranking is asked for.
+  Clusters(Module& model, const Scorer& scorer, const Allocation& allocation);
+
+  size_t size() const { return all_.size(); }
+  const Cluster& operator[](size_t i) const { return all_[i]; }
+  bool channels() const { return dry_.has_value(); }
+
+  void score();  // anew: weights have changed
+
+  // How many units go at that sparsity: int(n·s), less what round_to asks for, and never all.
+  int64_t gone(size_t cluster, double sparsity) const;
+  std::vector<int64_t> gone(const std::vector<double>& sparsities) const;
+  // The least sparsity at which so many go.
+  double sparsity(size_t cluster, int64_t gone) const;
+  std::vector<double> sparsities(const std::vector<int64_t>& gone) const;
+
+  // One entry per layer that loses something, by name, as NNI's searches write them; its plan masks what was counted.
+  ConfigList config(const std::vector<double>& sparsities) const;
+  Resources count(const std::vector<int64_t>& gone);
+  std::vector<LayerShape> layers(const std::vector<int64_t>& gone);
+
+ private:
+  DeadRoots dead(const std::vector<int64_t>& gone);
+  void find_channels(const Selection& selection);
+
+  Module& model_;
+  const Scorer scorer_;
+  const Allocation allocation_;
+  Selection selection_;
+  std::vector<Cluster> all_;
+  std::vector<size_t> cluster_of_;  // by selected layer
+  std::optional<DryRun> dry_;
+};
+
+}  // namespace espalier

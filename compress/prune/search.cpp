@@ -1,0 +1,419 @@
+// What all searches share: candidates and their history, goals and what choices cost, milliseconds that are corrected
+// by what the shrunk network takes.
+#include <espalier/compress/export/export.h>
+#include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/prune/searches.h>
+#include <espalier/compress/speedup.h>
+#include <espalier/compress/trial.h>
+#include <espalier/core/io/file.h>
+#include <espalier/core/nearest.h>
+#include <espalier/core/random.h>
+#include <espalier/nn/init.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <iomanip>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <ostream>
+#include <sstream>
+
+namespace espalier {
+
+namespace {
+
+constexpr double aimed = 0.03;  // how far from the asked milliseconds a measurement may lie and not be corrected
+constexpr int corrections = 3;
+
+Examples random_one(const Examples& examples) {
+  Examples one;
+  uint64_t stream = 0;
+  for (const Tensor& x : examples) {
+    Shape shape = x.shape();
+    if (shape.rank() > 0) shape[0] = 1;
+    std::vector<float> values;
+    for (int64_t i = 0; i < shape.numel(); ++i)
+      values.push_back(float(random_normal(1, stream_of("search example", stream), uint64_t(i))));
+    ++stream;
+    one.push_back(Tensor::from(values, shape).to(x.device()));
+  }
+  return one;
+}
+
+Scorer scorer_named(const std::string& wanted) {
+#define X(name, Class) \
+  if (wanted == #name) return name##_scorer();
+  ESPALIER_PRUNERS(X)
+#undef X
+  fail(ErrorKind::usage, "[search] there is no base_algo \"", wanted, "\"", did_you_mean(wanted, pruner_names()));
+}
+
+// Output channels of the layers that have a weight.
+std::map<std::string, int64_t> widths_of(Module& model) {
+  std::map<std::string, int64_t> widths;
+  for (auto& [name, m] : named_modules(model))
+    if (m->type() == "Conv2d" || m->type() == "Linear") widths[name] = weight_of(*m)->value().dim(0);
+  return widths;
+}
+
+std::string path_in(const std::string& folder, const char* name) { return folder.empty() ? "" : folder + "/" + name; }
+
+}  // namespace
+
+Evaluate evaluate_on(BatchSource& source, Loss loss, Device device) {
+  return [&source, loss, device](Module& model) { return evaluate(model, source, loss, device).accuracy; };
+}
+
+Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t steps, Device device) {
+  return [&source, loss, sgd, steps, device](Module& model) {
+    if (steps < 1) return;
+    const bool training = model.training();
+    const auto forget = [&] {
+      for (auto& [name, p] : learned_parameters(model)) p->state.clear();
+    };
+    forget();
+    SGD optimizer(model, sgd);
+    train(model, optimizer, source, nullptr,
+          {.epochs = steps / source.batches() + 1, .max_steps = steps, .loss = loss, .device = device});
+    forget();
+    model.train(training);
+  };
+}
+
+TrainWith train_with_adam(BatchSource& source, Loss loss, Device device) {
+  return [&source, loss, device](Module& model, TrainObserver& observer, int64_t epochs) {
+    const bool training = model.training();
+    for (auto& [name, p] : learned_parameters(model)) p->state.clear();
+    Adam optimizer(model, {.lr = 1e-3, .weight_decay = 5e-5});
+    train(model, optimizer, source, nullptr, {.epochs = epochs, .loss = loss, .device = device}, {&observer});
+    for (auto& [name, p] : learned_parameters(model)) p->state.clear();
+    model.train(training);
+  };
+}
+
+SearchRun::SearchRun(Search& search)
+    : model(search.model_),
+      options(search.options_),
+      search_(search),
+      result_(search.result_),
+      scorer_(scorer_named(search.options_.base_algo)),
+      table_(!options.latency_table.empty() ? options.latency_table : path_in(options.folder, "latency.json"),
+             options.target.batch),
+      example_(random_one(options.example)),
+      history_(path_in(options.folder, "search_history.csv"), options.resume) {
+  rebuild();
+  if (!budgeted()) {
+    const Selection selection =
+        selection_of(model, scorer_, {.config_list = search.config_list_, .example = options.example});
+    sparsity_ = selection.layers[0].sparsity;
+    for (const auto& layer : selection.layers)
+      if (layer.sparsity != sparsity_)
+        fail(ErrorKind::usage, "[search] takes one sparsity, of all weights together; the config list has ", sparsity_,
+             " and ", layer.sparsity);
+  } else if (!clusters_->channels()) {
+    fail(ErrorKind::usage, "[search] ", to_string(options.target),
+         ": single weights that are masked cost as much as before; ", options.base_algo, " prunes those");
+  }
+  result_.before = clusters_->count(std::vector<int64_t>(clusters_->size(), 0));
+  make_goals();
+  best_ = worst();
+}
+
+void SearchRun::rebuild() {
+  clusters_ = std::make_unique<Clusters>(
+      model, scorer_,
+      Allocation{.config_list = search_.config_list_, .example = options.example, .round_to = options.round_to});
+}
+
+void SearchRun::restart(double sparsity, double part) {
+  rebuild();
+  sparsity_ = sparsity;
+  if (!budgeted()) return make_goals();
+  for (size_t g = 0; g < goals_.size(); ++g) {
+    const Goal& first = first_goals_[g];
+    goals_[g].limit = first.whole * std::pow(std::min(1., first.limit / first.whole), part);
+  }
+}
+
+void SearchRun::make_goals() {
+  goals_.clear();
+  const std::vector<int64_t> none(clusters_->size(), 0);
+  const Resources whole = clusters_->count(none);
+  const Budget& b = options.target;
+  if (!budgeted()) goals_.push_back({Goal::weights, double(whole.weights) * (1 - sparsity_), double(whole.weights)});
+  if (b.params) goals_.push_back({Goal::params, b.params->of(double(whole.params)), double(whole.params)});
+  if (b.flops) goals_.push_back({Goal::flops, b.flops->of(double(whole.flops)), double(whole.flops)});
+  if (b.ms) {
+    result_.timing_before = time_shrunk(none);
+    const double ms = result_.timing_before.median;
+    factor_ = ms / table_.sum(clusters_->layers(none));
+    goals_.push_back({Goal::ms, b.ms->of(ms), ms});
+  }
+  first_goals_ = goals_;
+}
+
+double SearchRun::setting(const std::string& name) const {
+  const auto given = options.settings.find(name);
+  if (given != options.settings.end()) return given->second;
+  for (const auto& [key, value] : search_.method_.settings)
+    if (key == name) return value;
+  fail(ErrorKind::other, "[search] ", search_.method_.name, " has no setting ", name);
+}
+
+double SearchRun::worst() const {
+  const double infinity = std::numeric_limits<double>::infinity();
+  return options.maximize ? -infinity : infinity;
+}
+
+double SearchRun::uniform(double low, double high) {
+  const Random4 r = philox(options.seed, stream_of("search"), draws_++);
+  const uint64_t bits = (uint64_t(r.v[0]) << 32 | r.v[1]) >> 11;
+  return low + (high - low) * (double(bits) * 0x1p-53);
+}
+
+double SearchRun::predicted_ms(const std::vector<int64_t>& gone) {
+  return factor_ * table_.sum(clusters_->layers(gone));
+}
+
+double SearchRun::cost(size_t goal, const std::vector<int64_t>& gone) {
+  switch (goals_[goal].what) {
+    case Goal::weights:
+      return double(clusters_->count(gone).weights);
+    case Goal::params:
+      return double(clusters_->count(gone).params);
+    case Goal::flops:
+      return double(clusters_->count(gone).flops);
+    case Goal::ms:
+      break;
+  }
+  return predicted_ms(gone);
+}
+
+// Milliseconds are met as soon as they are reached, counts are to be below: "<".
+bool SearchRun::met(const std::vector<int64_t>& gone) {
+  for (size_t g = 0; g < goals_.size(); ++g) {
+    const double c = cost(g, gone);
+    if (budgeted() && goals_[g].what != Goal::ms ? !(c < goals_[g].limit) : c > goals_[g].limit) return false;
+  }
+  return true;
+}
+
+size_t SearchRun::tightest(const std::vector<int64_t>& gone) {
+  size_t worst = 0;
+  double most = -1;
+  for (size_t g = 0; g < goals_.size(); ++g)
+    if (const double part = cost(g, gone) / goals_[g].limit; part > most) most = part, worst = g;
+  return worst;
+}
+
+bool SearchRun::scale_to_budget(std::vector<double>& sparsities) {
+  const auto scaled = [&](double by) {
+    std::vector<double> all;
+    for (const double s : sparsities) all.push_back(std::min(s * by, options.max_sparsity));
+    return all;
+  };
+  const auto does = [&](double by) { return met(clusters_->gone(scaled(by))); };
+  double low = 0, high = 1;
+  while (!does(high)) {
+    low = high;
+    high *= 2;
+    if (high > 1e6) return false;
+  }
+  for (int i = 0; i < 40 && high - low > 1e-9 * high; ++i) {
+    const double middle = (low + high) / 2;
+    (does(middle) ? high : low) = middle;
+  }
+  sparsities = scaled(high);
+  return true;
+}
+
+void SearchRun::mask(const std::vector<double>& sparsities) {
+  const ConfigList config = clusters_->config(sparsities);
+  if (config.empty()) return;
+  set_masks(model,
+            plan(model, scorer_, {.config_list = config, .example = options.example, .round_to = options.round_to}));
+}
+
+double SearchRun::evaluate(const std::vector<double>& sparsities, bool tune) {
+  using Clock = std::chrono::steady_clock;
+  const int64_t candidate = candidates_++;
+  const std::string config = to_json(clusters_->config(sparsities));
+  result_.candidates = candidates_;
+  auto known = history_.performance(candidate, config);
+  if (known) {
+    ++result_.replayed;
+  } else {
+    if (options.progress) {
+      const double left = expected_ > candidate && timed_ ? seconds_ / double(timed_) * double(expected_ - candidate)
+                                                          : std::numeric_limits<double>::quiet_NaN();
+      options.progress({candidate, expected_, best_, left});
+    }
+    const auto start = Clock::now();
+    {
+      const Trial trial(model);
+      random_state() = {options.seed, uint64_t(candidate + 1) << 32};
+      mask(sparsities);
+      if (tune && options.finetuner) options.finetuner(model);
+      if (options.prepare) options.prepare(model);
+      known = options.evaluator(model);
+    }
+    if (!std::isfinite(*known))
+      fail(ErrorKind::other, "[search] the evaluator gives ", *known, " for candidate ", candidate, ", ", config);
+    const Resources all = clusters_->count(std::vector<int64_t>(clusters_->size(), 0)),
+                    left = clusters_->count(clusters_->gone(sparsities));
+    history_.append(1 - double(left.weights) / double(all.weights), *known, config);
+    seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+    ++timed_;
+  }
+  if (better(*known, best_)) best_ = *known;
+  return *known;
+}
+
+void SearchRun::apply(const std::vector<double>& sparsities, bool tune, int64_t candidate) {
+  const RandomState before = random_state();
+  random_state() = {options.seed, uint64_t(candidate + 1) << 32};
+  mask(sparsities);
+  if (tune && options.finetuner) {
+    options.finetuner(model);
+    clusters_->score();
+  }
+  random_state() = before;
+}
+
+Timing SearchRun::time_shrunk(const std::vector<int64_t>& gone) {
+  std::ostringstream name;
+  name << 'b' << options.target.batch;
+  for (size_t c = 0; c < gone.size(); ++c) name << (c ? ',' : ' ') << (*clusters_)[c].free - gone[c];
+  return table_.network(name.str(), [&] {
+    const Trial trial(model);
+    mask(clusters_->sparsities(gone));
+    if (!masks_of(model).empty()) ModelSpeedup(model, example_).speedup_model();
+    to(model, Device{});
+    return measure_latency(model, example_.to(Device{}), options.target.batch);
+  });
+}
+
+// The cheapest search finds out how far predictions are off near the goal, so that a dear one is run once: what it
+// chooses is timed, the factor corrected, and the one kept that led nearest to what was asked for.
+void SearchRun::calibrate() {
+  size_t g = 0;
+  while (g < goals_.size() && goals_[g].what != Goal::ms) ++g;
+  if (g == goals_.size()) return;
+  double best = std::numeric_limits<double>::infinity(), best_factor = factor_;
+  for (int i = 0; i <= corrections; ++i) {
+    const std::vector<int64_t> gone = greedy();
+    const double part = time_shrunk(gone).median / goals_[g].limit;
+    const bool other = part < 1 && tightest(gone) != g;  // another goal asked for more
+    const double off = other ? 0 : part > latency_slack ? 1 + part : std::abs(part - 1);
+    if (off < best) best = off, best_factor = factor_;
+    if (off <= aimed) break;
+    factor_ *= part * goals_[g].limit / predicted_ms(gone);
+  }
+  factor_ = best_factor;
+}
+
+Search::Search(SearchMethod method, Module& model, ConfigList config_list, SearchOptions options)
+    : method_(std::move(method)), model_(model), config_list_(std::move(config_list)), options_(std::move(options)) {
+  if (!options_.evaluator) fail(ErrorKind::usage, "[", method_.name, "] needs an evaluator");
+  if (!options_.folder.empty() && !std::filesystem::is_directory(options_.folder))
+    fail(ErrorKind::data, "[", method_.name, "] ", options_.folder, " is no folder");
+  if (!(options_.max_sparsity > 0 && options_.max_sparsity < 1))
+    fail(ErrorKind::usage, "[", method_.name, "] max_sparsity is ", options_.max_sparsity,
+         ", expected between 0 and 1");
+  for (const auto& [name, value] : options_.settings) {
+    std::vector<std::string> known;
+    for (const auto& [key, standard] : method_.settings) known.push_back(key);
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    std::string all;
+    for (const std::string& key : known) all += (all.empty() ? "" : ", ") + key;
+    fail(ErrorKind::usage, "[", method_.name, "] there is no setting \"", name, "\"", did_you_mean(name, known), "; ",
+         all.empty() ? "it has none" : "there are " + all);
+  }
+}
+
+Search::~Search() = default;
+
+Module& Search::compress() {
+  if (done_) return model_;
+  Trial whole(model_);
+  SearchRun run(*this);
+  const bool timed = options_.target.ms.has_value();
+  run.calibrate();
+  const std::map<std::string, int64_t> widths = method_.shrinks ? widths_of(model_) : std::map<std::string, int64_t>();
+  Found found = method_.run(run);
+  if (method_.shrinks) {
+    found.sparsities.assign(run.clusters().size(), 0);
+    for (const auto& [name, width] : widths_of(model_))
+      if (width < widths.at(name))
+        result_.config_list.push_back({.op_names = {name}, .sparsity = 1 - double(width) / double(widths.at(name))});
+  } else {
+    run.apply(found.sparsities);
+    result_.config_list = run.clusters().config(found.sparsities);
+  }
+  const std::vector<int64_t> gone = run.clusters().gone(found.sparsities);
+  result_.after = run.clusters().count(gone);
+  if (timed) {
+    result_.predicted_ms = run.predicted_ms(gone);
+    result_.timing = run.time_shrunk(gone);
+  }
+  result_.performance = found.performance;
+  result_.missed =
+      missed(options_.target, result_.after, result_.timing.median, result_.before, result_.timing_before.median);
+  if (!run.budgeted() && result_.config_list.empty()) result_.notes.push_back("nothing was pruned");
+  if (!options_.folder.empty()) {
+    // NNI's layout: the list is a text within the text.
+    const nlohmann::ordered_json file{{"performance", found.performance},
+                                      {"config_list", to_json(result_.config_list)}};
+    write_file(options_.folder + "/search_result.json", file.dump() + "\n");
+  }
+  if (timed) run.table_.save();
+  whole.keep();
+  done_ = true;
+  return model_;
+}
+
+void Search::export_model(const ExportOptions& options) { export_masked(model_, options); }
+
+std::vector<std::string> search_names() {
+#define X(name, Class) #name,
+  return {ESPALIER_SEARCHES(X)};
+#undef X
+}
+
+SearchMethod search_method(const std::string& wanted) {
+#define X(name, Class) \
+  if (wanted == #name) return name##_search();
+  ESPALIER_SEARCHES(X)
+#undef X
+  std::string all;
+  for (const std::string& name : search_names()) all += (all.empty() ? "" : ", ") + name;
+  fail(ErrorKind::usage, "[search] there is no search \"", wanted, "\"", did_you_mean(wanted, search_names()),
+       "; there are ", all);
+}
+
+std::unique_ptr<Search> make_search(const std::string& name, Module& model, ConfigList config_list,
+                                    SearchOptions options) {
+  return std::make_unique<Search>(search_method(name), model, std::move(config_list), std::move(options));
+}
+
+std::ostream& operator<<(std::ostream& out, const SearchResult& r) {
+  const auto row = [&](const char* what, double before, double after) {
+    out << std::left << std::setw(12) << what << std::right << std::setw(14) << std::setprecision(6) << before << " -> "
+        << std::left << std::setw(14) << after << std::setprecision(3) << "x " << (before > 0 ? after / before : 1)
+        << '\n';
+  };
+  row("parameters", double(r.before.params), double(r.after.params));
+  row("FLOPs", double(r.before.flops), double(r.after.flops));
+  if (r.timing.n) {
+    row("ms, median", r.timing_before.median, r.timing.median);
+    out << std::setprecision(4) << "predicted " << r.predicted_ms << " ms, " << std::showpos
+        << 100 * (r.predicted_ms / r.timing.median - 1) << std::noshowpos << " % of what was measured\n";
+  }
+  out << r.candidates << " candidates, performance " << std::setprecision(6) << r.performance << '\n';
+  for (const std::string& note : r.notes) out << "note: " << note << '\n';
+  for (const std::string& line : r.missed) out << "missed: " << line << '\n';
+  return out;
+}
+
+}  // namespace espalier

@@ -1,0 +1,180 @@
+// Search: which ratios? A search tries candidates - a sparsity for every cluster - on a model that is put back after
+// each, and leaves the best on it. A candidate's performance is a function of the model, of the candidate and of its
+// number, so the history of performances is all the state that a search has: a killed run replays it, and goes on with
+// the same bits.
+#pragma once
+#include <espalier/compress/budget.h>
+#include <espalier/compress/latency.h>
+#include <espalier/compress/prune/clusters.h>
+#include <espalier/compress/prune/pruner.h>
+#include <espalier/compress/prune/search_history.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+// NNI's evaluator: how well the model does, on images that it may be chosen by - a part of the training set. It must
+// not move the model.
+using Evaluate = std::function<double(Module&)>;
+// NNI's short_term_fine_tuner: a function of the model and of this thread's random state.
+using Finetune = std::function<void(Module&)>;
+// NNI's trainer: so many epochs of training with this observer, a function of the model and of the random state.
+using TrainWith = std::function<void(Module&, TrainObserver&, int64_t epochs)>;
+// Accuracy, 0 to 1, in eval mode. The source is started at its epoch 0 and must not be one that training reads.
+ESPALIER_API Evaluate evaluate_on(BatchSource& source, Loss loss, Device device = {});
+// So many steps of SGD from a fresh optimiser, from the source's epoch 0 on.
+ESPALIER_API Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t steps, Device device = {});
+// With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains.
+ESPALIER_API TrainWith train_with_adam(BatchSource& source, Loss loss, Device device = {});
+
+struct SearchProgress {
+  int64_t done, expected;  // candidates; expected 0: not known
+  double best;             // performance
+  double seconds_left;     // NaN: not known
+};
+
+struct SearchOptions {
+  Evaluate evaluator = {};       // required
+  Finetune finetuner = {};       // of candidates, where the search knows of that; none: they are not tuned
+  TrainWith trainer = {};        // of AutoCompress
+  Finetune prepare = {};         // done to every candidate before it is evaluated, as batch norm recalibration
+  bool maximize = true;          // what the evaluator returns; NNI's optimize_mode
+  Budget target = {};            // in the place of the config list's sparsity
+  std::string folder = {};       // an existing one for search_history.csv, search_result.json, latency.json; "": none
+  bool resume = false;           // go on from the folder's search_history.csv
+  std::string base_algo = "l1";  // whose scores decide which units go
+  Examples example = {};         // as Allocation's
+  int64_t round_to = 1;
+  double max_sparsity = 0.95;  // of a cluster, in searches for a budget
+  uint64_t seed = 0;
+  std::map<std::string, double> settings = {};  // the search's own, in NNI's words; search_settings() lists them
+  std::string latency_table = {};               // in the place of folder/latency.json
+  std::function<void(const SearchProgress&)> progress = {};  // before every candidate; may throw, to give up
+};
+
+struct SearchResult {
+  double performance = 0;  // of what is left on the model
+  ConfigList config_list;  // what it was pruned with
+  Resources before, after;
+  Timing timing_before, timing;  // where the budget asks for milliseconds
+  double predicted_ms = 0;       // from the table
+  int64_t candidates = 0, replayed = 0;
+  std::vector<std::string> notes;
+  std::vector<std::string> missed;  // of the budget, and by how much; none: it is met
+};
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const SearchResult& result);
+
+// What a search sees: the model's clusters, candidates and their costs.
+class SearchRun;
+struct Found {
+  std::vector<double> sparsities;  // by cluster
+  double performance;
+};
+struct SearchMethod {
+  std::string name;                                      // what --search takes
+  std::vector<std::pair<std::string, double>> settings;  // with their defaults
+  std::function<Found(SearchRun&)> run;
+  bool shrinks = false;  // it leaves a smaller model in the place of a masked one
+};
+
+class ESPALIER_API Search {
+ public:
+  // Which layers take part, and what part of their weights is to go: one sparsity for all, unless there is a budget.
+  // The model must outlive it. Throws usage, with the settings that there are for one that is not among them.
+  Search(SearchMethod method, Module& model, ConfigList config_list, SearchOptions options);
+  ~Search();
+  Search(const Search&) = delete;
+  Search& operator=(const Search&) = delete;
+
+  // Searches once; the masks of what it has found are on the ports then, and the raw values below them survive but for
+  // what fine-tuning has made of them. Where it throws, the model is as it was.
+  Module& compress();
+  const SearchResult& result() const { return result_; }
+  void tell(std::function<void(const SearchProgress&)> progress) { options_.progress = std::move(progress); }
+  void export_model(const ExportOptions& options);
+
+ private:
+  friend class SearchRun;
+  SearchMethod method_;
+  Module& model_;
+  ConfigList config_list_;
+  SearchOptions options_;
+  SearchResult result_;
+  bool done_ = false;
+};
+
+class ESPALIER_API SearchRun {
+ public:
+  Module& model;
+  const SearchOptions& options;
+
+  explicit SearchRun(Search& search);
+
+  Clusters& clusters() { return *clusters_; }
+  double setting(const std::string& name) const;
+  bool budgeted() const { return options.target.any(); }
+  double sparsity() const { return sparsity_; }  // asked for, where there is no budget
+  bool better(double a, double b) const { return options.maximize ? a > b : a < b; }
+  double worst() const;
+  double uniform(double low, double high);  // 53 bits; a function of the seed and of the number of calls
+
+  // What a goal limits, and what a choice costs of it. Without a budget the goal is the sparsity's part of the weights
+  // of all Conv2d and Linear layers.
+  size_t goals() const { return goals_.size(); }
+  double cost(size_t goal, const std::vector<int64_t>& gone);
+  double limit(size_t goal) const { return goals_[goal].limit; }
+  double whole(size_t goal) const { return goals_[goal].whole; }
+  size_t tightest(const std::vector<int64_t>& gone);  // the goal that is farthest from being met
+  bool met(const std::vector<int64_t>& gone);
+  // Scales sparsities, capped, by the least factor that meets the budget. False: none does.
+  bool scale_to_budget(std::vector<double>& sparsities);
+  // The cheapest cuts first, by score per saved resource, until the goals are met; as far as it goes where they cannot
+  // be.
+  std::vector<int64_t> greedy();
+
+  // The performance of a candidate. With tune, the fine-tuner is let at it first. The model is as before afterwards.
+  double evaluate(const std::vector<double>& sparsities, bool tune = false);
+  // The number that the next candidate will have, and making one of them what the model is.
+  int64_t next() const { return candidates_; }
+  void apply(const std::vector<double>& sparsities, bool tune = false, int64_t candidate = 0);
+  void expect(int64_t candidates) { expected_ = candidates; }
+  void note(const std::string& text) { result_.notes.push_back(text); }
+
+  // The model has been shrunk: clusters anew, and a sparsity of what is left for what follows; of a budget, that part
+  // of the way to it.
+  void restart(double sparsity, double part = 1);
+  const Examples& example() const { return example_; }  // one, random
+
+ private:
+  friend class Search;
+  struct Goal {
+    enum What { weights, params, flops, ms } what;
+    double limit, whole;
+  };
+  void make_goals();
+  void rebuild();
+  void mask(const std::vector<double>& sparsities);
+  Timing time_shrunk(const std::vector<int64_t>& gone);
+  void calibrate();
+  double predicted_ms(const std::vector<int64_t>& gone);
+
+  Search& search_;
+  SearchResult& result_;
+  Scorer scorer_;
+  LatencyTable table_;
+  Examples example_;  // of one image, random
+  std::unique_ptr<Clusters> clusters_;
+  std::vector<Goal> goals_, first_goals_;
+  SearchHistory history_;
+  double sparsity_ = 0, factor_ = 1, best_ = 0;
+  int64_t candidates_ = 0, expected_ = 0;
+  uint64_t draws_ = 0;
+  double seconds_ = 0;
+  int64_t timed_ = 0;
+};
+
+}  // namespace espalier

@@ -1,0 +1,320 @@
+// Searches: they meet what was asked for or say by how much not, leave masks that are really there, repeat themselves,
+// and a killed one goes on to the same bits. The defects of NNI's searches have a test each.
+#include <doctest/doctest.h>
+#include <espalier/compress/count.h>
+#include <espalier/compress/prune/searches.h>
+#include <espalier/compress/speedup.h>
+#include <espalier/core/io/file.h>
+#include <espalier/nn/init.h>
+#include <espalier/nn/models.h>
+#include <espalier/nn/trace.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "random_net.h"
+#include "training.h"
+
+using namespace espalier;
+using random_net::Net;
+using training::Folder;
+
+namespace {
+
+// A network of three convolutions; the second matters most.
+struct Chain : Module {
+  Sequential body;
+  Chain() {
+    manual_seed(5);
+    body.add<Conv2d>(3, 16, Conv2dOptions{.kernel = 3, .padding = 1});
+    body.add<ReLU>();
+    body.add<Conv2d>(16, 32, Conv2dOptions{.kernel = 3, .padding = 1});
+    body.add<BatchNorm2d>(32);
+    body.add<ReLU>();
+    body.add<Conv2d>(32, 64, Conv2dOptions{.kernel = 3, .padding = 1});
+    body.add<ReLU>();
+    body.add<AdaptiveAvgPool2d>(Pair(1));
+    body.add<Flatten>();
+    body.add<Linear>(64, 10);
+  }
+  std::string_view type() const override { return "Chain"; }
+  void members(Members& m) override { m("body", body); }
+  Tensor forward(const Tensor& x) override { return body(x); }
+};
+
+const Tensor chain_input = Tensor::zeros({1, 3, 8, 8});
+const ConfigList half{{.op_types = {"Conv2d"}, .sparsity = 0.5}};
+
+ConfigList all_conv(double sparsity) { return {{.op_types = {"Conv2d"}, .sparsity = sparsity}}; }
+
+// Of weights alone: what is left of each layer's, weighed differently. A search's performance is then a plain function.
+double weighed(Module& model) {
+  double sum = 0, factor = 1;
+  for (auto& [name, p] : named_parameters(model)) {
+    if (p->value().rank() != 4) continue;
+    double layer = 0, all = 0;
+    const auto seen = (*p)().detach().to_vector(), raw = p->value().to_vector();
+    for (const float w : seen) layer += std::abs(double(w));
+    for (const float w : raw) all += std::abs(double(w));
+    sum += factor * layer / all;
+    factor = factor == 1 ? 3 : 0.5;
+  }
+  return sum / 4.5;
+}
+
+SearchOptions options_for(const std::string& folder = {}) {
+  return {.evaluator = weighed, .folder = folder, .example = chain_input, .seed = 11};
+}
+
+double masked_weights(Module& model) {
+  double gone = 0, all = 0;
+  for (auto& [name, p] : named_parameters(model)) {
+    if (p->value().rank() != 4) continue;
+    all += double(p->value().numel());
+    if (const Mask* mask = mask_of(*p)) gone += masked_part(mask->value()) * double(p->value().numel());
+  }
+  return gone / all;
+}
+
+std::string masks_text(Module& model) {
+  std::string all;
+  for (const auto& [name, mask] : masks_of(model))
+    all += name + std::string(static_cast<const char*>(mask.in().data), mask.bytes());
+  return all;
+}
+
+struct Killed {};
+
+}  // namespace
+
+TEST_CASE("every search meets its target, leaves real masks and repeats itself") {
+  for (const std::string& name : search_names()) {
+    CAPTURE(name);
+    const Folder folder("search_" + name);
+    std::filesystem::create_directory(folder.path);
+    Chain one, two;
+    const auto whole = count_flops_params(one, chain_input);
+    auto options = options_for(folder.path);
+    if (name == "amc") options.settings = {{"train_episode", 12}, {"warmup", 4}};
+    const RandomState random = random_state();
+    const auto search = make_search(name, one, all_conv(0.4), options);
+    search->compress();
+    CHECK(random_state().draws == random.draws);
+    CHECK(search->result().notes.empty());
+    CHECK(search->result().missed.empty());
+    // What is said is what is there: the weights that the masked model can do without.
+    const Resources after = search->result().after;
+    Chain shrunk;
+    if (!search_method(name).shrinks) {
+      set_masks(shrunk, masks_of(one));
+      ModelSpeedup(shrunk, chain_input).speedup_model();
+      CHECK(count_flops_params(shrunk, chain_input).params == after.params);
+      CHECK(masked_weights(one) > 0.05);
+    }
+    CHECK(after.params < whole.params);
+    const auto result = nlohmann::json::parse(training::text_of(folder.path + "/search_result.json"));
+    CHECK(result.at("performance").get<double>() == search->result().performance);
+    CHECK(parse_config(result.at("config_list").get<std::string>()).size() == search->result().config_list.size());
+    auto in_memory = options;
+    in_memory.folder.clear();
+    const auto again = make_search(name, two, all_conv(0.4), in_memory);
+    again->compress();
+    CHECK(masks_text(two) == masks_text(one));
+    CHECK(training::bits(two) == training::bits(one));
+  }
+}
+
+TEST_CASE("a search that was killed anywhere goes on to the same bits, without asking again") {
+  for (const std::string& name : search_names()) {
+    if (name == "autocompress") continue;  // has a case of its own
+    CAPTURE(name);
+    const Folder folder("search_killed_" + name);
+    std::filesystem::create_directory(folder.path);
+    auto options = options_for();
+    if (name == "amc") options.settings = {{"train_episode", 8}, {"warmup", 3}};
+    if (name == "netadapt") options.settings = {{"sparsity_per_iteration", 0.15}};
+    training::Source source({3, 8, 8});
+    options.finetuner = finetune_on(
+        source, [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); }, {.lr = 0.05, .momentum = 0.9}, 2);
+    Chain straight;
+    const auto whole = make_search(name, straight, all_conv(0.4), options);
+    whole->compress();
+    const int64_t all = whole->result().candidates;
+    options.folder = folder.path;
+    for (const int64_t at : {int64_t(1), all / 3, all / 2, all - 1}) {
+      if (at < 1 || at >= all) continue;
+      CAPTURE(at);
+      options.resume = false;
+      int64_t asked = 0;
+      options.evaluator = [&](Module& m) {
+        if (asked++ == at) throw Killed{};
+        return weighed(m);
+      };
+      {
+        Chain model;
+        const std::string before = training::bits(model);
+        CHECK_THROWS_AS(make_search(name, model, all_conv(0.4), options)->compress(), Killed);
+        CHECK(training::bits(model) == before);
+        CHECK(masks_of(model).empty());
+      }
+      // What a kill leaves of a line.
+      std::ofstream(folder.path + "/search_history.csv", std::ios::app) << "0.4,0.7";
+      options.resume = true;
+      options.evaluator = [&](Module& m) {
+        ++asked;
+        return weighed(m);
+      };
+      asked = 0;
+      Chain model;
+      const auto resumed = make_search(name, model, all_conv(0.4), options);
+      resumed->compress();
+      CHECK(resumed->result().replayed == at);
+      CHECK(asked == all - at);
+      CHECK(masks_text(model) == masks_text(straight));
+      CHECK(training::bits(model) == training::bits(straight));
+    }
+    // Another search's history is refused.
+    options.seed = 12;
+    options.settings.clear();
+    Chain model;
+    if (name == "annealing") {
+      CHECK_THROWS_WITH_AS(make_search(name, model, all_conv(0.4), options)->compress(),
+                           doctest::Contains("this is the history of another search"), Error);
+    }
+  }
+}
+
+TEST_CASE("greedy meets budgets of parameters and FLOPs, counted on the shrunk network") {
+  const char* many = std::getenv("ESPALIER_NETWORKS");
+  const uint64_t networks = many ? std::strtoull(many, nullptr, 10) : 20;
+  int met = 0;
+  for (uint64_t seed = 0; seed < networks; ++seed) {
+    CAPTURE(seed);
+    Net net(seed);
+    const Tensor x = net.image(1);
+    const std::string before = training::bits(net);
+    GreedyPruner search(
+        net, half,
+        {.evaluator = [](Module&) { return 0.5; }, .target = parse_budget("params<80%,flops<75%"), .example = x});
+    search.compress();
+    CHECK(training::bits(net) == before);  // masks only
+    if (!masks_of(net).empty()) ModelSpeedup(net, net.image(2)).speedup_model();
+    const Counts left = count_flops_params(net, x);
+    const SearchResult& r = search.result();
+    CHECK(left.params == r.after.params);
+    CHECK(left.flops == r.after.flops);
+    const bool fits =
+        double(left.params) < 0.8 * double(r.before.params) && double(left.flops) < 0.75 * double(r.before.flops);
+    CHECK(fits == r.missed.empty());
+    met += fits;
+  }
+  CHECK(met > int(networks) / 2);
+}
+
+TEST_CASE("NNI's NetAdapt: steps that round to nothing count as done, and .9 never ends; ours are whole channels") {
+  Chain model;
+  auto options = options_for();
+  options.settings = {{"sparsity_per_iteration", 0.002}};  // less than any channel: NNI masks int(n·s) = 0 of each
+  NetAdaptPruner search(model, all_conv(0.1), options);
+  search.compress();
+  const Resources &before = search.result().before, &after = search.result().after;
+  CHECK(double(after.weights) <= 0.9 * double(before.weights));
+  CHECK(double(after.weights) > 0.85 * double(before.weights));
+  Chain deep;
+  options.settings = {{"sparsity_per_iteration", 0.2}};
+  NetAdaptPruner far(deep, all_conv(0.9), options);
+  far.compress();
+  CHECK(double(far.result().after.weights) <= 0.1 * double(far.result().before.weights));
+  Chain bare;
+  NetAdaptPruner beyond(bare, all_conv(0.9999), options);
+  beyond.compress();
+  CHECK(beyond.result().notes.back() == "no cluster can give any more: the search ends before its target");
+}
+
+TEST_CASE("NNI's annealing: draws that never fit, any loss accepted, masks of ones; none of them here") {
+  for (const double sparsity : {0.5, 0.8, 0.95, 0.98}) {
+    CAPTURE(sparsity);
+    Chain model;
+    auto options = options_for();
+    options.evaluator = weighed;
+    SimulatedAnnealingPruner search(model, all_conv(sparsity), options);
+    search.compress();
+    CHECK(std::abs(masked_weights(model) - sparsity) < 0.06);
+  }
+  // With differences that count, a candidate that does worse by a tenth is refused; with NNI's scale it is taken.
+  const auto refused = [](double scale) {
+    Chain model;
+    auto options = options_for();
+    options.settings = {{"energy_scale", scale}};
+    SimulatedAnnealingPruner search(model, all_conv(0.5), options);
+    search.compress();
+    return search.result().candidates - 16;
+  };
+  CHECK(refused(1) <= 1);
+  CHECK(refused(100000) > 3);
+}
+
+TEST_CASE("a latency that was asked for is measured, or missed by so much") {
+  Chain model;
+  const Tensor x = Tensor::zeros({1, 3, 32, 32});
+  const Folder folder("search_latency");
+  std::filesystem::create_directory(folder.path);
+  GreedyPruner search(model, half,
+                      {.evaluator = [](Module&) { return 0.5; },
+                       .target = parse_budget("latency@1<60%"),
+                       .folder = folder.path,
+                       .example = x});
+  search.compress();
+  const SearchResult& r = search.result();
+  const double asked = 0.6 * r.timing_before.median;
+  CHECK((r.timing.median <= latency_slack * asked) == r.missed.empty());
+  MESSAGE("asked for " << asked << " ms, predicted " << r.predicted_ms << ", measured " << r.timing.median);
+  CHECK(r.after.flops < r.before.flops);
+  // From the table and the history the same again.
+  Chain twin;
+  GreedyPruner again(twin, half,
+                     {.evaluator = [](Module&) -> double { throw Killed{}; },
+                      .target = parse_budget("latency@1<60%"),
+                      .folder = folder.path,
+                      .resume = true,
+                      .example = x});
+  again.compress();
+  CHECK(masks_text(twin) == masks_text(model));
+  CHECK(again.result().timing.median == r.timing.median);
+  Chain third;
+  GreedyPruner never(
+      third, half,
+      {.evaluator = [](Module&) { return 0.5; }, .target = parse_budget("latency@1<0.001ms"), .example = x});
+  never.compress();
+  REQUIRE(never.result().missed.size() == 1);
+  CHECK(never.result().missed[0].find("latency@1: ") == 0);
+}
+
+TEST_CASE("what makes no sense is refused, and the model stays as it was") {
+  Chain model;
+  const auto refuses = [&](const std::string& name, ConfigList config, SearchOptions options, const char* text) {
+    CHECK_THROWS_WITH_AS(make_search(name, model, std::move(config), std::move(options))->compress(),
+                         doctest::Contains(text), Error);
+  };
+  refuses("grredy", half, options_for(), "did you mean \"greedy\"");
+  refuses("greedy", half, {.example = chain_input}, "needs an evaluator");
+  auto bad = options_for();
+  bad.settings = {{"sparsity_per_iter", 0.1}};
+  refuses("netadapt", half, bad, "there is no setting \"sparsity_per_iter\"");
+  bad = options_for();
+  bad.base_algo = "l9";
+  refuses("greedy", half, bad, "there is no base_algo \"l9\"");
+  bad = options_for();
+  bad.folder = "/nonexistent/folder";
+  refuses("greedy", half, bad, "is no folder");
+  bad = options_for();
+  bad.base_algo = "level";
+  bad.target = parse_budget("flops<50%");
+  refuses("greedy", half, bad, "single weights that are masked cost as much as before");
+  bad = options_for();
+  bad.evaluator = [](Module&) { return std::nan(""); };
+  refuses("greedy", half, bad, "the evaluator gives nan");
+  refuses("greedy", {{.op_types = {"Conv2d"}, .sparsity = 0.5}, {.op_names = {"body.0"}, .sparsity = 0.4}},
+          options_for(), "takes one sparsity");
+  CHECK(masks_of(model).empty());
+}
