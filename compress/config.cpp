@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 
 namespace espalier {
 
@@ -15,8 +16,11 @@ using nlohmann::json;
 
 constexpr size_t largest_file = 1 << 20;
 constexpr int deepest = 8;
-const std::vector<std::string> keys{"sparsity",    "op_types",   "op_names",         "exclude",
-                                    "quant_types", "quant_bits", "quant_start_step", "quant_scheme"};
+constexpr int64_t most_epochs = 1'000'000;
+const std::vector<std::string> keys{"sparsity",         "op_types",         "op_names",    "exclude",
+                                    "initial_sparsity", "final_sparsity",   "start_epoch", "end_epoch",
+                                    "frequency",        "prune_iterations", "quant_types", "quant_bits",
+                                    "quant_start_step", "quant_scheme"};
 const std::vector<std::string> quant_targets{"weight", "input", "output"};
 
 template <class T>
@@ -78,10 +82,19 @@ ConfigEntry parse_entry(const json& object, const std::string& where) {
     } else if (key == "exclude") {
       if (!value.is_boolean()) fail(ErrorKind::usage, where, ": exclude is ", shown(value), ", expected true or false");
       entry.exclude = value.get<bool>();
-    } else if (key == "sparsity") {
+    } else if (auto* part = key == "sparsity"           ? &entry.sparsity
+                            : key == "initial_sparsity" ? &entry.initial_sparsity
+                            : key == "final_sparsity"   ? &entry.final_sparsity
+                                                        : nullptr) {
       if (!value.is_number())
-        fail(ErrorKind::usage, where, ": sparsity is ", shown(value), ", expected a number between 0 and 1");
-      entry.sparsity = value.get<double>();
+        fail(ErrorKind::usage, where, ": ", key, " is ", shown(value), ", expected a number between 0 and 1");
+      *part = value.get<double>();
+    } else if (auto* number = key == "start_epoch"        ? &entry.start_epoch
+                              : key == "end_epoch"        ? &entry.end_epoch
+                              : key == "frequency"        ? &entry.frequency
+                              : key == "prune_iterations" ? &entry.prune_iterations
+                                                          : nullptr) {
+      *number = whole(value, where, key);
     } else if (key == "quant_types") {
       entry.quant_types = words(value, where, key);
     } else if (key == "quant_bits") {
@@ -111,11 +124,31 @@ std::string first_quant_key(const ConfigEntry& entry) {
   return entry.quant_scheme.empty() ? "" : "quant_scheme";
 }
 
+// The same of pruners.
+std::string first_prune_key(const ConfigEntry& entry) {
+  const std::vector<std::string> given = given_prune_keys(entry);
+  return given.empty() ? "" : given[0];
+}
+
 void check(const ConfigEntry& entry, const std::string& where) {
   if (entry.op_types.empty() && entry.op_names.empty())
     fail(ErrorKind::usage, where, " has neither op_types nor op_names");
-  if (!entry.sparsity && !entry.exclude && first_quant_key(entry).empty())
+  if (!entry.sparsity && !entry.final_sparsity && !entry.exclude && first_quant_key(entry).empty())
     fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
+  if (entry.sparsity && entry.final_sparsity)
+    fail(ErrorKind::usage, where, " has sparsity and final_sparsity, expected one of the two");
+  if (entry.initial_sparsity && !(*entry.initial_sparsity >= 0 && *entry.initial_sparsity < 1))
+    fail(ErrorKind::usage, where, ": initial_sparsity is ", *entry.initial_sparsity,
+         ", expected at least 0 and less than 1");
+  if (entry.final_sparsity && !(*entry.final_sparsity > 0 && *entry.final_sparsity < 1))
+    fail(ErrorKind::usage, where, ": final_sparsity is ", *entry.final_sparsity,
+         ", expected more than 0 and less than 1");
+  for (const auto& [key, number, least] : {std::tuple{"start_epoch", entry.start_epoch, 0},
+                                           {"end_epoch", entry.end_epoch, 0},
+                                           {"frequency", entry.frequency, 1},
+                                           {"prune_iterations", entry.prune_iterations, 1}})
+    if (number && (*number < least || *number > most_epochs))
+      fail(ErrorKind::usage, where, ": ", key, " is ", *number, ", expected ", least, " to ", most_epochs);
   if (entry.sparsity && !(*entry.sparsity > 0 && *entry.sparsity < 1))
     fail(ErrorKind::usage, where, ": sparsity is ", *entry.sparsity,
          ", expected more than 0 and less than 1 (0.7 prunes 70 %)");
@@ -144,9 +177,11 @@ void check(const ConfigEntry& entry, const std::string& where, Compression what)
   const std::string quant = first_quant_key(entry);
   if (what == Compression::prune) {
     if (!quant.empty()) fail(ErrorKind::usage, where, ": ", quant, " is for quantizers, and this is a pruner's list");
-    if (!entry.sparsity && !entry.exclude) fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
+    if (!entry.sparsity && !entry.final_sparsity && !entry.exclude)
+      fail(ErrorKind::usage, where, " has no sparsity and does not say exclude");
   } else {
-    if (entry.sparsity) fail(ErrorKind::usage, where, ": sparsity is for pruners, and this is a quantizer's list");
+    if (const std::string prune = first_prune_key(entry); !prune.empty())
+      fail(ErrorKind::usage, where, ": ", prune, " is for pruners, and this is a quantizer's list");
     if (entry.quant_types.empty() && !entry.exclude)
       fail(ErrorKind::usage, where, " has no quant_types and does not say exclude");
   }
@@ -158,6 +193,18 @@ void check(const ConfigList& list, const std::string& name) {
 }
 
 }  // namespace
+
+std::vector<std::string> given_prune_keys(const ConfigEntry& entry) {
+  std::vector<std::string> given;
+  if (entry.sparsity) given.push_back("sparsity");
+  if (entry.initial_sparsity) given.push_back("initial_sparsity");
+  if (entry.final_sparsity) given.push_back("final_sparsity");
+  if (entry.start_epoch) given.push_back("start_epoch");
+  if (entry.end_epoch) given.push_back("end_epoch");
+  if (entry.frequency) given.push_back("frequency");
+  if (entry.prune_iterations) given.push_back("prune_iterations");
+  return given;
+}
 
 const std::vector<std::string>& default_op_types() {
   static const std::vector<std::string> types{"Conv1d",          "Conv2d",          "Conv3d",      "ConvTranspose1d",
@@ -221,6 +268,12 @@ std::string to_json(const ConfigList& list) {
     if (!entry.op_types.empty()) object["op_types"] = entry.op_types;
     if (!entry.op_names.empty()) object["op_names"] = entry.op_names;
     if (entry.exclude) object["exclude"] = true;
+    if (entry.initial_sparsity) object["initial_sparsity"] = *entry.initial_sparsity;
+    if (entry.final_sparsity) object["final_sparsity"] = *entry.final_sparsity;
+    if (entry.start_epoch) object["start_epoch"] = *entry.start_epoch;
+    if (entry.end_epoch) object["end_epoch"] = *entry.end_epoch;
+    if (entry.frequency) object["frequency"] = *entry.frequency;
+    if (entry.prune_iterations) object["prune_iterations"] = *entry.prune_iterations;
     if (!entry.quant_types.empty()) object["quant_types"] = entry.quant_types;
     if (const auto all = entry.quant_bits.each.find(""); all != entry.quant_bits.each.end())
       object["quant_bits"] = all->second;
@@ -270,7 +323,8 @@ Selection select(Module& model, const ConfigList& list, const std::vector<std::s
     if (entry.exclude)
       selection.excluded.push_back(names[layer]);
     else
-      selection.layers.push_back({names[layer], modules[layer].second, entry.sparsity.value_or(0), winner});
+      selection.layers.push_back(
+          {names[layer], modules[layer].second, entry.sparsity.value_or(entry.final_sparsity.value_or(0)), winner});
   }
 
   for (size_t i = 0; i < list.size(); ++i) {

@@ -29,6 +29,12 @@ struct ConfigEntry {
   std::vector<std::string> op_names = {};  // "feature.0"; exact names
   std::optional<double> sparsity = {};     // the part that is pruned away, 0 < sparsity < 1; pruners need it
   bool exclude = false;                    // the layers that this entry wins are left alone
+  // Keys of pruners with a schedule (prune/schedule.h), which says which of them it reads.
+  std::optional<double> initial_sparsity = {};  // from which it starts, 0 <= s < 1
+  std::optional<double> final_sparsity = {};    // to which it goes, 0 < s < 1: in the place of sparsity
+  std::optional<int64_t> start_epoch = {}, end_epoch = {};
+  std::optional<int64_t> frequency = {};         // epochs from one update to the next
+  std::optional<int64_t> prune_iterations = {};  // rounds
   // Quantizers' keys. They need the first two.
   std::vector<std::string> quant_types = {};  // "weight", "input", "output"
   QuantBits quant_bits = {};                  // 1 to 31
@@ -46,11 +52,14 @@ ESPALIER_API ConfigList parse_config(std::string_view json, const std::string& n
 ESPALIER_API ConfigList load_config(const std::string& path);
 ESPALIER_API std::string to_json(const ConfigList& list);  // on one line
 
+// The keys among sparsity, initial_sparsity, ..., prune_iterations that an entry gives.
+ESPALIER_API std::vector<std::string> given_prune_keys(const ConfigEntry& entry);
+
 struct Selection {
   struct Layer {
     std::string name;
     Module* module;
-    double sparsity;  // 0 where a quantizer asks
+    double sparsity;  // where it ends; 0 where a quantizer asks
     int entry;        // its place in the list
   };
   std::vector<Layer> layers;          // in named_modules() order

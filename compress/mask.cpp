@@ -45,7 +45,15 @@ Device device_of(Module& model) {
   return parameters.empty() ? Device{} : parameters[0].second->value().device();
 }
 
-Tensor Mask::operator()(const Tensor& x) { return mul(x, mask_); }
+Tensor Mask::operator()(const Tensor& x) {
+  if (!pass_gradient_ || tracing() || !grad_enabled()) return mul(x, mask_);
+  const auto away = [&] {  // 0 or -x: adding it gives x or 0, exactly
+    NoGrad no_grad;
+    const Tensor raw = x.detach();
+    return sub(mul(raw, mask_), raw);
+  };
+  return add(x, away());
+}
 
 Parameter* weight_of(Module& module) {
   for (auto& [name, p] : named_parameters(module))
@@ -61,9 +69,9 @@ const Mask* mask_of(const Parameter& p) {
 
 void remove_mask(Parameter& p) { std::erase_if(p.port.chain, is_mask); }
 
-void set_mask(Parameter& p, const Tensor& mask) {
+void set_mask(Parameter& p, const Tensor& mask, bool pass_gradient) {
   remove_mask(p);
-  p.port.chain.insert(p.port.chain.begin(), std::make_shared<Mask>(mask.to(p.value().device())));
+  p.port.chain.insert(p.port.chain.begin(), std::make_shared<Mask>(mask.to(p.value().device()), pass_gradient));
 }
 
 Tensor with_older(const Tensor& mask, const Parameter& p) {
@@ -87,7 +95,9 @@ Masks masks_of(Module& model) {
   return masks;
 }
 
-void set_masks(Module& model, const Masks& masks) {
+namespace {
+
+std::map<std::string, Parameter*> checked(Module& model, const Masks& masks) {
   const auto all = named_parameters(model);
   std::map<std::string, Parameter*> parameters(all.begin(), all.end());
   for (const auto& [name, mask] : masks) {
@@ -96,7 +106,27 @@ void set_masks(Module& model, const Masks& masks) {
       fail(ErrorKind::data, "[mask] these masks are of another model: it has no parameter ", name);
     check(name, found->second->value(), mask);
   }
+  return parameters;
+}
+
+}  // namespace
+
+void set_masks(Module& model, const Masks& masks) {
+  const auto parameters = checked(model, masks);
   for (const auto& [name, mask] : masks) set_mask(*parameters.at(name), mask);
+}
+
+void write_masks(Module& model, const Masks& masks, bool pass_gradient) {
+  const auto parameters = checked(model, masks);
+  for (const auto& [name, mask] : masks) {
+    Parameter& p = *parameters.at(name);
+    const auto there = std::find_if(p.port.chain.begin(), p.port.chain.end(), is_mask);
+    if (there != p.port.chain.end() && static_cast<Mask&>(**there).pass_gradient() == pass_gradient) {
+      static_cast<Mask&>(**there).write(mask.to(p.value().device()));
+      continue;
+    }
+    set_mask(p, mask.clone(), pass_gradient);  // what a caller holds is not written into later
+  }
 }
 
 void remove_masks(Module& model) {

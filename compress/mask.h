@@ -12,15 +12,21 @@ namespace espalier {
 
 class ESPALIER_API Mask : public Transform {
  public:
-  explicit Mask(Tensor mask) : mask_(std::move(mask)) {}
+  // pass_gradient: masked elements receive the gradient that they would have without the mask, and learn on (straight
+  // through, Bengio et al. 2013, arXiv 1308.3432): for pruners that let them return.
+  explicit Mask(Tensor mask, bool pass_gradient = false) : mask_(std::move(mask)), pass_gradient_(pass_gradient) {}
   std::string_view name() const override { return "mask"; }
-  Tensor operator()(const Tensor& x) override;  // x · mask; the gradient is masked alike
+  Tensor operator()(const Tensor& x) override;  // x · mask; the gradient is masked alike, unless it passes
   void tensors(const TensorVisitor& visit) override { visit("mask", mask_); }
-  Tensor keep() const override { return mask_; }  // masked raw values wait, untouched, for the mask to go
+  // Masked raw values wait, untouched, for the mask to go.
+  Tensor keep() const override { return pass_gradient_ ? Tensor{} : mask_; }
   const Tensor& value() const { return mask_; }
+  bool pass_gradient() const { return pass_gradient_; }
+  void write(const Tensor& mask) { mask_.copy_from(mask); }  // the same mask, other values
 
  private:
   Tensor mask_;  // f32, 0 or 1, shaped like what it masks
+  bool pass_gradient_;
 };
 
 std::pair<std::string, PortReader> mask_port_reader();  // what rebuilds a mask from its tensor
@@ -30,9 +36,10 @@ using Masks = std::vector<std::pair<std::string, Tensor>>;
 
 ESPALIER_API Device device_of(Module& model);  // where its parameters are; the CPU if it has none
 
-Parameter* weight_of(Module& module);                          // the one that it calls "weight"; null: none
-ESPALIER_API const Mask* mask_of(const Parameter& p);          // null: none
-ESPALIER_API void set_mask(Parameter& p, const Tensor& mask);  // first on the port, in the place of an older one
+Parameter* weight_of(Module& module);                  // the one that it calls "weight"; null: none
+ESPALIER_API const Mask* mask_of(const Parameter& p);  // null: none
+// First on the port, in the place of an older one.
+ESPALIER_API void set_mask(Parameter& p, const Tensor& mask, bool pass_gradient = false);
 ESPALIER_API void remove_mask(Parameter& p);
 // `mask` where p has none yet, else what both leave.
 ESPALIER_API Tensor with_older(const Tensor& mask, const Parameter& p);
@@ -42,6 +49,8 @@ ESPALIER_API Masks masks_of(Module& model);
 // Puts masks on a model's ports. Every name must be a parameter of the model, every mask f32 of its shape and made of
 // 0 and 1; else an error of kind data says which is not, and nothing is changed.
 ESPALIER_API void set_masks(Module& model, const Masks& masks);
+// The same, written into the masks that are there already, so that whoever holds one sees the new values.
+ESPALIER_API void write_masks(Module& model, const Masks& masks, bool pass_gradient = false);
 ESPALIER_API void remove_masks(Module& model);
 
 // An absent weight or bias is written as None, as NNI does.

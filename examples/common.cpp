@@ -91,6 +91,11 @@ bool Context::given(const std::string& option) const {
   return std::find(written.begin(), written.end(), option) != written.end();
 }
 
+bool Context::flag(const std::string& option) const {
+  if (parsed_.count(option) || !given(option)) return parsed_[option].as<bool>();
+  return recorded_.value(option, "") == "true";
+}
+
 std::string Context::text(const std::string& option) const {
   if (!parsed_.count(option) && recorded_.contains(option)) return recorded_[option].get<std::string>();
   return parsed_.count(option) || parsed_[option].has_default() ? parsed_[option].as<std::string>() : "";

@@ -33,7 +33,7 @@ class Context {
   // An option's value: that of this command line; where --resume goes on with a run, else what that run recorded; else
   // the default. given() is whether the user ever wrote it.
   bool given(const std::string& option) const;
-  bool flag(const std::string& option) const { return parsed_[option].as<bool>(); }
+  bool flag(const std::string& option) const;
   std::string text(const std::string& option) const;  // "" if it was not given and has no default
   int64_t integer(const std::string& option, int64_t least = 0,
                   int64_t most = std::numeric_limits<int64_t>::max()) const;

@@ -1,9 +1,16 @@
 // model_prune: the whole of NNI's pruning examples in one tool - train (or take weights), prune, fine-tune, export.
 // Each stage is a function of the one before, so that a run that was stopped anywhere goes on with the same bits.
 #include <espalier/compress/export/onnx.h>
+#include <espalier/compress/prune/admm.h>
+#include <espalier/compress/prune/lottery.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/slim_penalty.h>
+#include <espalier/core/io/file.h>
 #include <espalier/nn/progress.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <sstream>
 
 #include "setup.h"
 #include "tools.h"
@@ -12,34 +19,108 @@ using namespace espalier;
 
 namespace {
 
+std::vector<std::string> schedule_names() {
+  auto names = prune_schedule_names();
+  names.push_back("admm");  // trains towards masks that come at once
+  return names;
+}
+
 // What NNI's examples prune: Slim 70 % of all batch norm channels; L1 half of VGG-16's first and last layers; for
 // other models, and with a sparsity of one's own, every convolution; Level half of every weight.
-ConfigList config_for(const tool::Context& c, const std::string& pruner, const std::string& model) {
-  if (c.given("config")) {
-    if (c.given("sparsity")) fail(ErrorKind::usage, "[--sparsity] is part of the --config file");
-    return load_config(c.text("config"));
+ConfigEntry entry_for(const tool::Context& c, const Scorer& scorer, const std::string& model) {
+  const bool all_weights = scorer.granularity == Granularity::element;
+  ConfigEntry entry{.op_types = {"Conv2d"}, .sparsity = scorer.name == "slim" ? 0.7 : 0.5};
+  if (scorer.name == "slim") entry.op_types = {"BatchNorm2d"};
+  if (all_weights) entry.op_types = scorer.op_types.empty() ? std::vector<std::string>{"default"} : scorer.op_types;
+  if (c.given("granularity")) {
+    const auto [granularity, n_m] = parse_granularity(c.text("granularity"));
+    if (granularity == Granularity::n_m) entry.sparsity = n_m.sparsity();
   }
-  ConfigEntry entry{.op_types = {"Conv2d"}, .sparsity = pruner == "slim" ? 0.7 : 0.5};
-  if (pruner == "slim") entry.op_types = {"BatchNorm2d"};
-  if (pruner == "level") entry.op_types = {"default"};
   if (c.given("sparsity"))
     entry.sparsity = c.real("sparsity", -1e9, 1e9);  // the pruner says what it accepts
-  else if (pruner == "l1" && model == "vgg16")
+  else if (scorer.name == "l1" && model == "vgg16")
     entry.op_names = {"feature.0", "feature.24", "feature.27", "feature.30", "feature.34", "feature.37"};
+  return entry;
+}
+
+// The same with the keys of a schedule: over the first half of fine-tuning, so that the other half heals.
+ConfigList config_for(const tool::Context& c, const Scorer& scorer, const std::string& model,
+                      const std::string& schedule) {
+  if (c.given("config")) {
+    for (const char* option : {"sparsity", "prune-iterations"})
+      if (c.given(option)) fail(ErrorKind::usage, "[--", option, "] is part of the --config file");
+    return load_config(c.text("config"));
+  }
+  ConfigEntry entry = entry_for(c, scorer, model);
+  const int64_t epochs = c.integer("finetune-epochs"), half = std::max<int64_t>(1, epochs / 2);
+  const int64_t rounds = c.given("prune-iterations") ? c.integer("prune-iterations", 1, 1'000'000) : 5;
+  if (c.given("prune-iterations") && schedule != "lottery" && schedule != "iterative" && schedule != "admm")
+    fail(ErrorKind::usage, "[--prune-iterations] the schedule ", schedule, " has no rounds");
+  if (schedule == "agp" || schedule == "linear" || schedule == "cubic") {
+    std::swap(entry.sparsity, entry.final_sparsity);
+    entry.initial_sparsity = 0;
+    entry.start_epoch = schedule == "cubic" ? half / 4 : 0;
+    entry.end_epoch = half;
+    if (schedule != "cubic") entry.frequency = 1;
+  } else if (schedule == "iterative" || schedule == "lottery") {
+    entry.prune_iterations = rounds;
+    if (schedule == "iterative") entry.frequency = std::max<int64_t>(1, half / rounds);
+  }
   return {entry};
 }
 
 struct Stage {
-  const char* name;
+  std::string name;
   int64_t epochs;
   SgdOptions sgd;
   std::string schedule;
   double slim;
 };
 
+// At which epochs masks are made anew, for the files of --save-masks.
+int64_t updates_of(const PruneSchedule& schedule, const ConfigList& list) {
+  int64_t updates = 0;
+  double last = 0;
+  for (const ConfigEntry& e : list)
+    if (!e.exclude) last = std::max(last, schedule.last(e));
+  for (int64_t t = 0; t <= int64_t(last); ++t)
+    for (const ConfigEntry& e : list)
+      if (!e.exclude && schedule.at(e, double(t))) {
+        ++updates;
+        break;
+      }
+  return updates;
+}
+
+// ADMM masks nothing until its epochs have passed.
+std::string admm_csv(int64_t epochs, const ConfigList& list) {
+  double sparsity = 0;
+  for (const ConfigEntry& e : list) sparsity = std::max(sparsity, e.sparsity.value_or(0));
+  std::string csv = "epoch,sparsity\n";
+  for (int64_t t = 0; t <= epochs + 1; ++t) {
+    std::ostringstream line;
+    line << t << ',' << (t < epochs ? 0 : sparsity) << '\n';
+    csv += line.str();
+  }
+  return csv;
+}
+
+std::string mask_file(int64_t update) {
+  const std::string digits = std::to_string(update);
+  return "masks/" + std::string(digits.size() < 3 ? 3 - digits.size() : 0, '0') + digits + ".pth";
+}
+
 void prune(tool::Context& c) {
   const Device device = c.device();
-  const std::string name = c.choice("pruner", pruner_names());
+  const Scorer scorer = make_scorer(c.text("pruner"));
+  const std::string name = scorer.name;
+  const std::string way =
+      c.given("prune-schedule") && c.text("prune-schedule") != "admm" && c.text("prune-schedule") != "ADMMPruner"
+          ? make_prune_schedule(c.text("prune-schedule")).name
+      : c.given("prune-schedule") ? "admm"
+      : scorer.learns             ? "cubic"
+                                  : "once";
+  const bool lottery = way == "lottery", admm = way == "admm";
   LoadedModel model;
   if (c.given("weights")) {
     model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
@@ -52,56 +133,115 @@ void prune(tool::Context& c) {
   Module& module = *model.module;
 
   tool::Recipe recipe = tool::recipe_for(c, info);
-  if (c.given("weights") && !c.given("epochs")) recipe.epochs = 0;
+  if ((c.given("weights") || lottery) && !c.given("epochs")) recipe.epochs = 0;
   if (!c.given("slim") && name == "slim") recipe.slim = 1e-4;
   SgdOptions tuning = recipe.sgd;
   tuning.lr = c.real("finetune-lr", 0, 1e6);
-  const Stage stages[2] = {{"train", recipe.epochs, recipe.sgd, recipe.schedule, recipe.slim},
-                           {"finetune", c.integer("finetune-epochs"), tuning, c.text("finetune-schedule"), 0}};
-  const ConfigList config = config_for(c, name, info.name);
-  const bool learns = stages[0].epochs + stages[1].epochs > 0;
+  const int64_t tuning_epochs = c.integer("finetune-epochs");
+  const Stage train_stage{"train", recipe.epochs, recipe.sgd, recipe.schedule, recipe.slim};
+  const Stage tune_stage{"finetune", lottery ? 0 : tuning_epochs, tuning, c.text("finetune-schedule"), 0};
+  const ConfigList config = config_for(c, scorer, info.name, way);
+  const AdmmOptions admm_options{
+      .num_iterations = c.given("prune-iterations") && admm ? c.integer("prune-iterations", 1, 1'000'000) : 30,
+      .training_epochs = c.integer("prune-epochs", 1, 1'000'000),
+      .row = c.real("admm-row", 0, 1e6)};
+  const int64_t admm_epochs = admm ? admm_options.num_iterations * admm_options.training_epochs : 0;
+  const bool learns = recipe.epochs + tuning_epochs + admm_epochs > 0;
   std::unique_ptr<Loader> train_set, test_set;
-  if (learns) {
-    train_set = tool::train_loader(c, info, recipe);
-    test_set = tool::test_loader(c, info);
-  }
+  const bool evidence =
+      std::any_of(scorer.needs.begin(), scorer.needs.end(), [](Need n) { return n != Need::movement; });
+  if (learns || evidence) train_set = tool::train_loader(c, info, recipe);
+  if (learns) test_set = tool::test_loader(c, info);
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
-  const auto pruner = make_pruner(
-      name, module, config, {.example = Tensor::zeros(one, DType::f32, device), .round_to = c.integer("round-to", 1)});
-  for (const Stage& s : stages) parse_schedule(s.schedule, s.epochs, learns ? train_set->batches() : 1);
-  std::vector<std::string> files{"model.pth", "mask.pth"};
+  const Loss loss = loss_of(info);
+  PrunerOptions options{.example = Tensor::zeros(one, DType::f32, device),
+                        .round_to = c.integer("round-to", 1),
+                        .schedule = admm ? once_schedule() : make_prune_schedule(way),
+                        .statistics_batch_num = c.integer("statistics-batches", 1, 1'000'000),
+                        .activation = c.text("activation"),
+                        .dropout = c.choice("dropout", {"on", "off"}) == "on",
+                        .loss = loss};
+  if (c.given("granularity")) {
+    const auto [granularity, n_m] = parse_granularity(c.text("granularity"));
+    options.granularity = granularity;
+    options.n_m = n_m;
+  }
+  if (c.flag("global")) options.ranking = Ranking::global;
+  const bool save_all = c.flag("save-masks");
+  options.updated = [&](const Pruner& p) {
+    if (!save_all) return;
+    std::filesystem::create_directories(c.out("masks"));
+    save_masks(c.out(mask_file(p.updates() - 1)), masks_of(module));
+  };
+  std::unique_ptr<Pruner> pruner;
+  LotteryTicketPruner* rounds = nullptr;
+  ADMMPruner* pulled = nullptr;
+  const auto make = [&] {
+    if (lottery) {
+      auto made = std::make_unique<LotteryTicketPruner>(
+          module, config, nullptr, LotteryOptions{.rewind_step = c.integer("rewind-step")}, name, options);
+      rounds = made.get();
+      pruner = std::move(made);
+    } else if (admm) {
+      auto made = std::make_unique<ADMMPruner>(module, config, name, admm_options, options);
+      pulled = made.get();
+      pruner = std::move(made);
+    } else {
+      pruner = make_pruner(name, module, config, options);
+    }
+  };
+  make();
+  const PruneSchedule& schedule = pruner->schedule();
+  if (save_all && schedule.clock == PruneSchedule::Clock::step)
+    fail(ErrorKind::usage, "[--save-masks] the schedule ", way, " makes masks anew after every step");
+  for (const Stage* s : {&train_stage, &tune_stage})
+    parse_schedule(s->schedule, s->epochs, learns ? train_set->batches() : 1);
+  std::vector<Stage> round_stages;
+  if (rounds)
+    for (const int64_t i : rounds->get_prune_iterations())
+      round_stages.push_back({"round" + std::to_string(i), tuning_epochs, recipe.sgd, c.text("finetune-schedule"), 0});
+  const Stage admm_stage{"admm", admm_epochs, recipe.sgd, "none", 0};
+
+  std::vector<std::string> files{"model.pth", "mask.pth", "schedule.csv"};
   if (has_onnx()) files.push_back("model.onnx");
-  for (const Stage& s : stages)
+  std::vector<Stage> all_stages{train_stage, admm_stage, tune_stage};
+  all_stages.insert(all_stages.end(), round_stages.begin(), round_stages.end());
+  for (const Stage& s : all_stages)
     if (s.epochs > 0)
-      for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
+      for (const std::string& file : training_files()) files.push_back(s.name + "/" + file);
+  if (save_all)
+    for (int64_t i = 0; i < updates_of(schedule, config); ++i) files.push_back(mask_file(i));
   c.make_out(files);
 
-  c.say() << info.name << ", " << name << " pruner, " << to_json(config) << std::endl;
+  c.say() << info.name << ", " << name << " pruner, " << (way == "once" ? "" : "schedule " + way + ", ")
+          << to_json(config) << std::endl;
   for (const std::string& warning : pruner->selection().warnings) c.say() << "warning: " << warning << std::endl;
   c.summary = {{"model", info.name},
                {"pruner", name},
+               {"schedule", way},
                {"config", nlohmann::ordered_json::parse(to_json(config))},
                {"dataset", c.text("dataset")},
                {"device", name_of(device)},
                {"seed", c.integer("seed")},
                {"recipe", tool::to_json(recipe)}};
-  const Loss loss = loss_of(info);
-  auto learn = [&](const Stage& stage) {
+  write_file(c.out("schedule.csv"), admm ? admm_csv(admm_epochs, config) : pruner->csv());
+  auto learn = [&](const Stage& stage, TrainObserver* also = nullptr) {
     if (stage.epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, stage.sgd);
     Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
     SlimPenalty penalty(stage.slim);
+    std::vector<TrainObserver*> observers{&penalty, &progress};
+    if (also) observers.push_back(also);
     const TrainResult result =
         train(module, optimizer, *train_set, test_set.get(),
               tool::stage_options(c, info, stage.name, stage.epochs,
                                   parse_schedule(stage.schedule, stage.epochs, train_set->batches())),
-              {&penalty, &progress});
+              observers);
     tool::leave_if_stopped(tool::how_to_go_on);
     for (const EpochRow& row : result.state.rows)
-      c.summary[std::string(stage.name) + "_seconds"] =
-          c.summary.value(std::string(stage.name) + "_seconds", 0.) + row.seconds;
+      c.summary[stage.name + "_seconds"] = c.summary.value(stage.name + "_seconds", 0.) + row.seconds;
   };
   auto measure = [&](const char* what) {
     if (!learns) return;
@@ -109,14 +249,39 @@ void prune(tool::Context& c) {
     c.say() << what << ": test accuracy " << 100 * e.accuracy << " %" << std::endl;
     c.summary[what] = tool::to_json(e);
   };
+  auto collect = [&] {
+    if (!evidence) return;
+    c.say() << "evidence: " << options.statistics_batch_num << " batches of " << recipe.batch_size << std::endl;
+    pruner->collect(*train_set, loss);
+    tool::leave_if_stopped(tool::how_to_go_on);
+  };
 
-  learn(stages[0]);
+  learn(train_stage);
   measure("dense");
-  pruner->compress();
-  tool::leave_if_stopped(tool::how_to_go_on);
-  c.say() << pruner->report();
-  measure("pruned");
-  learn(stages[1]);
+  if (lottery || admm) make();  // they begin from what was learnt
+  if (rounds) {
+    for (const Stage& stage : round_stages) {
+      if (rounds->iteration() >= 0) collect();
+      rounds->prune_iteration_start();
+      c.say() << stage.name << ": sparsity " << rounds->sparsity() << std::endl;
+      learn(stage, rounds);
+    }
+  } else {
+    if (pulled) {
+      learn(admm_stage, pulled);
+      pulled->compress();
+      for (const auto& [layer, distance] : pulled->residuals()) c.summary["distance_to_pruned"][layer] = distance;
+    } else {
+      const auto at_once = schedule.at(config[size_t(pruner->selection().layers[0].entry)], 0);
+      if (at_once.value_or(0) > 0) collect();
+      pruner->compress();
+    }
+    tool::leave_if_stopped(tool::how_to_go_on);
+    if (pruner->updates() > 0) c.say() << pruner->report();
+    measure("pruned");
+    learn(tune_stage, way == "once" || admm ? nullptr : pruner.get());
+    if (way != "once" && !admm && tuning_epochs > 0 && pruner->updates() > 0) c.say() << pruner->report();
+  }
   measure("tuned");
 
   if (!has_onnx()) c.say() << "no model.onnx: this build has no ONNX library (libonnx-dev)\n";
@@ -129,8 +294,8 @@ void prune(tool::Context& c) {
   for (const auto& l : pruner->report().layers)
     c.summary["layers"].push_back({{"name", l.name}, {"type", l.type}, {"total", l.total}, {"kept", l.kept}});
   c.summary["notes"] = pruner->report().notes;
-  c.say() << "written to " << c.text("out") << ": model.pth, mask.pth" << (has_onnx() ? ", model.onnx" : "")
-          << std::endl;
+  c.say() << "written to " << c.text("out") << ": model.pth, mask.pth, schedule.csv"
+          << (has_onnx() ? ", model.onnx" : "") << std::endl;
 }
 
 }  // namespace
@@ -141,9 +306,10 @@ int tool::model_prune_main(int argc, char** argv) {
       {.name = "model_prune",
        .what = "Trains (or takes --weights), prunes, fine-tunes and exports: OUT gets model.pth (masked weights are "
                "zero),\n"
-               "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, summary.json, and the checkpoints of "
-               "both\n"
-               "stages under train/ and finetune/. Defaults are those of NNI's examples.\n",
+               "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, schedule.csv (epoch, sparsity),\n"
+               "summary.json, and the checkpoints of all stages. Defaults are those of NNI's examples. Any --pruner "
+               "goes\n"
+               "with any --prune-schedule and --granularity; NNI's class names are accepted for both.\n",
        .examples =
            "  model_prune --model vgg19 --pruner slim --sparsity 0.7 --epochs 4 --lr 0.05 --finetune-epochs 1 \\\n"
            "    --finetune-lr 0.02 --out out/pruned                                              built-in images\n"
@@ -153,24 +319,51 @@ int tool::model_prune_main(int argc, char** argv) {
            "\\\n"
            "    --out out/l1                                                                     prune and nothing "
            "else\n"
+           "  model_prune --weights vgg16.pth --pruner taylor --sparsity 0.5 --statistics-batches 4 --dataset cifar10 "
+           "\\\n"
+           "    --data DIR --prune-schedule agp --finetune-epochs 20 --out out/taylor            scores from "
+           "gradients, in steps\n"
+           "  model_prune --weights vgg16.pth --pruner wanda --granularity 2:4 --finetune-epochs 0 --out out/n_m\n"
+           "  model_prune --model naive --dataset mnist --data DIR --pruner level --sparsity 0.96 --prune-schedule "
+           "lottery \\\n"
+           "    --finetune-epochs 10 --out out/lottery                                           6 rounds of 10 "
+           "epochs\n"
            "  model_prune --model naive --dataset mnist --data DIR --pruner level --config c.json --out out/level\n"
            "    c.json: [{\"sparsity\": 0.8, \"op_types\": [\"default\"]}, {\"op_names\": [\"fc2\"], \"exclude\": "
            "true}]\n"
            "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small"},
       [](cxxopts::OptionAdder& add) {
-        add("model", tool::listed(tool::model_names()), cxxopts::value<std::string>()->default_value("vgg19"), "NAME")(
-            "weights", "prune this .pth file (then --epochs is 0 unless given)", cxxopts::value<std::string>(), "FILE")(
-            "pruner", tool::listed(pruner_names()), cxxopts::value<std::string>()->default_value("slim"), "NAME")(
+        using Text = std::string;
+        add("model", tool::listed(tool::model_names()), cxxopts::value<Text>()->default_value("vgg19"), "NAME")(
+            "weights", "prune this .pth file (then --epochs is 0 unless given)", cxxopts::value<Text>(), "FILE")(
+            "pruner", tool::listed(pruner_names()), cxxopts::value<Text>()->default_value("slim"), "NAME")(
             "sparsity", "the part that is pruned away, between 0 and 1 (default: slim 0.7, others 0.5)",
-            cxxopts::value<std::string>(),
-            "X")("config", "a config list in JSON, in the place of --sparsity", cxxopts::value<std::string>(), "FILE")(
-            "round-to", "keep a multiple of so many channels per layer",
-            cxxopts::value<std::string>()->default_value("1"),
-            "N")("epochs", "of training before pruning (default: the model's recipe)", cxxopts::value<std::string>(),
-                 "N")("finetune-epochs", "of training with masks", cxxopts::value<std::string>()->default_value("40"),
-                      "N")("finetune-lr", "learning rate of that", cxxopts::value<std::string>()->default_value("1e-3"),
-                           "X")("finetune-schedule", "schedule of that, written as --schedule",
-                                cxxopts::value<std::string>()->default_value("none"), "SPEC");
+            cxxopts::value<Text>(),
+            "X")("config", "a config list in JSON, in the place of --sparsity", cxxopts::value<Text>(), "FILE")(
+            "prune-schedule", tool::listed(schedule_names()) + " (default: once; movement: cubic)",
+            cxxopts::value<Text>(),
+            "NAME")("prune-iterations", "rounds of lottery and iterative (default 5), iterations of admm (default 30)",
+                    cxxopts::value<Text>(),
+                    "N")("prune-epochs", "epochs of an iteration of admm", cxxopts::value<Text>()->default_value("5"),
+                         "N")("admm-row", "how strongly admm pulls", cxxopts::value<Text>()->default_value("1e-4"),
+                              "X")("rewind-step", "lottery: go back to the weights of this step; 0: to the first ones",
+                                   cxxopts::value<Text>()->default_value("0"), "N")(
+            "granularity", "element, channel, block (16 outputs of one input and tap) or N:M (default: the pruner's)",
+            cxxopts::value<Text>(), "WHAT")("global", "rank the units of all layers together")(
+            "round-to", "keep a multiple of so many channels per layer", cxxopts::value<Text>()->default_value("1"),
+            "N")("statistics-batches", "batches of training images that scores of activations or gradients see",
+                 cxxopts::value<Text>()->default_value("1"),
+                 "N")("activation", "relu or relu6: what apoz and mean apply to a layer's own output",
+                      cxxopts::value<Text>()->default_value("relu"),
+                      "NAME")("dropout", "on (as in training) or off, while these batches pass",
+                              cxxopts::value<Text>()->default_value("on"),
+                              "WHETHER")("save-masks", "a file per update, masks/000.pth and on")(
+            "epochs", "of training before pruning (default: the model's recipe)", cxxopts::value<Text>(), "N")(
+            "finetune-epochs", "of training with masks; of each round of lottery",
+            cxxopts::value<Text>()->default_value("40"),
+            "N")("finetune-lr", "learning rate of that", cxxopts::value<Text>()->default_value("1e-3"), "X")(
+            "finetune-schedule", "schedule of that, written as --schedule",
+            cxxopts::value<Text>()->default_value("none"), "SPEC");
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
       },

@@ -175,6 +175,25 @@ TEST_CASE("config lists and sparsities") {
   config("{}", 2, "");
   config(std::string(100000, '['), 3, "c.json");
   refused(prune + "--config missing.json", 3, "missing.json");
+  config("[{\"op_types\": [\"Conv2d\"], \"sparsity\": 0.5, \"frequency\": 2}]", 2, "frequency");
+  config("[{\"op_types\": [\"Conv2d\"], \"final_sparsity\": 0.5, \"end_epoch\": 1.5}]", 2, "end_epoch");
+}
+
+TEST_CASE("criteria, schedules and units") {
+  const std::string prune =
+      "model_prune --weights good/model.pth --images 64 --test-images 16 --finetune-epochs 0" + force;
+  refused(prune + "--pruner l1 --granularity 4:2", 2, "4:2");
+  refused(prune + "--pruner l1 --granularity blocks", 2, "blocks");
+  refused(prune + "--pruner apoz --granularity element", 2, "apoz");
+  refused(prune + "--pruner l1 --prune-schedule agb", 2, "did you mean \"agp\"");
+  refused(prune + "--pruner l1 --prune-iterations 3", 2, "rounds");
+  refused(prune + "--pruner movement --prune-schedule once", 2, "cubic");
+  refused(prune + "--pruner movement --save-masks", 2, "--save-masks");
+  refused(prune + "--pruner taylor --prune-schedule admm", 2, "taylor");
+  refused(prune + "--pruner taylor --statistics-batches 0", 2, "--statistics-batches");
+  refused(prune + "--pruner taylor --statistics-batches 9", 3, "batches");
+  refused(prune + "--pruner mean --activation tanh", 2, "tanh");
+  refused(prune + "--pruner mean --dropout maybe", 2, "--dropout");
 }
 
 TEST_CASE("damaged data files") {
@@ -505,6 +524,25 @@ TEST_CASE("model_prune --resume alone takes the recorded options, wherever it wa
       CHECK(slurp(out + file) == slurp(std::string("prune_whole") + file));
   }
   refused("model_prune --resume --out prune0 --sparsity 0.4", 2, "sparsity differs");
+}
+
+TEST_CASE(
+    "model_prune that prunes as it learns, stopped while evidence is gathered or later, ends with the same bits") {
+  house();
+  const std::string run =
+      "model_prune --model naive --images 2000 --test-images 32 --epochs 0 --pruner apoz --prune-schedule agp "
+      "--sparsity "
+      "0.5 --statistics-batches 12 --save-masks --finetune-epochs 4 --out ";
+  REQUIRE(House::run(run + "agp_whole") == 0);
+  const std::string sign[2] = {"agp0/settings.json", "agp1/finetune/best.pth"};
+  for (const int i : {0, 1}) {
+    const std::string out = "agp" + std::to_string(i);
+    CAPTURE(out);
+    CHECK(interrupted(run + out, sign[i], SIGINT) == 130);
+    REQUIRE(House::run("model_prune --resume --out " + out) == 0);
+    for (const char* file : {"/model.pth", "/mask.pth", "/masks/001.pth", "/schedule.csv"})
+      CHECK(slurp(out + file) == slurp(std::string("agp_whole") + file));
+  }
 }
 
 TEST_CASE("quickstart stops on the first signal, and --resume alone goes on") {

@@ -99,7 +99,8 @@ TEST_CASE("entries without effect are reported") {
 TEST_CASE("what is not understood is refused in one line") {
   CHECK(complaint(R"([{"sparcity": 0.5, "op_types": ["Conv2d"]}])") ==
         "usage: [config] entry 1: unknown key \"sparcity\" (did you mean \"sparsity\"?); known are sparsity, op_types, "
-        "op_names, exclude, quant_types, quant_bits, quant_start_step, quant_scheme");
+        "op_names, exclude, initial_sparsity, final_sparsity, start_epoch, end_epoch, frequency, prune_iterations, "
+        "quant_types, quant_bits, quant_start_step, quant_scheme");
   CHECK(complaint(R"([{"sparsity": 0.5, "op_names": ["conf1"]}])") ==
         "usage: [config] entry 1: the model has no layer \"conf1\" (did you mean \"conv1\"?)");
   for (const char* bad : {"0", "1", "1.5", "-0.5", "0.0", "1.0"})

@@ -116,6 +116,91 @@ TEST_CASE("masked and shrunk compute the same") {
   CHECK(shrunk > int(networks) / 2);
 }
 
+TEST_CASE("masked and shrunk compute the same at every update of every criterion that ranks channels") {
+  // Images that a random network can be trained on, as evidence needs them.
+  struct Images : BatchSource {
+    explicit Images(const Net& n) : net(n) {}
+    int64_t batches() const override { return 2; }
+    int64_t examples() const override { return 8; }
+    void start(int64_t) override { place = 0; }
+    bool next(Batch& b) override {
+      if (place == 2) return false;
+      b = {net.image(4), Tensor::from(std::vector<int64_t>{0, 1, 2, 3}, {4})};
+      return ++place > 0;
+    }
+    const Net& net;
+    int64_t place = 0;
+  };
+  const Loss loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };
+  std::vector<std::string> criteria;
+  for (const std::string& name : pruner_names())
+    if (!make_scorer(name).learns) criteria.push_back(name);
+  int updates = 0;
+  for (uint64_t seed = 0; seed < networks; ++seed) {
+    const std::string& criterion = criteria[seed % criteria.size()];
+    CAPTURE(seed);
+    CAPTURE(criterion);
+    for (int last = 0; last < 3; ++last) {
+      Net net(seed);
+      const char* type = criterion == "slim" ? "BatchNorm2d" : "Conv2d";
+      bool any = false;
+      for (auto& [name, m] : named_modules(net)) any |= m->type() == type;
+      if (!any) continue;
+      PrunerOptions options{.example = net.image(1), .granularity = Granularity::channel, .schedule = agp_schedule()};
+      if (seed % 2) options.ranking = Ranking::global;
+      const auto pruner =
+          make_pruner(criterion, net,
+                      {{.op_types = {type}, .initial_sparsity = 0.2, .final_sparsity = 0.7, .end_epoch = 3}}, options);
+      Images images(net);
+      std::vector<int64_t> kept(pruner->selection().layers.size(), INT64_MAX);
+      for (int e = 0; e <= last; ++e) {
+        pruner->collect(images, loss, 2);
+        e == 0 ? void(pruner->compress()) : pruner->update_epoch(e);
+        for (size_t l = 0; l < kept.size(); ++l) {  // masks only grow
+          CHECK(pruner->report().layers[l].kept <= kept[l]);
+          kept[l] = pruner->report().layers[l].kept;
+        }
+      }
+      CHECK(pruner->updates() == last + 1);
+      const Tensor x = net.image(3), masked = eager(net, x);
+      ModelSpeedup(net, x).speedup_model();
+      double size = 1;
+      for (const float y : masked.to_vector()) size = std::max(size, std::abs(double(y)));
+      CHECK(largest_difference(masked, eager(net, x)) <= 1e-4 * size);
+      ++updates;
+    }
+  }
+  CHECK(updates > int(networks));
+}
+
+TEST_CASE("N:M holds and counts follow the schedule in random networks, at every update") {
+  for (uint64_t seed = 0; seed < networks; ++seed) {
+    CAPTURE(seed);
+    Net net(seed);
+    const NM n_m = seed % 2 ? NM{2, 4} : NM{1, 4};
+    const ConfigEntry entry{.op_types = {"Conv2d"}, .final_sparsity = n_m.sparsity(), .end_epoch = 4};
+    AGPPruner pruner(net, {entry}, "level", {.granularity = Granularity::n_m, .n_m = n_m});
+    pruner.compress();
+    for (int e = 1; e < 5; ++e) {
+      pruner.update_epoch(e);
+      const int64_t gone = std::min(n_m.m - n_m.n, prune_count(n_m.m, *agp_schedule().at(entry, e)));
+      for (const auto& layer : pruner.selection().layers) {
+        const Tensor mask = mask_of(*weight_of(*layer.module))->value();
+        const auto m = mask.to_vector();
+        const size_t inputs = size_t(mask.dim(1)), taps = size_t(mask.dim(2) * mask.dim(3));
+        for (size_t row = 0; row < m.size() / (inputs * taps); ++row)
+          for (size_t tap = 0; tap < taps; ++tap)
+            for (size_t first = 0; first < inputs; first += size_t(n_m.m)) {
+              int64_t zeros = 0, size = 0;
+              for (size_t c = first; c < std::min(inputs, first + size_t(n_m.m)); ++c, ++size)
+                zeros += m[(row * inputs + c) * taps + tap] == 0;
+              CHECK(zeros == std::max<int64_t>(0, std::min(gone, size - n_m.n)));
+            }
+      }
+    }
+  }
+}
+
 TEST_CASE("a graph computes the bits of the eager run, masked or shrunk, at any batch size") {
   for (uint64_t seed = 0; seed < networks; ++seed) {
     CAPTURE(seed);

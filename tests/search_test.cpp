@@ -303,7 +303,7 @@ TEST_CASE("what makes no sense is refused, and the model stays as it was") {
   refuses("netadapt", half, bad, "there is no setting \"sparsity_per_iter\"");
   bad = options_for();
   bad.base_algo = "l9";
-  refuses("greedy", half, bad, "there is no base_algo \"l9\"");
+  refuses("greedy", half, bad, "there is no pruner \"l9\"");
   bad = options_for();
   bad.folder = "/nonexistent/folder";
   refuses("greedy", half, bad, "is no folder");

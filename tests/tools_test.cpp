@@ -15,6 +15,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -169,6 +170,46 @@ TEST_CASE("quantized files: every tool runs them in integers") {
   // A quantized file is not quantized again.
   CHECK(call({"mine", "model_quantize", "--weights", h / "ptq/model.pth", "--out", h / "again"}).code == 2);
   CHECK_FALSE(std::filesystem::exists(h / "again"));
+}
+
+TEST_CASE("model_prune: criteria and schedules go together, and say when what goes") {
+  const House h;
+  const std::string run = "model_prune --model naive --images 96 --test-images 16 --epochs 0 ";
+  const auto text = [&](const std::string& name) {
+    std::ifstream file(h / name);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const auto agp = h.run(run + "--pruner TaylorFOWeightFilterPruner --prune-schedule AGPPruner --sparsity 0.6 " +
+                         "--finetune-epochs 4 --save-masks --out @/agp");
+  CHECK(agp["pruner"] == "taylor");
+  CHECK(text("agp/schedule.csv") == "epoch,sparsity\n0,0\n1,0.6\n2,0.6\n3,0.6\n");
+  CHECK(agp["layers"][1]["kept"] == 20);
+  for (const int update : {0, 1, 2})
+    CHECK(std::filesystem::exists(h / ("agp/masks/00" + std::to_string(update) + ".pth")));
+  CHECK_FALSE(std::filesystem::exists(h / "agp/masks/003.pth"));
+  CHECK(text("agp/masks/002.pth") == text("agp/mask.pth"));
+
+  const auto lottery = h.run(run + "--pruner level --prune-schedule lottery --prune-iterations 2 --sparsity 0.75 " +
+                             "--finetune-epochs 1 --out @/lottery");
+  CHECK(lottery["layers"][0]["kept"] == 125);
+  CHECK(std::filesystem::exists(h / "lottery/round2/last.pth"));
+  CHECK(text("lottery/schedule.csv") == "round,sparsity\n0,0\n1,0.5\n2,0.75\n3,0.75\n");
+
+  const auto admm = h.run(run + "--pruner l1 --prune-schedule admm --prune-iterations 2 --prune-epochs 1 " +
+                          "--finetune-epochs 0 --out @/admm");
+  CHECK(admm["distance_to_pruned"]["conv1"] > 0);
+  CHECK(text("admm/schedule.csv") == "epoch,sparsity\n0,0\n1,0\n2,0.5\n3,0.5\n");
+
+  const auto n_m = h.run(run + "--pruner wanda --granularity 2:4 --finetune-epochs 0 --out @/n_m");
+  CHECK(n_m["layers"][1]["kept"] == 50 * 10 * 25);
+  const auto moved = h.run(run + "--pruner movement --finetune-epochs 2 --finetune-lr 0.01 --out @/moved");
+  CHECK(moved["schedule"] == "cubic");
+  CHECK(moved["layers"][2]["kept"] == 200000);
+  // Evidence comes from the first images in their order, so that others can look at the same ones.
+  const std::string same = "--pruner apoz --augment none --shuffle off --dropout off --finetune-epochs 0 ";
+  h.run(run + same + "--batch-size 32 --statistics-batches 2 --out @/a");
+  h.run(run + same + "--batch-size 64 --statistics-batches 1 --out @/b");
+  CHECK(text("a/mask.pth") == text("b/mask.pth"));
 }
 
 TEST_CASE("prune, shrink, quantize is a chain of files; so is prune, quantize, shrink, with the same codes") {

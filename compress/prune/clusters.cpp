@@ -86,17 +86,12 @@ void Clusters::score() {
   Channels& channels = dry_->channels();
   std::map<int, std::pair<double, int>> units;  // sum and number of members, by root
   for (const auto& layer : selection_.layers) {
-    const Parameter& p = *weight_of(*layer.module);
-    const Tensor weight = p().detach();
-    const auto scores = scorer_.elements({layer.name, *layer.module, weight});
-    const Dims dims = channels.tags_of(p.value());
+    const auto scores = channel_scores(scorer_, layer);
+    const Dims dims = channels.tags_of(weight_of(*layer.module)->value());
     if (dims.empty() || dims[0].empty()) continue;
-    const size_t each = scores.size() / dims[0].size();
     for (size_t i = 0; i < dims[0].size(); ++i) {
-      const auto from = scores.begin() + ptrdiff_t(i * each);
-      const double sum = std::accumulate(from, from + ptrdiff_t(each), 0.);
       auto& unit = units[channels.coupling().root(dims[0][i])];
-      unit.first += scorer_.finish ? scorer_.finish(sum) : sum;
+      unit.first += scores[i];
       ++unit.second;
     }
   }

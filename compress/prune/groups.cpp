@@ -14,11 +14,14 @@ namespace espalier {
 
 namespace {
 
+constexpr double nobody = -std::numeric_limits<double>::infinity();
+
 struct Unit {
   double score = 0;
   int64_t channels = 0;  // of selected members
   int cluster = -1;
   bool pinned = false, dead = false;
+  bool masked = true;  // all of its channels are already
 };
 
 class Planner {
@@ -58,8 +61,11 @@ class Planner {
       if (dims.empty()) unused_.push_back(members_[m].name);
       for (size_t i = 0; i < roots_[m].size(); ++i) {
         const int root = roots_[m][i] = channels_.coupling().root(roots_[m][i]);
-        units_[root].score += members_[m].scores[i];
-        ++units_[root].channels;
+        Unit& unit = units_[root];
+        if (unit.channels == 0) order_.push_back(root);
+        add(unit, members_[m].scores[i]);
+        ++unit.channels;
+        unit.masked = unit.masked && !members_[m].masked.empty() && members_[m].masked[i];
         const auto [it, first] = first_member.emplace(root, int(m));
         if (!first) layers.join({ids[m]}, {ids[size_t(it->second)]});
       }
@@ -67,10 +73,36 @@ class Planner {
     for (const auto& [root, m] : first_member) units_[root].cluster = layers.root(ids[size_t(m)]);
     if (options_.reduce == Reduce::mean)
       for (auto& [root, unit] : units_) unit.score /= double(unit.channels);
+    for (auto& [root, unit] : units_)
+      if (unit.masked) unit.score = nobody;
+    normalize_clusters();
     sparsity_.assign(members_.size(), 1);
     for (size_t m = 0; m < members_.size(); ++m) {
       double& least = sparsity_[size_t(layers.root(ids[m]))];
       least = std::min(least, members_[m].sparsity);
+    }
+  }
+
+  void add(Unit& unit, double score) const {
+    if (unit.channels == 0)
+      unit.score = score;
+    else if (options_.reduce == Reduce::max)
+      unit.score = std::max(unit.score, score);
+    else if (options_.reduce == Reduce::prod)
+      unit.score *= score;
+    else if (options_.reduce != Reduce::first)
+      unit.score += score;
+  }
+
+  void normalize_clusters() {
+    std::map<int, std::pair<std::vector<Unit*>, std::vector<double>>> clusters;
+    for (auto& [root, unit] : units_) {
+      clusters[unit.cluster].first.push_back(&unit);
+      clusters[unit.cluster].second.push_back(unit.score);
+    }
+    for (auto& [cluster, all] : clusters) {
+      normalize(all.second, options_.normalize);
+      for (size_t i = 0; i < all.first.size(); ++i) all.first[i]->score = all.second[i];
     }
   }
 
@@ -100,22 +132,26 @@ class Planner {
   void rank() {
     std::map<int, std::vector<double>> scores;  // by cluster, of the free units
     std::vector<Ranked> all;
-    for (const auto& [root, unit] : units_)
-      if (!unit.pinned) {
+    for (const int root : order_)
+      if (const Unit& unit = units_[root]; !unit.pinned) {
         scores[unit.cluster].push_back(unit.score);
         all.push_back({unit.score, unit.channels});
       }
-    std::map<int, double> threshold;
     const bool global = options_.ranking == Ranking::global;
-    const double of_all = global ? prune_threshold(std::move(all), members_[0].sparsity) : 0;
+    Cut of_all = global ? Cut(std::move(all), members_[0].sparsity, options_.ties) : Cut();
+    std::map<int, Cut> cuts;
+    std::map<int, bool> shielded;  // clusters of which nothing may go
     for (const auto& [cluster, some] : scores) {
       const double sparsity = sparsity_[size_t(cluster)];
       const bool prunable = some.size() > 1 && prune_count(int64_t(some.size()), sparsity) > 0;
-      threshold[cluster] = !prunable ? -std::numeric_limits<double>::infinity()
-                           : global  ? of_all
-                                     : prune_threshold(some, sparsity);
+      cuts[cluster] = prunable && !global ? Cut(some, sparsity, options_.ties) : Cut();
+      shielded[cluster] = !prunable;
     }
-    for (auto& [root, unit] : units_) unit.dead = !unit.pinned && unit.score <= threshold[unit.cluster];
+    for (const int root : order_) {
+      Unit& unit = units_[root];
+      Cut& cut = global && !shielded[unit.cluster] ? of_all : cuts[unit.cluster];
+      unit.dead = !unit.pinned && cut.takes(unit.score);
+    }
   }
 
   // By how much one sparsity of all channels together was missed, and why.
@@ -151,22 +187,24 @@ class Planner {
     return it != units_.end() && it->second.dead;
   }
 
-  // Keeps the strongest dead channel among these; there must be one.
-  void revive_strongest(const Tags& tags) {
+  // Keeps the strongest dead channel among these. False: there is none but those that were masked before.
+  bool revive_strongest(const Tags& tags) {
     Unit* best = nullptr;
     for (const int tag : tags)
       if (dead(tag)) {
         Unit& unit = units_[channels_.coupling().root(tag)];
-        if (!best || unit.score > best->score) best = &unit;
+        if (!unit.masked && (!best || unit.score > best->score)) best = &unit;
       }
+    if (!best) return false;
     best->dead = false;
     revived_ += best->channels;
+    return true;
   }
 
   void keep_layers_alive() {
     const auto revive = [&](const Tags& tags, const std::string& name) {
       if (tags.empty() || !std::all_of(tags.begin(), tags.end(), [&](int t) { return dead(t); })) return;
-      revive_strongest(tags);
+      if (!revive_strongest(tags)) return;
       plan_.notes.push_back(name + " would have lost all of its channels; the strongest was kept");
     };
     for (size_t m = 0; m < members_.size(); ++m) revive(roots_[m], members_[m].name);
@@ -183,7 +221,7 @@ class Planner {
   void round_up() {
     for (size_t m = 0; options_.round_to > 1 && m < members_.size(); ++m)
       while (!roots_[m].empty() && kept(m) % options_.round_to && kept(m) < int64_t(roots_[m].size()))
-        revive_strongest(roots_[m]);
+        if (!revive_strongest(roots_[m])) break;
   }
 
   void mark_makers(const Parameter& p) {
@@ -237,7 +275,8 @@ class Planner {
     const Marks& marks = leaf < 0 ? none : marks_[size_t(leaf)];
     const auto any = [](const std::vector<char>& m) { return std::find(m.begin(), m.end(), 1) != m.end(); };
     if (!always && std::none_of(marks.begin(), marks.end(), any)) return;
-    plan_.masks.push_back({name, with_older(slice_mask(p.value().shape(), marks), p)});
+    const Tensor mask = slice_mask(p.value().shape(), marks);
+    plan_.masks.push_back({name, options_.regrow ? mask : with_older(mask, p)});
   }
 
   Module& model_;
@@ -245,6 +284,7 @@ class Planner {
   const GroupOptions& options_;
   Channels channels_;
   std::map<int, Unit> units_;     // by root
+  std::vector<int> order_;        // roots, as members first have them: of equals the earlier goes
   std::vector<Tags> roots_;       // by member and channel
   std::vector<double> sparsity_;  // by cluster
   std::vector<std::string> unused_;

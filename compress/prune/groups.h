@@ -1,9 +1,9 @@
-// Groups: which channels to mask when layers' channels are coupled. A group is worth the sum, or the mean, of its
+// Groups: which channels to mask when layers' channels are coupled. A group is worth the sum (or another Reduce) of its
 // selected members' scores; layers that share groups are ranked together, protected members pin theirs, and no layer is
 // emptied.
 #pragma once
 #include <espalier/compress/mask.h>
-#include <espalier/compress/prune/scorer.h>
+#include <espalier/compress/prune/allocation.h>
 #include <espalier/nn/examples.h>
 
 #include <string>
@@ -17,6 +17,7 @@ struct GroupMember {
   Parameter* weight;
   double sparsity;
   std::vector<double> scores;
+  std::vector<char> masked = {};  // channels that are masked already; none: none is
 };
 
 // A layer whose channels must live, and why: "conv2, which is excluded".
@@ -30,6 +31,9 @@ struct GroupOptions {
   Ranking ranking = Ranking::layer;  // global: one threshold for all, from the first member's sparsity
   Reduce reduce = Reduce::sum;
   int64_t round_to = 1;
+  Ties ties = Ties::all;
+  Normalizer normalize = Normalizer::none;
+  bool regrow = false;  // else the older masks stay
 };
 
 struct GroupPlan {

@@ -1,7 +1,7 @@
-// plan: pruning as a function. From a model, a score and an allocation to masks; nothing is changed, and the same
-// arguments give the same masks. Channels are planned as whole coupled groups - the filter, its bias, the batch norm
-// behind it, the partners of a residual sum - so that a masked channel is zero everywhere and what is fine-tuned is
-// what ModelSpeedup later cuts out.
+// plan: pruning as a function. From a model, a score, an allocation and what was gathered for the score to masks;
+// nothing is changed, and the same arguments give the same masks. Channels are planned as whole coupled groups - the
+// filter, its bias, the batch norm behind it, the partners of a residual sum - so that a masked channel is zero
+// everywhere and what is fine-tuned is what ModelSpeedup later cuts out.
 #pragma once
 #include <espalier/compress/mask.h>
 #include <espalier/compress/prune/allocation.h>
@@ -15,7 +15,7 @@ namespace espalier {
 struct PruneReport {
   struct Layer {
     std::string name, type;
-    int64_t total, kept;  // channels, or weights where single weights are pruned
+    int64_t total, kept;  // channels, blocks or weights: what is pruned as one
     double sparsity;      // asked for
   };
   std::vector<Layer> layers;       // those that the config list selects
@@ -25,14 +25,20 @@ struct PruneReport {
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const PruneReport& report);
 
 // Masks for the selected layers' parameters and for every other parameter of a masked group, by name, for set_masks.
-// What is masked now stays masked. Throws usage where the allocation does not fit the model or the scorer.
+// What is masked now stays masked, unless the allocation lets it regrow. Throws usage where the allocation does not fit
+// the model or the scorer, or where the scorer asks for evidence that is not there.
 ESPALIER_API Masks plan(Module& model, const Scorer& scorer, const Allocation& allocation,
-                        PruneReport* report = nullptr);
+                        PruneReport* report = nullptr, const Evidence& evidence = {});
 
 // The layers that a plan would prune, with the same errors.
 ESPALIER_API Selection selection_of(Module& model, const Scorer& scorer, const Allocation& allocation);
 
-// |w| for each weight: what most scores are made of.
+// What each channel of a layer is worth, as plan() ranks it before groups are made; 0 where it is masked already.
+ESPALIER_API std::vector<double> channel_scores(const Scorer& scorer, const Selection::Layer& layer,
+                                                const Evidence& evidence = {});
+
+// |w| for each weight, and its square: what most scores are made of.
 ESPALIER_API std::vector<double> magnitudes(const ScoredLayer& layer);
+ESPALIER_API std::vector<double> squares(const ScoredLayer& layer);
 
 }  // namespace espalier

@@ -1,7 +1,10 @@
-// Pruner: a plan, put on a model's ports. compress() does it by hand; as an observer of train() a pruner does it when
-// the first epoch begins, and travels in the checkpoints, so that a resumed run has the masks that it was stopped with.
+// Pruner: a scorer that follows a schedule. Each update is a plan, put on the model's ports. compress() and
+// update_epoch() do it by hand; as an observer of train() a pruner does it when epochs begin, gathers what its scorer
+// reads from the steps that follow, and travels in the checkpoints, so that a resumed run goes on with the same bits.
 #pragma once
+#include <espalier/compress/prune/collect.h>
 #include <espalier/compress/prune/plan.h>
+#include <espalier/compress/prune/schedule.h>
 #include <espalier/nn/train.h>
 
 #include <memory>
@@ -9,9 +12,26 @@
 
 namespace espalier {
 
+class Pruner;
+
 struct PrunerOptions {
   Examples example = {};  // as Allocation's; pruners of channels need it
   int64_t round_to = 1;   // pruners of channels keep a multiple of this many per layer where they can
+  // The scorer's own where they are not given.
+  std::optional<Granularity> granularity = {};
+  NM n_m = {};
+  std::optional<Ranking> ranking = {};
+  std::optional<Reduce> reduce = {};
+  Normalizer normalize = Normalizer::none;
+  bool regrow = false;  // what is masked may return; scorers that learn let it anyway
+  PruneSchedule schedule = once_schedule();
+  // How scorers that read more than weights get it: from so many batches per update.
+  int64_t statistics_batch_num = 1;
+  std::string activation = "relu";                  // relu or relu6
+  std::string at = "output";                        // where collect() applies it: output or activation (CollectOptions)
+  bool dropout = true;                              // as in training; else off while collect() looks on
+  Loss loss = {};                                   // for gradients of single examples while train() runs
+  std::function<void(const Pruner&)> updated = {};  // called when masks were made anew
 };
 
 struct ExportOptions {
@@ -25,37 +45,76 @@ struct ExportOptions {
 
 class ESPALIER_API Pruner : public TrainObserver {
  public:
-  // Checks the list against the model and the scorer's layer types; the model must outlive the pruner. Throws usage.
+  // Checks the list against the model, the scorer's layer types and the schedule's keys; the model must outlive the
+  // pruner. Throws usage.
   Pruner(Scorer scorer, Module& model, ConfigList config_list, PrunerOptions options = {});
   Pruner(const Pruner&) = delete;
   Pruner& operator=(const Pruner&) = delete;
 
-  // Plans and puts the masks on the model's ports, once: a one-shot pruner called again changes nothing.
+  // The schedule's update at 0, once: a one-shot pruner called again changes nothing. Where the scorer reads more than
+  // weights and collect() was not called, the masks come as soon as statistics_batch_num batches have passed.
   Module& compress();
-  // For pruners with a schedule; call them at the start of every epoch and after every optimiser step. One-shot
-  // pruners, which all of today's are, do nothing here.
-  virtual void update_epoch(int) {}
-  virtual void step() {}
+  // For loops of one's own: at the start of every epoch, counted from 0, and after every optimiser step. An epoch's
+  // update happens once, however often it is told.
+  void update_epoch(int epoch);
+  void step();
+
+  // What the scorer reads, from the first n batches (0: statistics_batch_num) of the source's epoch 0, for the next
+  // update; the model is as before (collect_evidence()).
+  void collect(BatchSource& source, const Loss& loss, int64_t n = 0);
+  // The same, gathered by the caller.
+  void set_evidence(Evidence evidence);
+  const Evidence& evidence() const { return evidence_; }
+  bool needs_evidence() const;  // does the scorer read more than weights and training steps?
 
   // Writes the masked weights and, where a path is given, the masks and an ONNX model. The model keeps its raw values.
   void export_model(const ExportOptions& options);
 
   std::string name() const override { return scorer_.name; }
+  const Scorer& scorer() const { return scorer_; }
+  const PruneSchedule& schedule() const { return options_.schedule; }
+  const ConfigList& config_list() const { return allocation_.config_list; }
   const Selection& selection() const { return selection_; }
-  const PruneReport& report() const { return report_; }
+  const PruneReport& report() const;            // of the last update
+  int64_t updates() const { return updates_; }  // so far
+  double sparsity() const;                      // the greatest of the layers', asked for by the last update
+  bool waiting() const { return pending_; }     // for batches to pass
+  std::string csv() const { return schedule_csv(options_.schedule, allocation_.config_list); }
 
   void epoch_begins(int64_t epoch, int64_t) override { compress(), update_epoch(int(epoch)); }
-  void step_ends(const StepReport&) override { step(); }
+  void step_begins(const StepContext& step) override;
+  void gradients_ready(const StepContext&) override;
+  void step_ends(const StepReport& step) override;
   pth::Value state() const override;            // the names of what is masked; the masks are the ports'
   void load(const pth::Value& state) override;  // masks of ones on them, for the ports' tensors to be read into
 
+ protected:
+  void update(double t);  // where the schedule says so
+  Module& model() { return model_; }
+  const Allocation& allocation() const { return allocation_; }
+
  private:
+  void apply();
+  void repair(const Selection::Layer& layer, const Tensor& seen, const Evidence& evidence);
+  void watch();
+  void look(double t, bool stepping);
+  bool moved() const;
+  bool steps_count() const { return scorer_.asks(Need::movement); }
+
   Scorer scorer_;
   Module& model_;
+  PrunerOptions options_;
   Allocation allocation_;
   Selection selection_;
-  PruneReport report_;
-  bool done_ = false;
+  Evidence evidence_;
+  std::unique_ptr<Collector> collector_;
+  mutable PruneReport report_;
+  int64_t updates_ = 0, epoch_ = 0;
+  bool done_ = false;      // compress() was called
+  bool fresh_ = false;     // evidence_ is for the next update
+  bool pending_ = false;   // an update waits for evidence
+  bool observed_ = false;  // by train(), which says when gradients are ready
+  bool taken_ = false;     // this step's gradients were
 };
 
 }  // namespace espalier

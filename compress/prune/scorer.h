@@ -1,35 +1,85 @@
 // Scorer: how much each weight of a layer matters. This is all that a new pruner writes: a unit that is pruned as one
-// is worth the sum of its weights' scores, whatever the unit. Selecting layers, grouping, ranking, masking, exporting
-// and reporting are done once, for all.
+// is worth the sum of its weights' scores, whatever the unit. What a scorer reads beyond weights it names, and it is
+// gathered for it (collect.h). Selecting layers, grouping, ranking, masking, scheduling, exporting and reporting are
+// done once, for all.
 #pragma once
 #include <espalier/nn/module.h>
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 namespace espalier {
 
-enum class Granularity { element, channel };  // what lives or dies as one: a single weight; an index of dimension 0
-enum class Ranking { layer, global };         // who competes: a layer's units among themselves; all layers' together
-enum class Reduce { sum, mean };              // what coupled channels are worth, from their selected layers' scores
+// What lives or dies as one: a single weight; an index of dimension 0; 16 outputs of one (input channel, tap), the
+// block that sparse kernels run; of each m weights along the input channels of a tap, n (see NM).
+enum class Granularity { element, channel, block, n_m };
+enum class Ranking { layer, global };  // who competes: a layer's units among themselves; all layers' together
+// What coupled channels are worth, from their selected layers' scores; first: the first layer's alone.
+enum class Reduce { sum, mean, max, prod, first };
+// What of equals goes. all: what equals the last that goes, goes too (NNI's thresholds); index: exactly the count goes,
+// the earlier ones first (NNI's argsorts).
+enum class Ties { all, index };
+
+// What a scorer may ask for beyond the weights.
+enum class Need {
+  activations,  // zeros and sums of what the layer puts out
+  gradients,    // of the loss, by batch
+  per_example,  // squared gradients of every example's own loss
+  inputs,       // squares of what each weight of a filter is multiplied with
+  gram,         // products of all pairs of these
+  movement,     // -Σ w·dL/d(w∘mask) over all of training's steps
+};
+
+// What was gathered about one layer. Empty where it was not asked for.
+struct LayerEvidence {
+  Tensor weight = {};                      // scored in the place of the layer's own
+  int64_t batches = 0, examples = 0;       // that were seen
+  int64_t positions = 0;                   // images · pixels per channel, of the outputs
+  std::vector<int64_t> zeros = {};         // by channel: of activation(output)
+  std::vector<double> sums = {};           // by channel: of activation(output)
+  Tensor gradient = {};                    // f32, the weight's shape: Σ over batches of dL/dw
+  Tensor gradient_squares = {};            // Σ over batches of (dL/dw)²
+  Tensor example_squares = {};             // Σ over examples of (dL_i/dw)², L_i the example's own loss
+  int64_t columns = 0;                     // input positions behind the next two
+  std::vector<double> input_squares = {};  // [groups·inputs, taps]: Σ x² of the unfolded inputs
+  std::vector<Tensor> gram = {};           // by group, f32 [J,J], J = inputs·taps of a filter: Σ x·xᵀ
+  Tensor movement = {};                    // f32, the weight's shape
+};
+using Evidence = std::map<std::string, LayerEvidence>;  // by layer
 
 struct ScoredLayer {
   const std::string& name;
   Module& module;
-  const Tensor& weight;  // as the layer sees it: what was masked before is zero
+  const Tensor& weight;  // as the layer sees it: what was masked before is zero. With regrowth, the raw values.
+  const LayerEvidence& evidence;
 };
 
 struct Scorer {
   std::string name;                   // what --pruner takes
   std::vector<std::string> op_types;  // the layers that it can score; none: every layer that has a weight
-  // What NNI's pruner of this score does. An Allocation may decide otherwise for the first two.
+  // What NNI's pruner of this score does. An Allocation may decide otherwise.
   Granularity granularity = Granularity::channel;
   Ranking ranking = Ranking::layer;
   Reduce reduce = Reduce::sum;
+  Ties ties = Ties::all;
+  std::vector<Need> needs = {};
   // One score per weight, in logical order; the higher, the more it matters.
-  std::function<std::vector<double>(const ScoredLayer&)> elements;
+  std::function<std::vector<double>(const ScoredLayer&)> elements = {};
+  // In the place of that, for what only whole channels have: one score per channel.
+  std::function<std::vector<double>(const ScoredLayer&)> channels = {};
   double (*finish)(double sum) = nullptr;  // a unit's score from the sum over its weights, where that is not it
+  // Masks that move while the model learns: masked weights go on learning, straight through the mask, and may return.
+  bool learns = false;
+  // What the surviving weights become once `mask` (the weight's shape) is decided; none: they stay as they are.
+  std::function<Tensor(const ScoredLayer&, const Tensor& mask)> repair = {};
+
+  bool asks(Need need) const {
+    for (const Need n : needs)
+      if (n == need) return true;
+    return false;
+  }
 };
 
 }  // namespace espalier

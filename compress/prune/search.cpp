@@ -42,11 +42,11 @@ Examples random_one(const Examples& examples) {
 }
 
 Scorer scorer_named(const std::string& wanted) {
-#define X(name, Class) \
-  if (wanted == #name) return name##_scorer();
-  ESPALIER_PRUNERS(X)
-#undef X
-  fail(ErrorKind::usage, "[search] there is no base_algo \"", wanted, "\"", did_you_mean(wanted, pruner_names()));
+  Scorer scorer = make_scorer(wanted);
+  if (!scorer.needs.empty())
+    fail(ErrorKind::usage, "[search] the base_algo ", scorer.name,
+         " reads more than weights; expected one such as l1, ", "l2, fpgm or level");
+  return scorer;
 }
 
 // Output channels of the layers that have a weight.

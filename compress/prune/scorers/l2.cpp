@@ -6,11 +6,6 @@
 namespace espalier {
 
 Scorer l2_scorer() {
-  const auto squares = [](const ScoredLayer& layer) {
-    auto scores = magnitudes(layer);
-    for (double& s : scores) s *= s;
-    return scores;
-  };
   return {
       .name = "l2", .op_types = {"Conv2d"}, .elements = squares, .finish = [](double sum) { return std::sqrt(sum); }};
 }

@@ -1,0 +1,261 @@
+// What looks on, what is taken from gradients, and leaving no trace.
+#include <espalier/compress/mask.h>
+#include <espalier/compress/prune/collect.h>
+#include <espalier/compress/prune/sums.h>
+#include <espalier/core/tape.h>
+#include <espalier/nn/init.h>
+#include <espalier/nn/layers.h>
+#include <espalier/nn/trace.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+
+namespace espalier {
+
+namespace {
+
+[[noreturn]] void too_few(int64_t got, int64_t asked) {
+  fail(ErrorKind::data, "[collect] the images give ", got, " batches, and ", asked, " were asked for");
+}
+
+void check(const CollectOptions& options) {
+  if (options.activation != "relu" && options.activation != "relu6")
+    fail(ErrorKind::usage, "[collect] activation is \"", options.activation, "\", expected relu or relu6");
+  if (options.at != "output" && options.at != "activation")
+    fail(ErrorKind::usage, "[collect] at is \"", options.at, "\", expected output or activation");
+}
+
+bool contains(const std::vector<Need>& needs, Need need) {
+  return std::find(needs.begin(), needs.end(), need) != needs.end();
+}
+
+// Puts a model back as it was: buffers, gradients, flags, this thread's random state.
+class Untouched {
+ public:
+  explicit Untouched(Module& model) : random_(random_state()) {
+    for (auto& [name, t] : named_buffers(model)) buffers_.push_back({t, t->clone()});
+    for (auto& [name, p] : named_parameters(model)) grads_.push_back({p, p->grad()}), p->zero_grad();
+    flags_.push_back({&model, model.training()});
+    for (auto& [name, m] : named_modules(model)) flags_.push_back({m, m->training()});
+  }
+  ~Untouched() {
+    for (auto& [t, before] : buffers_) t->copy_from(before);
+    for (auto& [p, grad] : grads_)
+      if (p->requires_grad()) p->value().set_grad(grad);
+    for (auto& [m, training] : flags_)
+      if (m->training() != training) m->set_training(training);
+    random_state() = random_;
+  }
+  Untouched(const Untouched&) = delete;
+  Untouched& operator=(const Untouched&) = delete;
+
+ private:
+  RandomState random_;
+  std::vector<std::pair<Tensor*, Tensor>> buffers_;
+  std::vector<std::pair<Parameter*, Tensor>> grads_;
+  std::vector<std::pair<Module*, bool>> flags_;
+};
+
+// The places behind the layers: through batch norms and activations, as long as nobody else reads what lies between.
+std::map<int, std::string> behind(const Graph& graph, const Selection& selection) {
+  std::map<std::string, int> place;
+  std::vector<std::vector<int>> readers(graph.values.size());
+  for (size_t i = 0; i < graph.values.size(); ++i) {
+    const GraphValue& v = graph.values[i];
+    for (const int in : v.inputs)
+      if (in >= 0) readers[size_t(in)].push_back(int(i));
+    if (v.op && (v.op->name() == "conv2d" || v.op->name() == "linear")) place[v.path] = int(i);
+  }
+  const std::vector<std::string_view> through{"batch_norm", "relu", "relu6"};
+  std::map<int, std::string> places;
+  for (const auto& layer : selection.layers) {
+    const auto found = place.find(layer.name);
+    if (found == place.end()) fail(ErrorKind::usage, "[collect] ", layer.name, " takes no part in the model's output");
+    int at = found->second;
+    while (readers[size_t(at)].size() == 1) {
+      const GraphValue& next = graph.values[size_t(readers[size_t(at)][0])];
+      if (std::find(through.begin(), through.end(), next.op->name()) == through.end()) break;
+      at = readers[size_t(at)][0];
+    }
+    places[at] = layer.name;
+  }
+  return places;
+}
+
+// Activations where the network has them, in eval mode.
+Evidence look_behind(Module& model, const Selection& selection, BatchSource& source, int64_t n,
+                     const CollectOptions& options) {
+  const Device device = device_of(model);
+  NoGrad no_grad;
+  Evidence evidence;
+  std::optional<Graph> graph;
+  std::map<int, std::string> places;
+  source.start(0);
+  Batch batch;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!source.next(batch)) too_few(i, n);
+    const Tensor images = batch.images.to(device);
+    if (!graph) places = behind(graph.emplace(trace(model, images.narrow(0, 1).clone())), selection);
+    graph->run({images}, [&](int value, Inputs operands) {
+      const Tensor result = graph->compute(value, operands);
+      if (const auto found = places.find(value); found != places.end())
+        count_activations(result, options.ceiling(), evidence[found->second]);
+      return result;
+    });
+  }
+  return evidence;
+}
+
+}  // namespace
+
+class Collector::Observe : public Transform {
+ public:
+  Observe(const Collector& owner, Layer& layer, bool output) : owner_(owner), layer_(layer), output_(output) {}
+  std::string_view name() const override { return "observe"; }
+  Tensor operator()(const Tensor& x) override {
+    if (!owner_.open_ || tracing() || !layer_.module->training()) return x;
+    if (output_) {
+      count_activations(x.detach(), owner_.options_.ceiling(), *layer_.evidence);
+      return x;
+    }
+    if (owner_.asks(Need::inputs)) add_input_squares(*layer_.module, x.detach(), *layer_.evidence);
+    if (owner_.asks(Need::gram)) add_gram(*layer_.module, x.detach(), *layer_.evidence);
+    return x;
+  }
+
+ private:
+  const Collector& owner_;
+  Layer& layer_;
+  bool output_;
+};
+
+Collector::Collector(Module& model, const Selection& selection, std::vector<Need> needs, CollectOptions options)
+    : model_(model), needs_(std::move(needs)), options_(std::move(options)) {
+  check(options_);
+  for (const auto& selected : selection.layers) {
+    layers_.push_back(std::make_unique<Layer>(Layer{selected.name, selected.module, &evidence_[selected.name]}));
+    Layer& layer = *layers_.back();
+    if (asks(Need::activations)) {
+      layer.output = std::make_shared<Observe>(*this, layer, true);
+      layer.module->output.chain.insert(layer.module->output.chain.begin(), layer.output);
+    }
+    if (asks(Need::inputs) || asks(Need::gram)) {
+      layer.input = std::make_shared<Observe>(*this, layer, false);
+      layer.module->input.chain.push_back(layer.input);
+    }
+  }
+}
+
+Collector::~Collector() {
+  for (const auto& layer : layers_) {
+    std::erase(layer->module->output.chain, layer->output);
+    std::erase(layer->module->input.chain, layer->input);
+  }
+}
+
+bool Collector::asks(Need need) const { return contains(needs_, need); }
+
+void Collector::close() {
+  if (open_) ++batches_;
+  open_ = false;
+}
+
+void Collector::take_gradients() {
+  NoGrad no_grad;
+  for (const auto& layer : layers_) {
+    const Parameter& weight = *weight_of(*layer->module);
+    const Tensor grad = weight.grad();
+    if (!grad.defined()) continue;
+    LayerEvidence& e = *layer->evidence;
+    if (asks(Need::gradients)) {
+      add_to(e.gradient, grad);
+      add_to(e.gradient_squares, mul(grad, grad));
+      ++e.batches;
+    }
+    if (asks(Need::movement)) add_to(e.movement, mul(weight.value().detach(), grad), -1);
+  }
+}
+
+void Collector::take_examples(const Batch& batch, const Loss& loss) {
+  if (!loss) fail(ErrorKind::usage, "[collect] gradients of single examples need a loss: give PrunerOptions::loss");
+  const Device device = device_of(model_);
+  const bool open = open_;
+  open_ = false;  // these passes count once, not as batches
+  {
+    const Untouched untouched(model_);
+    std::vector<BatchNorm*> norms;
+    for (auto& [name, m] : named_modules(model_))
+      if (auto* norm = dynamic_cast<BatchNorm*>(m); norm && !norm->frozen && norm->training()) norms.push_back(norm);
+    std::vector<float> momentum;
+    for (BatchNorm* norm : norms) momentum.push_back(std::exchange(norm->options.momentum, 1.f));
+    if (!norms.empty()) {
+      NoGrad no_grad;
+      model_(batch.images.to(device));  // the running statistics are now this batch's
+    }
+    for (BatchNorm* norm : norms) norm->frozen = true;
+    const auto thaw = [&] {
+      for (size_t i = 0; i < norms.size(); ++i) norms[i]->frozen = false, norms[i]->options.momentum = momentum[i];
+    };
+    try {
+      for (int64_t i = 0; i < batch.labels.dim(0); ++i) {
+        for (auto& [name, p] : named_parameters(model_)) p->zero_grad();
+        backward(loss(model_(batch.images.narrow(i, 1).to(device)), batch.labels.narrow(i, 1).to(device)));
+        NoGrad no_grad;
+        for (const auto& layer : layers_) {
+          const Tensor grad = weight_of(*layer->module)->grad();
+          if (!grad.defined()) continue;
+          add_to(layer->evidence->example_squares, mul(grad, grad));
+          ++layer->evidence->examples;
+        }
+      }
+    } catch (...) {
+      thaw();
+      throw;
+    }
+    thaw();
+  }
+  open_ = open;
+}
+
+Evidence collect_evidence(Module& model, const Selection& selection, const std::vector<Need>& needs,
+                          BatchSource& source, const Loss& loss, int64_t n, const CollectOptions& options) {
+  if (n < 1) fail(ErrorKind::usage, "[collect] ", n, " batches, expected at least 1");
+  check(options);
+  if (options.at == "activation" && needs == std::vector{Need::activations})
+    return look_behind(model, selection, source, n, options);
+  const Device device = device_of(model);
+  const Untouched untouched(model);
+  model.train();
+  if (!options.dropout)
+    for (auto& [name, m] : named_modules(model))
+      if (dynamic_cast<Dropout*>(m)) m->set_training(false);
+  Collector collector(model, selection, needs, options);
+  const bool examples = contains(needs, Need::per_example);
+  const bool gradients = contains(needs, Need::gradients) || contains(needs, Need::movement);
+  const bool forward =
+      contains(needs, Need::activations) || contains(needs, Need::inputs) || contains(needs, Need::gram);
+  source.start(0);
+  Batch batch;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!source.next(batch)) too_few(i, n);
+    if (examples) collector.take_examples(batch, loss);
+    collector.open();
+    if (gradients) {
+      if (!loss) fail(ErrorKind::usage, "[collect] gradients need a loss");
+      for (auto& [name, p] : named_parameters(model)) p->zero_grad();
+      const Tensor l = loss(model(batch.images.to(device)), batch.labels.to(device));
+      if (!std::isfinite(l.item())) fail(ErrorKind::other, "[collect] the loss of batch ", i, " is ", l.item());
+      backward(l);
+      collector.take_gradients();
+    } else if (forward) {
+      NoGrad no_grad;
+      model(batch.images.to(device));
+    }
+    collector.close();
+  }
+  return collector.evidence();
+}
+
+}  // namespace espalier
