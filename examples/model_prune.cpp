@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "search.h"
 #include "setup.h"
 #include "tools.h"
 
@@ -111,6 +112,12 @@ std::string mask_file(int64_t update) {
 }
 
 void prune(tool::Context& c) {
+  if (tool::searches(c)) {
+    const Scorer base = make_scorer(c.given("pruner") ? c.text("pruner") : "l1");
+    for (const char* option : {"prune-schedule", "granularity", "global", "save-masks"})
+      if (c.given(option)) fail(ErrorKind::usage, "[--", option, "] does not go with --search and --budget");
+    return tool::search(c, base.name, config_for(c, base, "", "once"));
+  }
   const Device device = c.device();
   const Scorer scorer = make_scorer(c.text("pruner"));
   const std::string name = scorer.name;
@@ -323,6 +330,12 @@ int tool::model_prune_main(int argc, char** argv) {
            "\\\n"
            "    --data DIR --prune-schedule agp --finetune-epochs 20 --out out/taylor            scores from "
            "gradients, in steps\n"
+           "  model_prune --weights vgg16.pth --budget 'latency@1<3ms,params<5M' --dataset cifar10 --data DIR "
+           "--out out/fast\n"
+           "  model_prune --weights vgg16.pth --search amc --sparsity 0.5 --search-settings "
+           "train_episode=200,warmup=40 \\\n"
+           "    --dataset cifar10 --data DIR --out out/amc                                       ratios that an agent "
+           "finds\n"
            "  model_prune --weights vgg16.pth --pruner wanda --granularity 2:4 --finetune-epochs 0 --out out/n_m\n"
            "  model_prune --model naive --dataset mnist --data DIR --pruner level --sparsity 0.96 --prune-schedule "
            "lottery \\\n"
@@ -364,8 +377,15 @@ int tool::model_prune_main(int argc, char** argv) {
             "N")("finetune-lr", "learning rate of that", cxxopts::value<Text>()->default_value("1e-3"), "X")(
             "finetune-schedule", "schedule of that, written as --schedule",
             cxxopts::value<Text>()->default_value("none"), "SPEC");
+        add("seeds", "run once for each of so many seeds from --seed on, into OUT/seed-N, and say how far results spread",
+            cxxopts::value<Text>()->default_value("1"), "N");
+        tool::add_search_options(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
       },
-      prune);
+      [argc, argv](tool::Context& c) {
+        const int64_t seeds = c.integer("seeds", 1, 1000);
+        if (seeds == 1) return prune(c);
+        over_seeds(c, seeds, {argv, argv + argc}, model_prune_main);
+      });
 }
