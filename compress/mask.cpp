@@ -87,15 +87,21 @@ Masks masks_of(Module& model) {
   return masks;
 }
 
-void set_masks(Module& model, const Masks& masks) {
+void check_masks(Module& model, const Masks& masks) {
   const auto all = named_parameters(model);
-  std::map<std::string, Parameter*> parameters(all.begin(), all.end());
+  const std::map<std::string, Parameter*> parameters(all.begin(), all.end());
   for (const auto& [name, mask] : masks) {
     const auto found = parameters.find(name);
     if (found == parameters.end())
       fail(ErrorKind::data, "[mask] these masks are of another model: it has no parameter ", name);
     check(name, found->second->value(), mask);
   }
+}
+
+void set_masks(Module& model, const Masks& masks) {
+  check_masks(model, masks);
+  const auto all = named_parameters(model);
+  const std::map<std::string, Parameter*> parameters(all.begin(), all.end());
   for (const auto& [name, mask] : masks) set_mask(*parameters.at(name), mask);
 }
 

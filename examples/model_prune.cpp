@@ -5,6 +5,10 @@
 #include <espalier/compress/slim_penalty.h>
 #include <espalier/nn/progress.h>
 
+#include <algorithm>
+
+#include "finetuning.h"
+#include "report.h"
 #include "setup.h"
 #include "tools.h"
 
@@ -72,9 +76,14 @@ void prune(tool::Context& c) {
   for (const Stage& s : stages) parse_schedule(s.schedule, s.epochs, learns ? train_set->batches() : 1);
   std::vector<std::string> files{"model.pth", "mask.pth"};
   if (has_onnx()) files.push_back("model.onnx");
+  const auto add = [&files](const std::string& file) { files.push_back(file); };
+  std::ranges::for_each(tool::report_files("kept"), add);
   for (const Stage& s : stages)
-    if (s.epochs > 0)
+    if (s.epochs > 0) {
       for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
+      std::ranges::for_each(tool::report_files(s.name), add);
+    }
+  tool::Finetuning tuning_extras(c, module, info, true);
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " pruner, " << to_json(config) << std::endl;
@@ -87,18 +96,20 @@ void prune(tool::Context& c) {
                {"seed", c.integer("seed")},
                {"recipe", tool::to_json(recipe)}};
   const Loss loss = loss_of(info);
-  auto learn = [&](const Stage& stage) {
+  auto learn = [&](const Stage& stage, tool::Finetuning* extras = nullptr) {
     if (stage.epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, stage.sgd);
     Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
     SlimPenalty penalty(stage.slim);
-    const TrainResult result =
-        train(module, optimizer, *train_set, test_set.get(),
-              tool::stage_options(c, info, stage.name, stage.epochs,
-                                  parse_schedule(stage.schedule, stage.epochs, train_set->batches())),
-              {&penalty, &progress});
+    std::vector<TrainObserver*> observers{&penalty, &progress};
+    TrainOptions options = tool::stage_options(c, info, stage.name, stage.epochs,
+                                               parse_schedule(stage.schedule, stage.epochs, train_set->batches()));
+    if (extras) extras->begin(options, observers);
+    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), options, observers);
     tool::leave_if_stopped(tool::how_to_go_on);
+    if (extras) extras->end();
+    tool::write_training_report(c, stage.name, stage.name, info.name + ": " + stage.name);
     for (const EpochRow& row : result.state.rows)
       c.summary[std::string(stage.name) + "_seconds"] =
           c.summary.value(std::string(stage.name) + "_seconds", 0.) + row.seconds;
@@ -115,8 +126,9 @@ void prune(tool::Context& c) {
   pruner->compress();
   tool::leave_if_stopped(tool::how_to_go_on);
   c.say() << pruner->report();
+  tuning_extras.recalibrate(train_set.get());
   measure("pruned");
-  learn(stages[1]);
+  learn(stages[1], &tuning_extras);
   measure("tuned");
 
   if (!has_onnx()) c.say() << "no model.onnx: this build has no ONNX library (libonnx-dev)\n";
@@ -126,8 +138,12 @@ void prune(tool::Context& c) {
                         .onnx_path = has_onnx() ? c.out("model.onnx") : "",
                         .input_shape = one,
                         .note = model_note(info)});
-  for (const auto& l : pruner->report().layers)
+  Table kept{{"layer", "total", "kept"}, {}};
+  for (const auto& l : pruner->report().layers) {
     c.summary["layers"].push_back({{"name", l.name}, {"type", l.type}, {"total", l.total}, {"kept", l.kept}});
+    kept.rows.push_back({l.name, std::to_string(l.total), std::to_string(l.kept)});
+  }
+  tool::write_report(c, "kept", kept, kept_figure(kept, info.name + ": what " + name + " keeps"));
   c.summary["notes"] = pruner->report().notes;
   c.say() << "written to " << c.text("out") << ": model.pth, mask.pth" << (has_onnx() ? ", model.onnx" : "")
           << std::endl;
@@ -143,7 +159,8 @@ int tool::model_prune_main(int argc, char** argv) {
                "zero),\n"
                "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, summary.json, and the checkpoints of "
                "both\n"
-               "stages under train/ and finetune/. Defaults are those of NNI's examples.\n",
+               "stages under train/ and finetune/, curves and kept channels in report/. Defaults are those of NNI's "
+               "examples.\n",
        .examples =
            "  model_prune --model vgg19 --pruner slim --sparsity 0.7 --epochs 4 --lr 0.05 --finetune-epochs 1 \\\n"
            "    --finetune-lr 0.02 --out out/pruned                                              built-in images\n"
@@ -171,6 +188,7 @@ int tool::model_prune_main(int argc, char** argv) {
                       "N")("finetune-lr", "learning rate of that", cxxopts::value<std::string>()->default_value("1e-3"),
                            "X")("finetune-schedule", "schedule of that, written as --schedule",
                                 cxxopts::value<std::string>()->default_value("none"), "SPEC");
+        tool::add_finetuning_options(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
       },
