@@ -68,14 +68,14 @@ int measure(const std::string& kind, double sparsity, int threads, int steps) {
       side->step(x, labels, false);
       side->step(x, labels, i >= 0);
     }
-  std::cout << kind << ", " << 100 * sparsity << " % of all filters (l1), batch 64, " << threads << " threads, " << steps
-            << " steps each, ms of processor time\n"
+  std::cout << kind << ", " << 100 * sparsity << " % of all filters (l1), batch 64, " << threads << " threads, "
+            << steps << " steps each, ms of processor time\n"
             << std::fixed << std::setprecision(1);
   for (Side* side : sides) {
     std::sort(side->times.begin(), side->times.end());
     const double median = side->times[side->times.size() / 2], lowest = side->times.front();
-    std::cout << std::left << std::setw(18) << side->name << std::right << std::setw(10) << median << " (lowest " << lowest
-              << ", highest " << side->times.back() << ")\n";
+    std::cout << std::left << std::setw(18) << side->name << std::right << std::setw(10) << median << " (lowest "
+              << lowest << ", highest " << side->times.back() << ")\n";
   }
   const double start = milliseconds();
   training.expand();

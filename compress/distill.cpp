@@ -90,8 +90,8 @@ struct Distillation::State {
         fail(ErrorKind::usage, "[distill] ", hint.student, " puts out ", a.defined() ? a.shape() : Shape{}, ", ",
              hint.teacher, " ", b.defined() ? b.shape() : Shape{}, "; expected features of the same height and width");
       if (a.dim(1) == b.dim(1)) continue;
-      Tensor weight =
-          Tensor::empty(a.rank() == 4 ? Shape{b.dim(1), a.dim(1), 1, 1} : Shape{b.dim(1), a.dim(1)}, DType::f32, a.device());
+      Tensor weight = Tensor::empty(a.rank() == 4 ? Shape{b.dim(1), a.dim(1), 1, 1} : Shape{b.dim(1), a.dim(1)},
+                                    DType::f32, a.device());
       kaiming_uniform_(weight, std::sqrt(5.));
       pairs[i].from->regressor.set(weight);
       pairs[i].from->regressor.set_requires_grad(true);
@@ -109,7 +109,7 @@ struct Distillation::State {
     if (options.alpha != 0) loss = loss + scaled(labels(output, batch.labels), options.alpha);
     for (Pair& pair : pairs) {
       const Parameter& weight = pair.from->regressor;
-      const Tensor seen = !weight.defined()                ? pair.from->seen
+      const Tensor seen = !weight.defined()            ? pair.from->seen
                           : weight.value().rank() == 4 ? conv2d(pair.from->seen, weight())
                                                        : linear(pair.from->seen, weight());
       loss = loss + scaled(mse_loss(seen, pair.to->seen.detach()), pair.weight);
@@ -122,7 +122,8 @@ struct Distillation::State {
 Distillation::Distillation(Module& student, Module& teacher, Loss loss, DistillOptions options)
     : state_(new State{teacher, std::move(loss), std::move(options)}) {
   const DistillOptions& o = state_->options;
-  if (!(o.temperature > 0)) fail(ErrorKind::usage, "[distill] the temperature is ", o.temperature, ", expected above 0");
+  if (!(o.temperature > 0))
+    fail(ErrorKind::usage, "[distill] the temperature is ", o.temperature, ", expected above 0");
   if (!(o.alpha >= 0 && o.beta >= 0))
     fail(ErrorKind::usage, "[distill] alpha is ", o.alpha, ", beta ", o.beta, ", expected 0 or more");
   teacher.eval();

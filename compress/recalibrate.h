@@ -15,9 +15,9 @@ struct RecalibrateOptions {
   const std::atomic<int>* stop = nullptr;  // looked at before every batch; non-zero: nothing is changed
 };
 
-// Sets every batch norm's running mean and variance to the plain means, over the batches, of what each batch has there -
-// PyTorch's momentum=None after reset_running_stats() - and num_batches_tracked to their number. Only batch norms are in
-// training mode, frozen ones are left alone, no random number is drawn. Returns the number of batches. Throws usage
+// Sets every batch norm's running mean and variance to the plain means, over the batches, of what each batch has there
+// - PyTorch's momentum=None after reset_running_stats() - and num_batches_tracked to their number. Only batch norms are
+// in training mode, frozen ones are left alone, no random number is drawn. Returns the number of batches. Throws usage
 // where there are none, data on statistics that are not finite, with the module as it was.
 ESPALIER_API int64_t recalibrate(Module& module, BatchSource& source, const RecalibrateOptions& options = {});
 

@@ -106,8 +106,7 @@ std::string ShrunkTraining::obstacle(Module& model) {
   return {};
 }
 
-ShrunkTraining::ShrunkTraining(Module& model, Examples examples)
-    : state_(new State{model, std::move(examples)}) {
+ShrunkTraining::ShrunkTraining(Module& model, Examples examples) : state_(new State{model, std::move(examples)}) {
   if (const std::string why = obstacle(model); !why.empty())
     fail(ErrorKind::usage, "[shrunk training] cannot stand in for masked training: ", why);
 }

@@ -1,7 +1,7 @@
-// ShrunkTraining: fine-tuning a model whose channels are masked costs what the shrunk one costs. What is masked and what
-// is shrunk compute the same, so they learn the same, up to rounding; while train() runs, the model is the shrunk one -
-// the same module objects, smaller tensors - and whenever a checkpoint is written it is the masked one again, at full
-// size, with what has been learnt in its places.
+// ShrunkTraining: fine-tuning a model whose channels are masked costs what the shrunk one costs. What is masked and
+// what is shrunk compute the same, so they learn the same, up to rounding; while train() runs, the model is the shrunk
+// one - the same module objects, smaller tensors - and whenever a checkpoint is written it is the masked one again, at
+// full size, with what has been learnt in its places.
 #pragma once
 #include <espalier/compress/speedup.h>
 #include <espalier/nn/train.h>

@@ -26,8 +26,8 @@ std::unique_ptr<Teacher> Teacher::of(const Context& c, Module& student, const Mo
   t->model_ = load_model(t->file_, c.given("teacher-model") ? c.text("teacher-model") : "");
   const ModelInfo& theirs = t->model_.info;
   if (!(theirs.input == info.input) || theirs.classes != info.classes)
-    fail(ErrorKind::usage, "[--teacher] ", theirs.name, " takes ", theirs.input, " and knows ", theirs.classes, " classes, ",
-         info.name, " ", info.input, " and ", info.classes);
+    fail(ErrorKind::usage, "[--teacher] ", theirs.name, " takes ", theirs.input, " and knows ", theirs.classes,
+         " classes, ", info.name, " ", info.input, " and ", info.classes);
   to(*t->model_.module, c.device());
   t->options_ = {.temperature = c.real("temperature", 1e-3, 1e6),
                  .alpha = c.real("alpha", 0, 1e6),
@@ -61,7 +61,8 @@ nlohmann::ordered_json Teacher::to_json() const {
                               {"temperature", options_.temperature},
                               {"alpha", options_.alpha},
                               {"beta", options_.beta}};
-  for (const Hint& hint : options_.hints) json["hints"].push_back({{"student", hint.student}, {"teacher", hint.teacher}});
+  for (const Hint& hint : options_.hints)
+    json["hints"].push_back({{"student", hint.student}, {"teacher", hint.teacher}});
   return json;
 }
 

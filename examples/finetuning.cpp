@@ -9,11 +9,11 @@ namespace espalier::tool {
 void add_finetuning_options(cxxopts::OptionAdder& add) {
   const auto text = [] { return cxxopts::value<std::string>(); };
   add("recalibrate", "measure batch norms anew, from so many batches of training images, once masks are there",
-      text()->default_value("0"), "N")(
-      "finetune-on",
-      "shrunk: the network without its masked channels, which learns the same for less; masked; auto: shrunk where masks "
-      "stay as they are and nothing drops out",
-      text()->default_value("auto"), "WHAT");
+      text()->default_value("0"), "N")("finetune-on",
+                                       "shrunk: the network without its masked channels, which learns the same for "
+                                       "less; masked; auto: shrunk where masks "
+                                       "stay as they are and nothing drops out",
+                                       text()->default_value("auto"), "WHAT");
   add_teacher_options(add);
 }
 
@@ -31,8 +31,8 @@ Finetuning::Finetuning(Context& c, Module& module, const ModelInfo& info, bool f
 void Finetuning::recalibrate(BatchSource* source) {
   if (batches_ == 0) return;
   if (!source) fail(ErrorKind::usage, "[--recalibrate] needs training images, and this run trains nothing");
-  const int64_t n = espalier::recalibrate(
-      module_, *source, {.batches = batches_, .device = c_.device(), .stop = &stop()});
+  const int64_t n =
+      espalier::recalibrate(module_, *source, {.batches = batches_, .device = c_.device(), .stop = &stop()});
   leave_if_stopped(how_to_go_on);
   c_.say() << "batch norms measured anew from " << n << " batches" << std::endl;
   c_.summary["recalibrated_batches"] = n;
@@ -44,8 +44,8 @@ void Finetuning::begin(TrainOptions& options, std::vector<TrainObserver*>& obser
     c_.summary["teacher"] = teacher_->to_json();
   }
   const std::string on = c_.text("finetune-on");
-  const bool shrinks = on != "masked" && fixed_masks_ && !masks_of(module_).empty() &&
-                       ShrunkTraining::obstacle(module_).empty();
+  const bool shrinks =
+      on != "masked" && fixed_masks_ && !masks_of(module_).empty() && ShrunkTraining::obstacle(module_).empty();
   c_.summary["finetuned_on"] = shrinks ? "shrunk" : "masked";
   if (!shrinks) return;
   shrunk_ = std::make_unique<ShrunkTraining>(module_, random_images(info_, 2));

@@ -56,17 +56,18 @@ int tool::report_main(int argc, char** argv) {
   return run(
       argc, argv,
       {.name = "report",
-       .what = "Draws a picture, as SVG and PNG, from a CSV file: training curves (metrics.csv), what layers keep\n"
-               "(layer,total,kept), NNI's sensitivity.csv, accuracy against size and latency (label,accuracy and any of\n"
-               "parameters,flops,bytes,latency_ms; a column family colours), search_history.csv, a break-even map. The\n"
-               "columns tell which, or --kind does. The other tools draw theirs into OUT/report.\n",
+       .what =
+           "Draws a picture, as SVG and PNG, from a CSV file: training curves (metrics.csv), what layers keep\n"
+           "(layer,total,kept), NNI's sensitivity.csv, accuracy against size and latency (label,accuracy and any of\n"
+           "parameters,flops,bytes,latency_ms; a column family colours), search_history.csv, a break-even map. The\n"
+           "columns tell which, or --kind does. The other tools draw theirs into OUT/report.\n",
        .examples = "  report --csv out/vgg19/metrics.csv --title \"VGG-19 on CIFAR-10\" --out out/curves\n"
                    "  report --csv networks.csv --title \"The quickstart's networks\" --out out/picture\n"
                    "  report --csv map.csv --kind break-even --out out/map"},
       [](cxxopts::OptionAdder& add) {
         add("csv", "the table", cxxopts::value<std::string>(), "FILE")(
-            "kind", listed(figure_kinds()) + " (default: what the columns tell)", cxxopts::value<std::string>(), "NAME")(
-            "title", "above the picture (default: the file's name)", cxxopts::value<std::string>(), "TEXT");
+            "kind", listed(figure_kinds()) + " (default: what the columns tell)", cxxopts::value<std::string>(),
+            "NAME")("title", "above the picture (default: the file's name)", cxxopts::value<std::string>(), "TEXT");
       },
       draw_files);
 }

@@ -1,5 +1,5 @@
-// sensitivity: what a network loses when one layer, or one group of coupled layers, is pruned: NNI's SensitivityAnalysis
-// as a tool, with its CSV file, a picture, and the sets of layers that depend on each other.
+// sensitivity: what a network loses when one layer, or one group of coupled layers, is pruned: NNI's
+// SensitivityAnalysis as a tool, with its CSV file, a picture, and the sets of layers that depend on each other.
 #include <espalier/compress/analysis/dependency.h>
 #include <espalier/compress/analysis/sensitivity.h>
 #include <espalier/core/io/file.h>
@@ -22,7 +22,8 @@ double number(const std::string& option, const std::string& text) {
   double x = 0;
   const char* last = text.data() + text.size();
   const auto [end, code] = std::from_chars(text.data(), last, x);
-  if (code != std::errc() || end != last) fail(ErrorKind::usage, "[--", option, "] expected a number, got \"", text, "\"");
+  if (code != std::errc() || end != last)
+    fail(ErrorKind::usage, "[--", option, "] expected a number, got \"", text, "\"");
   return x;
 }
 
@@ -126,9 +127,9 @@ void analyse(tool::Context& c) {
   analysis.analysis(layers);
   write_file(c.out(csv), analysis.csv());
   const Table table = parse_csv(analysis.csv(), csv);
-  Figure figure = sensitivity_figure(table, info.name + ": " + metric + " when one " + c.text("by") + " is pruned (" +
-                                                options.prune_type + ")",
-                                     analysis.ori_metric());
+  Figure figure = sensitivity_figure(
+      table, info.name + ": " + metric + " when one " + c.text("by") + " is pruned (" + options.prune_type + ")",
+      analysis.ori_metric());
   figure.panels[0].y.label = metric + " on " + std::to_string(source->examples()) + " images";
   tool::write_report(c, "sensitivity", table, figure);
   c.summary["metric"] = metric;
@@ -145,10 +146,11 @@ int tool::sensitivity_main(int argc, char** argv) {
   return run(
       argc, argv,
       {.name = "sensitivity",
-       .what = "Prunes one layer after the other, at one sparsity after the other, and measures what the network loses;\n"
-               "nothing is trained, and the network stays as it is. OUT gets sensitivity.csv in NNI's layout\n"
-               "(layername,0.1,0.2,.. and a row per layer), which --resume goes on from, and report/sensitivity as CSV,\n"
-               "SVG and PNG. It also writes which layers depend on each other, in NNI's layouts.\n",
+       .what =
+           "Prunes one layer after the other, at one sparsity after the other, and measures what the network loses;\n"
+           "nothing is trained, and the network stays as it is. OUT gets sensitivity.csv in NNI's layout\n"
+           "(layername,0.1,0.2,.. and a row per layer), which --resume goes on from, and report/sensitivity as CSV,\n"
+           "SVG and PNG. It also writes which layers depend on each other, in NNI's layouts.\n",
        .examples =
            "  sensitivity --weights vgg19.pth --dataset cifar10 --data DIR --images 2000 --out out/sensitivity\n"
            "  sensitivity --weights resnet20.pth --by group --early-stop dropped:0.1 --out out/groups\n"
@@ -164,7 +166,8 @@ int tool::sensitivity_main(int argc, char** argv) {
             text()->default_value("layer"), "WHAT")("sparsities", "to try (default 0.1,0.2,..,0.9)", text(), "S,S,..")(
             "layers", "these alone (default: all that can be pruned)", text(), "NAME,NAME,..")(
             "early-stop",
-            "no larger sparsities once the metric is below (minimize:V) or above (maximize:V) a value, or has dropped or "
+            "no larger sparsities once the metric is below (minimize:V) or above (maximize:V) a value, or has dropped "
+            "or "
             "raised by more than one (dropped:V, raised:V)",
             text(), "MODE:V")("metric", "accuracy or loss", text()->default_value("accuracy"), "NAME")(
             "split", "measure on train or test images", text()->default_value("train"), "WHICH")(

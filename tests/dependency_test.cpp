@@ -176,12 +176,15 @@ TEST_CASE("single weights are left alone, with a note; masks of another model ar
   CHECK(masked_rows(fixed, "b.weight") == std::vector<int64_t>{1});
   REQUIRE(report.notes.size() == 1);
   CHECK(report.notes[0].find("a: single weights") == 0);
-  CHECK(refusal([&] { fix_mask_conflict(net, picture, rows_mask("d.weight", {6, 3, 3, 3}, {1})); })
-            .find("no parameter d.weight") != std::string::npos);
-  CHECK(refusal([&] { fix_mask_conflict(net, {}, {}); }, ErrorKind::usage).find("needs an example") != std::string::npos);
+  CHECK(refusal([&] {
+          fix_mask_conflict(net, picture, rows_mask("d.weight", {6, 3, 3, 3}, {1}));
+        }).find("no parameter d.weight") != std::string::npos);
+  CHECK(refusal([&] { fix_mask_conflict(net, {}, {}); }, ErrorKind::usage).find("needs an example") !=
+        std::string::npos);
 }
 
-TEST_CASE("law: after the repair, what is masked in a trunk is cut, and the outputs stay; a second one changes nothing") {
+TEST_CASE(
+    "law: after the repair, what is masked in a trunk is cut, and the outputs stay; a second one changes nothing") {
   for (const char* name : {"resnet20", "mobilenetv2"}) {
     CAPTURE(name);
     manual_seed(3);

@@ -19,7 +19,8 @@ using training::small_input;
 
 namespace {
 
-const std::vector<float> student_logits{0.3f, -1.2f, 2.0f, 0.5f, 1.5f, -0.7f}, teacher_logits{1.0f, -0.5f, 0.8f, -2.0f, 2.5f, 0.1f};
+const std::vector<float> student_logits{0.3f, -1.2f, 2.0f, 0.5f, 1.5f, -0.7f},
+    teacher_logits{1.0f, -0.5f, 0.8f, -2.0f, 2.5f, 0.1f};
 
 // The same in double: mean over rows of KL(softmax(t/T) || softmax(s/T)).
 double kl(const std::vector<double>& s, const std::vector<double>& t, double T, size_t rows) {
@@ -53,9 +54,16 @@ TEST_CASE("PyTorch's KLDivLoss and its gradient; finite differences") {
     double T, loss;
     std::vector<double> gradient;
   };
-  const Case cases[] = {{1, 0.334194060749, {-0.170215228383, -0.0379801521618, 0.208195380545, 0.119353151492, -0.115652941421, -0.00370021007109}},
-                        {2.5, 0.0994403689331, {-0.0241337010495, -0.0132448567009, 0.0373785577504, 0.0429423098907, -0.0332644377159, -0.00967787217478}},
-                        {5, 0.0299356445117, {-0.00522623527537, -0.0038716905983, 0.00909792587366, 0.0131703282009, -0.00876937631078, -0.00440095189015}}};
+  const Case cases[] = {
+      {1,
+       0.334194060749,
+       {-0.170215228383, -0.0379801521618, 0.208195380545, 0.119353151492, -0.115652941421, -0.00370021007109}},
+      {2.5,
+       0.0994403689331,
+       {-0.0241337010495, -0.0132448567009, 0.0373785577504, 0.0429423098907, -0.0332644377159, -0.00967787217478}},
+      {5,
+       0.0299356445117,
+       {-0.00522623527537, -0.0038716905983, 0.00909792587366, 0.0131703282009, -0.00876937631078, -0.00440095189015}}};
   for (const Case& c : cases) {
     CAPTURE(c.T);
     Tensor s = Tensor::from(student_logits, {2, 3});
@@ -98,7 +106,8 @@ TEST_CASE("the loss is alpha times the labels' and beta times T squared times th
     return d.loss()(y, batch).item();
   };
   CHECK(total({.temperature = 3, .alpha = 0.25, .beta = 2}) == doctest::Approx(0.25 * ce + 2 * 9 * k).epsilon(1e-5));
-  CHECK(total({.temperature = 3, .alpha = 1, .beta = 0.8, .t_squared = false}) == doctest::Approx(ce + 0.8 * k).epsilon(1e-5));
+  CHECK(total({.temperature = 3, .alpha = 1, .beta = 0.8, .t_squared = false}) ==
+        doctest::Approx(ce + 0.8 * k).epsilon(1e-5));
   CHECK(total({.temperature = 3, .alpha = 0, .beta = 1}) == doctest::Approx(9 * k).epsilon(1e-5));
   NoGrad no_grad;
   CHECK(total({.temperature = 3}) == doctest::Approx(ce).epsilon(1e-6));
@@ -134,7 +143,8 @@ TEST_CASE("hints: wider features pass a 1x1 that learns with the student, travel
   teacher.add<Flatten>();
   teacher.add<Linear>(8 * 9, 10);
   const Folder folder("distill_hints");
-  const DistillOptions options{.hints = {{"body.0", "0", 2.0}, {"head.3", "3"}}, .example = Tensor::zeros({1, 1, 7, 7})};
+  const DistillOptions options{.hints = {{"body.0", "0", 2.0}, {"head.3", "3"}},
+                               .example = Tensor::zeros({1, 1, 7, 7})};
   std::string whole;
   const auto run = [&](const std::string& out, std::atomic<int>* stop, TrainObserver* watch) {
     training::Process process(out);
@@ -145,7 +155,8 @@ TEST_CASE("hints: wider features pass a 1x1 that learns with the student, travel
     std::vector<TrainObserver*> observers;
     if (watch) observers.push_back(watch);
     const auto learned = learned_parameters(process.model);
-    const auto found = std::find_if(learned.begin(), learned.end(), [](const auto& l) { return l.first == "body.0.output_hint"; });
+    const auto found =
+        std::find_if(learned.begin(), learned.end(), [](const auto& l) { return l.first == "body.0.output_hint"; });
     REQUIRE(found != learned.end());
     CHECK(found->second->value().shape() == Shape{8, 5, 1, 1});
     const auto before = found->second->value().to_vector();
@@ -171,8 +182,10 @@ TEST_CASE("hints: wider features pass a 1x1 that learns with the student, travel
     return refusal([&] { Distillation(student, teacher, plain(), std::move(o)); }, ErrorKind::usage);
   };
   CHECK(refused({.temperature = 0}).find("temperature") != std::string::npos);
-  CHECK(refused({.hints = {{"body.9", "0"}}, .example = Tensor::zeros({1, 1, 7, 7})}).find("no layer \"body.9\"") != std::string::npos);
-  CHECK(refused({.hints = {{"body.0", "1"}}, .example = Tensor::zeros({1, 1, 7, 7})}).find("same height") != std::string::npos);
+  CHECK(refused({.hints = {{"body.9", "0"}}, .example = Tensor::zeros({1, 1, 7, 7})}).find("no layer \"body.9\"") !=
+        std::string::npos);
+  CHECK(refused({.hints = {{"body.0", "1"}}, .example = Tensor::zeros({1, 1, 7, 7})}).find("same height") !=
+        std::string::npos);
   CHECK(refused({.hints = {{"body.0", "0"}}}).find("example") != std::string::npos);
   CHECK(student.body[0].output.empty());
   CHECK(teacher[0].output.empty());
@@ -237,5 +250,6 @@ TEST_CASE("recalibration: plain means of what the batches have, nothing else mov
   recalibrate(net, source, {.batches = 100});
   CHECK(norm.running_mean.to_vector() == got_mean);
   CHECK(norm.num_batches_tracked.item() == 3);
-  CHECK(refusal([&] { recalibrate(net, source, {.batches = 0}); }, ErrorKind::usage).find("at least 1") != std::string::npos);
+  CHECK(refusal([&] { recalibrate(net, source, {.batches = 0}); }, ErrorKind::usage).find("at least 1") !=
+        std::string::npos);
 }

@@ -1,4 +1,5 @@
-// Tables, and figures as what they ask of a canvas: every word and line that a reader needs is there, inside the picture.
+// Tables, and figures as what they ask of a canvas: every word and line that a reader needs is there, inside the
+// picture.
 #include <doctest/doctest.h>
 #include <espalier/compress/report/axes.h>
 #include <espalier/compress/report/figures.h>
@@ -21,9 +22,7 @@ struct Notebook : Canvas {
   std::vector<std::vector<Point>> lines;
   std::vector<Point> discs;
   int rectangles = 0;
-  explicit Notebook(const Figure& f) : width(f.width), height(f.height) {
-    draw(f, *this);
-  }
+  explicit Notebook(const Figure& f) : width(f.width), height(f.height) { draw(f, *this); }
   void inside(double x, double y) const {
     CHECK(std::isfinite(x));
     CHECK(std::isfinite(y));
@@ -92,10 +91,13 @@ TEST_CASE("training curves: both sets, titles and units") {
     CHECK(n.says(word));
   CHECK(std::count_if(n.lines.begin(), n.lines.end(), [](const auto& l) { return l.size() == 3; }) >= 5);
   // Accuracy is drawn upwards: the last training accuracy lies above the first.
-  const auto curve = std::find_if(n.lines.begin(), n.lines.end(), [](const auto& l) { return l.size() == 3 && l[0].x > 400 && l[0].y > l[2].y && l[0].x < l[1].x && l[1].x < l[2].x; });
+  const auto curve = std::find_if(n.lines.begin(), n.lines.end(), [](const auto& l) {
+    return l.size() == 3 && l[0].x > 400 && l[0].y > l[2].y && l[0].x < l[1].x && l[1].x < l[2].x;
+  });
   CHECK(curve != n.lines.end());
   // Without a test set nothing is said of one.
-  const Notebook bare(figure_of(table("epoch,lr,train_loss,train_accuracy,test_loss,test_accuracy\n0,0.1,2,0.5,,\n"), "", "x"));
+  const Notebook bare(
+      figure_of(table("epoch,lr,train_loss,train_accuracy,test_loss,test_accuracy\n0,0.1,2,0.5,,\n"), "", "x"));
   CHECK(!bare.says("test"));
 }
 
@@ -148,7 +150,9 @@ TEST_CASE("search history and break-even map; what tells of nothing is refused")
 }
 
 TEST_CASE("Cairo: one figure, two kinds of file, the same bytes every time") {
-  const Figure f = figure_of(table("layer,total,kept\na\xff" "b,64,12\n"), "", "kept");
+  const Figure f = figure_of(table("layer,total,kept\na\xff"
+                                   "b,64,12\n"),
+                             "", "kept");
   if (!has_cairo()) {
     CHECK(refusal([&] { render(f, Picture::svg); }, ErrorKind::other).find("no Cairo") != std::string::npos);
     return;

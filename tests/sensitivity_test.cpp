@@ -103,9 +103,8 @@ TEST_CASE("early stopping compares strictly, and records the one that stopped it
   const auto net = make_model("lenet");
   const auto lengths = [&](EarlyStop mode, double value) {
     double metric = 1.125;  // the unpruned is measured first: 1
-    SensitivityAnalysis analysis(
-        *net, [&](Module&) { return metric -= 0.125; },
-        {.early_stop_mode = mode, .early_stop_value = value, .example = digit});
+    SensitivityAnalysis analysis(*net, [&](Module&) { return metric -= 0.125; },
+                                 {.early_stop_mode = mode, .early_stop_value = value, .example = digit});
     return analysis.analysis({"conv1"})[0].metrics.size();
   };
   CHECK(lengths(EarlyStop::none, 0) == 9);
@@ -128,7 +127,8 @@ TEST_CASE("from its CSV it goes on where it was, to the same file; what was prun
   // A line may end anywhere between two numbers.
   for (size_t cut = csv.find('\n'); cut != std::string::npos; cut = csv.find_first_of(",\n", cut + 1)) {
     int64_t calls = 0;
-    SensitivityAnalysis again(*net, [&](Module& m) { return ++calls, metric(m); }, options);
+    SensitivityAnalysis again(
+        *net, [&](Module& m) { return ++calls, metric(m); }, options);
     again.load_csv(csv.substr(0, cut), "cut.csv");
     again.analysis();
     CHECK(again.csv() == csv);
@@ -141,7 +141,8 @@ TEST_CASE("from its CSV it goes on where it was, to the same file; what was prun
   CHECK(refusal([&] { whole.analysis({"conv9"}); }, ErrorKind::usage).find("conv9") != std::string::npos);
 
   double last = 0;
-  SensitivityAnalysis half(*net, [&](Module& m) { return last = kept(m, "conv1"); }, {.sparsities = {0.5}, .example = digit});
+  SensitivityAnalysis half(*net, [&](Module& m) { return last = kept(m, "conv1"); },
+                           {.sparsities = {0.5}, .example = digit});
   half.update_already_pruned("conv1", 0.5);
   half.analysis({"conv1"});
   CHECK(last == 0.25);  // 1 - (0.5·0.5 + 0.5)

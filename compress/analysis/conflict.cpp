@@ -32,7 +32,8 @@ bool balance(Filters& masked, int64_t parts) {
   const size_t step = masked.size() / size_t(parts);
   int64_t least = int64_t(step);
   for (size_t at = 0; at < masked.size(); at += step)
-    least = std::min<int64_t>(least, std::count(masked.begin() + ptrdiff_t(at), masked.begin() + ptrdiff_t(at + step), 1));
+    least =
+        std::min<int64_t>(least, std::count(masked.begin() + ptrdiff_t(at), masked.begin() + ptrdiff_t(at + step), 1));
   bool changed = false;
   for (size_t at = 0; at < masked.size(); at += step) {
     int64_t left = least;
@@ -111,8 +112,7 @@ Masks fix_mask_conflict(Module& model, const Examples& examples, const Masks& ma
   Masks fixed = masks;
   for (size_t l = 0; l < layers.size(); ++l) {
     if (masked[l].empty() || !place.contains(layers[l].name + ".weight")) continue;
-    here.layers.push_back({layers[l].name, int64_t(masked[l].size()),
-                           std::count(before[l].begin(), before[l].end(), 1),
+    here.layers.push_back({layers[l].name, int64_t(masked[l].size()), std::count(before[l].begin(), before[l].end(), 1),
                            std::count(masked[l].begin(), masked[l].end(), 1)});
     if (masked[l] == before[l]) continue;
     for (const char* key : {".weight", ".bias"})

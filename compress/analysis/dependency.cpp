@@ -1,4 +1,5 @@
-// One walk over a trace, in which layers give fresh tags to their outputs and every other op joins tags by its own rule.
+// One walk over a trace, in which layers give fresh tags to their outputs and every other op joins tags by its own
+// rule.
 #include <espalier/compress/analysis/dependency.h>
 #include <espalier/nn/trace.h>
 
@@ -65,7 +66,8 @@ ChannelDependency::ChannelDependency(Module& model, const Examples& examples) {
   std::map<int, int> owner;  // by root: the first layer that has it
   for (size_t l = 0; l < layers.size(); ++l)
     for (const int root : layers[l].channels)
-      if (const auto [it, first] = owner.emplace(root, int(l)); !first) joined.join({ids[l]}, {ids[size_t(it->second)]});
+      if (const auto [it, first] = owner.emplace(root, int(l)); !first)
+        joined.join({ids[l]}, {ids[size_t(it->second)]});
   std::map<int, std::vector<size_t>> members;
   for (size_t l = 0; l < layers.size(); ++l) members[joined.root(ids[l])].push_back(l);
   std::set<int> done;

@@ -102,9 +102,9 @@ void SensitivityAnalysis::find_rows() {
     for (const int tag : tags)
       if (!channels.coupling().pinned(tag)) roots.insert(channels.coupling().root(tag));
     if (roots.size() < 2) {
-      notes_.push_back(name + (tags.empty() || roots.size() == 1 ? " has no channels to choose from"
-                                                                 : ": its channels are pinned by " +
-                                                                       channels.coupling().pinned_by(tags[0])));
+      notes_.push_back(name + (tags.empty() || roots.size() == 1
+                                   ? " has no channels to choose from"
+                                   : ": its channels are pinned by " + channels.coupling().pinned_by(tags[0])));
       continue;
     }
     if (!options_.groups) {

@@ -1,7 +1,7 @@
-// SensitivityAnalysis: how much a network loses when one layer is pruned, for one layer after the other and one sparsity
-// after the other. NNI's, under its names, but for every layer that has weights - it knows convolutions only - and, if
-// asked, for all layers together whose channels live and die together. A try leaves no trace: the model, its statistics
-// and this thread's random state are as before, whatever the evaluator does.
+// SensitivityAnalysis: how much a network loses when one layer is pruned, for one layer after the other and one
+// sparsity after the other. NNI's, under its names, but for every layer that has weights - it knows convolutions only -
+// and, if asked, for all layers together whose channels live and die together. A try leaves no trace: the model, its
+// statistics and this thread's random state are as before, whatever the evaluator does.
 #pragma once
 #include <espalier/nn/examples.h>
 #include <espalier/nn/module.h>
@@ -53,7 +53,7 @@ class ESPALIER_API SensitivityAnalysis {
   const std::vector<Row>& analysis(const std::vector<std::string>& specified_layers = {});
   const std::vector<Row>& sensitivities() const { return rows_; }
   const std::vector<double>& sparsities() const { return options_.sparsities; }
-  double ori_metric() const { return ori_metric_; }  // the unpruned model's, measured when analysis() began
+  double ori_metric() const { return ori_metric_; }          // the unpruned model's, measured when analysis() began
   std::vector<std::string> notes() const { return notes_; }  // layers that cannot be tried, and why
 
   // So much of a layer is gone already, for analyses between rounds of pruning: a sparsity s means (1-ratio)·s + ratio.
@@ -61,8 +61,8 @@ class ESPALIER_API SensitivityAnalysis {
 
   // NNI's export(): "layername,0.1,0.2", then "conv1,0.98,0.97", rows that have anything, short where stopped early.
   std::string csv() const;
-  // Takes up what csv() wrote, whole or cut short, so that analysis() goes on behind it. Throws data where the header or
-  // a name is none of this analysis; `name` stands for the file.
+  // Takes up what csv() wrote, whole or cut short, so that analysis() goes on behind it. Throws data where the header
+  // or a name is none of this analysis; `name` stands for the file.
   void load_csv(const std::string& text, const std::string& name);
 
  private:

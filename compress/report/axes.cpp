@@ -7,8 +7,8 @@
 namespace espalier {
 
 double Scale::operator()(double value) const {
-  const double part = log ? (std::log10(value) - std::log10(low)) / (std::log10(high) - std::log10(low))
-                          : (value - low) / (high - low);
+  const double part =
+      log ? (std::log10(value) - std::log10(low)) / (std::log10(high) - std::log10(low)) : (value - low) / (high - low);
   return from + part * (to - from);
 }
 

@@ -77,7 +77,8 @@ class CairoCanvas : public Canvas {
   void use(Color c) { cairo_set_source_rgba(c_, c.r, c.g, c.b, c.alpha); }
   // A byte that is no ASCII might be no UTF-8 either, at which Cairo would stop for good.
   static std::string clean(std::string text) {
-    std::replace_if(text.begin(), text.end(), [](char ch) { return ch < ' ' || ch > '~'; }, '?');
+    std::replace_if(
+        text.begin(), text.end(), [](char ch) { return ch < ' ' || ch > '~'; }, '?');
     return text;
   }
 

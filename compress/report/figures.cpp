@@ -67,7 +67,8 @@ Figure kept_figure(const Table& layers, const std::string& title) {
               .x = {.categories = layers.texts("layer")},
               .y = {.label = most > 4096 ? "weights" : "channels", .low = 0}};
   const auto x = places(total.size());
-  panel.series.push_back({.label = "before", .style = Series::bars, .x = x, .y = total, .color = Color{0.8, 0.84, 0.9}});
+  panel.series.push_back(
+      {.label = "before", .style = Series::bars, .x = x, .y = total, .color = Color{0.8, 0.84, 0.9}});
   panel.series.push_back({.label = "kept", .style = Series::bars, .x = x, .y = kept, .color = Color{0, 0.35, 0.65}});
   return {.title = title,
           .panels = {panel},
@@ -131,8 +132,7 @@ Figure pareto_figure(const Table& networks, const std::string& title) {
       if (!beaten) best.push_back({cost[i], accuracy[i]});
       const auto [it, first] = place.emplace(families[i], panel.series.size());
       if (first)
-        panel.series.push_back(
-            {.label = networks.find("family") < 0 ? "" : families[i], .style = Series::points});
+        panel.series.push_back({.label = networks.find("family") < 0 ? "" : families[i], .style = Series::points});
       Series& series = panel.series[it->second];
       series.x.push_back(cost[i]);
       series.y.push_back(accuracy[i]);
@@ -148,7 +148,8 @@ Figure pareto_figure(const Table& networks, const std::string& title) {
     figure.panels.push_back(std::move(panel));
   }
   if (figure.panels.empty())
-    fail(ErrorKind::data, "[report] there is no column parameters, flops, bytes or latency_ms to draw accuracy against");
+    fail(ErrorKind::data,
+         "[report] there is no column parameters, flops, bytes or latency_ms to draw accuracy against");
   figure.width = figure.panels.size() == 1 ? 720 : 560 * double(figure.panels.size());
   return figure;
 }
@@ -184,17 +185,19 @@ Figure break_even_figure(const Table& map, const std::string& title) {
           .height = std::clamp(120 + 22. * double(map.rows.size()), 240., 1600.)};
 }
 
-std::vector<std::string> figure_kinds() { return {"training", "kept", "sensitivity", "pareto", "search", "break-even"}; }
+std::vector<std::string> figure_kinds() {
+  return {"training", "kept", "sensitivity", "pareto", "search", "break-even"};
+}
 
 Figure figure_of(const Table& table, const std::string& wanted, const std::string& title) {
   const auto has = [&](const char* column) { return table.find(column) >= 0; };
-  const std::string kind = !wanted.empty()                                       ? wanted
-                           : has("train_loss")                                   ? "training"
-                           : has("layer") && has("kept")                         ? "kept"
-                           : table.columns.at(0) == "layername"                  ? "sensitivity"
-                           : has("label") && has("accuracy")                     ? "pareto"
-                           : has("performance") && has("sparsity")               ? "search"
-                                                                                 : "";
+  const std::string kind = !wanted.empty()                         ? wanted
+                           : has("train_loss")                     ? "training"
+                           : has("layer") && has("kept")           ? "kept"
+                           : table.columns.at(0) == "layername"    ? "sensitivity"
+                           : has("label") && has("accuracy")       ? "pareto"
+                           : has("performance") && has("sparsity") ? "search"
+                                                                   : "";
   if (kind == "training") return training_figure(table, title);
   if (kind == "kept") return kept_figure(table, title);
   if (kind == "sensitivity") return sensitivity_figure(table, title, nan);

@@ -29,7 +29,8 @@ Color color_of(const std::vector<Series>& all, size_t place) {
       ++n;
     }
   if (n <= std::size(palette)) return palette[k];
-  static const Color stops[] = {{0.27, 0.00, 0.33}, {0.23, 0.32, 0.55}, {0.13, 0.57, 0.55}, {0.37, 0.79, 0.38}, {0.87, 0.80, 0.10}};
+  static const Color stops[] = {
+      {0.27, 0.00, 0.33}, {0.23, 0.32, 0.55}, {0.13, 0.57, 0.55}, {0.37, 0.79, 0.38}, {0.87, 0.80, 0.10}};
   const double at = 4. * double(k) / double(n - 1);
   const size_t i = std::min<size_t>(size_t(at), 3);
   const double t = at - double(i);
@@ -245,14 +246,11 @@ class PanelDrawer {
       for (size_t i = 0; i < std::min({s.x.size(), s.y.size(), s.names.size()}); ++i) {
         if (s.names[i].empty() || !visible(s, i)) continue;
         const double width = c_.width_of(s.names[i], {.size = 10}), x = x_(s.x[i]), y = y_(s.y[i]);
-        const Box places[] = {{x + 7, y - 6, x + 7 + width, y + 6},
-                              {x - 7 - width, y - 6, x - 7, y + 6},
-                              {x - width / 2, y - 18, x + width / 2, y - 6},
-                              {x - width / 2, y + 6, x + width / 2, y + 18},
-                              {x + 5, y - 18, x + 5 + width, y - 6},
-                              {x + 5, y + 6, x + 5 + width, y + 18},
-                              {x - 5 - width, y - 18, x - 5, y - 6},
-                              {x - 5 - width, y + 6, x - 5, y + 18}};
+        const Box places[] = {
+            {x + 7, y - 6, x + 7 + width, y + 6},          {x - 7 - width, y - 6, x - 7, y + 6},
+            {x - width / 2, y - 18, x + width / 2, y - 6}, {x - width / 2, y + 6, x + width / 2, y + 18},
+            {x + 5, y - 18, x + 5 + width, y - 6},         {x + 5, y + 6, x + 5 + width, y + 18},
+            {x - 5 - width, y - 18, x - 5, y - 6},         {x - 5 - width, y + 6, x - 5, y + 18}};
         const auto found = std::find_if(std::begin(places), std::end(places), free);
         const Box& box = found == std::end(places) ? places[0] : *found;
         taken.push_back(box);

@@ -39,16 +39,16 @@ class ESPALIER_API Canvas {
 struct Axis {
   std::string label = {};  // with its unit: "latency at batch 1, ms"
   bool log = false;
-  std::optional<double> low = {}, high = {};     // default: what the series need
-  std::vector<std::string> categories = {};      // names in the place of numbers, at 0, 1, ...
+  std::optional<double> low = {}, high = {};  // default: what the series need
+  std::vector<std::string> categories = {};   // names in the place of numbers, at 0, 1, ...
 };
 
 struct Series {
   enum Style { line, points, both, bars };  // bars of one panel stand over one another, the first behind
   std::string label = {};                   // "": not in the legend
   Style style = line;
-  std::vector<double> x = {}, y = {};     // as many of each; what is not finite is left out
-  std::vector<std::string> names = {};    // written beside the points
+  std::vector<double> x = {}, y = {};   // as many of each; what is not finite is left out
+  std::vector<std::string> names = {};  // written beside the points
   bool dashed = false;
   std::optional<Color> color = {};  // default: the next of the palette
 };
@@ -63,7 +63,7 @@ struct Panel {
   std::string title = {};
   Axis x = {}, y = {};
   std::vector<Series> series = {};
-  HeatMap heat = {};  // drawn where it has cells; axes are then categories
+  HeatMap heat = {};               // drawn where it has cells; axes are then categories
   std::vector<double> marks = {};  // horizontal lines across, as at the unpruned accuracy
 };
 

@@ -19,8 +19,8 @@ struct ESPALIER_API Table {
   std::string csv() const;  // fields with commas, quotes or line ends in quotes
 };
 
-// RFC 4180: a header, then a record per line; fields may be quoted. `name` stands for the file in errors (kind data): an
-// empty file, a record longer than the header, a quote that is not closed.
+// RFC 4180: a header, then a record per line; fields may be quoted. `name` stands for the file in errors (kind data):
+// an empty file, a record longer than the header, a quote that is not closed.
 ESPALIER_API Table parse_csv(const std::string& text, const std::string& name);
 ESPALIER_API Table read_csv(const std::string& path);  // of at most 64 MiB
 
