@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <sstream>
 
+#include "finetuning.h"
+#include "report.h"
 #include "search.h"
 #include "setup.h"
 #include "tools.h"
@@ -212,13 +214,18 @@ void prune(tool::Context& c) {
 
   std::vector<std::string> files{"model.pth", "mask.pth", "schedule.csv"};
   if (has_onnx()) files.push_back("model.onnx");
+  const auto add = [&files](const std::string& file) { files.push_back(file); };
+  std::ranges::for_each(tool::report_files("kept"), add);
   std::vector<Stage> all_stages{train_stage, admm_stage, tune_stage};
   all_stages.insert(all_stages.end(), round_stages.begin(), round_stages.end());
   for (const Stage& s : all_stages)
-    if (s.epochs > 0)
+    if (s.epochs > 0) {
       for (const std::string& file : training_files()) files.push_back(s.name + "/" + file);
+      std::ranges::for_each(tool::report_files(s.name), add);
+    }
   if (save_all)
     for (int64_t i = 0; i < updates_of(schedule, config); ++i) files.push_back(mask_file(i));
+  tool::Finetuning tuning_extras(c, module, info, way == "once" || admm);
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " pruner, " << (way == "once" ? "" : "schedule " + way + ", ")
@@ -233,7 +240,7 @@ void prune(tool::Context& c) {
                {"seed", c.integer("seed")},
                {"recipe", tool::to_json(recipe)}};
   write_file(c.out("schedule.csv"), admm ? admm_csv(admm_epochs, config) : pruner->csv());
-  auto learn = [&](const Stage& stage, TrainObserver* also = nullptr) {
+  auto learn = [&](const Stage& stage, TrainObserver* also = nullptr, tool::Finetuning* extras = nullptr) {
     if (stage.epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, stage.sgd);
@@ -241,12 +248,13 @@ void prune(tool::Context& c) {
     SlimPenalty penalty(stage.slim);
     std::vector<TrainObserver*> observers{&penalty, &progress};
     if (also) observers.push_back(also);
-    const TrainResult result =
-        train(module, optimizer, *train_set, test_set.get(),
-              tool::stage_options(c, info, stage.name, stage.epochs,
-                                  parse_schedule(stage.schedule, stage.epochs, train_set->batches())),
-              observers);
+    TrainOptions options = tool::stage_options(c, info, stage.name, stage.epochs,
+                                               parse_schedule(stage.schedule, stage.epochs, train_set->batches()));
+    if (extras) extras->begin(options, observers);
+    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), options, observers);
     tool::leave_if_stopped(tool::how_to_go_on);
+    if (extras) extras->end();
+    tool::write_training_report(c, stage.name, stage.name, info.name + ": " + stage.name);
     for (const EpochRow& row : result.state.rows)
       c.summary[stage.name + "_seconds"] = c.summary.value(stage.name + "_seconds", 0.) + row.seconds;
   };
@@ -285,8 +293,9 @@ void prune(tool::Context& c) {
     }
     tool::leave_if_stopped(tool::how_to_go_on);
     if (pruner->updates() > 0) c.say() << pruner->report();
+    if (pruner->updates() > 0) tuning_extras.recalibrate(train_set.get());
     measure("pruned");
-    learn(tune_stage, way == "once" || admm ? nullptr : pruner.get());
+    learn(tune_stage, way == "once" || admm ? nullptr : pruner.get(), &tuning_extras);
     if (way != "once" && !admm && tuning_epochs > 0 && pruner->updates() > 0) c.say() << pruner->report();
   }
   measure("tuned");
@@ -298,8 +307,12 @@ void prune(tool::Context& c) {
                         .onnx_path = has_onnx() ? c.out("model.onnx") : "",
                         .input_shape = one,
                         .note = model_note(info)});
-  for (const auto& l : pruner->report().layers)
+  Table kept{{"layer", "total", "kept"}, {}};
+  for (const auto& l : pruner->report().layers) {
     c.summary["layers"].push_back({{"name", l.name}, {"type", l.type}, {"total", l.total}, {"kept", l.kept}});
+    kept.rows.push_back({l.name, std::to_string(l.total), std::to_string(l.kept)});
+  }
+  tool::write_report(c, "kept", kept, kept_figure(kept, info.name + ": what " + name + " keeps"));
   c.summary["notes"] = pruner->report().notes;
   c.say() << "written to " << c.text("out") << ": model.pth, mask.pth, schedule.csv"
           << (has_onnx() ? ", model.onnx" : "") << std::endl;
@@ -314,7 +327,7 @@ int tool::model_prune_main(int argc, char** argv) {
        .what = "Trains (or takes --weights), prunes, fine-tunes and exports: OUT gets model.pth (masked weights are "
                "zero),\n"
                "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, schedule.csv (epoch, sparsity),\n"
-               "summary.json, and the checkpoints of all stages. Defaults are those of NNI's examples. Any --pruner "
+               "summary.json, the checkpoints of all stages, and curves and kept channels in report/. Defaults are those of NNI's examples. Any --pruner "
                "goes\n"
                "with any --prune-schedule and --granularity; NNI's class names are accepted for both.\n",
        .examples =
@@ -380,6 +393,7 @@ int tool::model_prune_main(int argc, char** argv) {
         add("seeds", "run once for each of so many seeds from --seed on, into OUT/seed-N, and say how far results spread",
             cxxopts::value<Text>()->default_value("1"), "N");
         tool::add_search_options(add);
+        tool::add_finetuning_options(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
       },

@@ -1,9 +1,11 @@
 // model_speedup: from weights and masks to a model that is physically smaller, as .pth and ONNX, and what that bought:
 // parameters, multiply-adds, bytes, milliseconds - and the proof that both compute the same. Of a quantized model, with
 // masks or without, also what integers buy beside floats.
+#include <espalier/compress/analysis/conflict.h>
 #include <espalier/compress/export/coded.h>
 #include <espalier/compress/export/export.h>
 #include <espalier/compress/export/onnx.h>
+#include <espalier/compress/recalibrate.h>
 #include <espalier/compress/speedup.h>
 
 #include "quantized.h"
@@ -33,24 +35,36 @@ void shrink(tool::Context& c) {
   LoadedModel shrunk = load_model(c.text("weights"), c.text("model"));
   const ModelInfo& info = masked.info;
   const bool quantized = is_quantized(*masked.module);
-  const Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
+  Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
   const bool cuts = c.given("masks") || !masks.empty();
   if (!cuts && !quantized)
     fail(ErrorKind::usage, "[model_speedup] ", c.text("weights"), " carries no masks; expected --masks FILE");
   const std::string how = c.choice("constants", {"keep", "fold", "drop"});
   const Constants constants = how == "fold" ? Constants::fold : how == "drop" ? Constants::drop : Constants::keep;
+  const int64_t recalibrated = c.integer("recalibrate", 0, 1'000'000);
+  if (recalibrated > 0 && (quantized || !cuts))
+    fail(ErrorKind::usage, "[--recalibrate] is for float networks that are shrunk");
+  std::unique_ptr<Loader> training_images;
+  if (recalibrated > 0)
+    training_images = std::make_unique<Loader>(tool::images_for(c, info, Split::train), LoaderOptions{});
   const auto test_set = quantized ? tool::test_loader(c, info) : nullptr;
   tool::leave_if_stopped("nothing was written");
   SpeedupReport report;
+  ConflictReport conflicts;
+  const bool fixes = cuts && c.flag("fix-mask-conflict");
+  if (fixes) masks = fix_mask_conflict(*masked.module, tool::random_images(info, 1), masks, &conflicts);
   if (cuts) {
     tool::bake_masks(*masked.module);
     tool::bake_masks(*shrunk.module);
     set_masks(*masked.module, masks);
     ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks, {.constants = constants});
     report = speedup.speedup_model();
+    for (Module* m : {masked.module.get(), shrunk.module.get()})
+      if (recalibrated > 0) recalibrate(*m, *training_images, {.batches = recalibrated, .stop = &tool::stop()});
   }
   std::vector<std::string> files;
   if (cuts) files = {"masked.pth", "shrunk.pth"};
+  if (fixes) files.push_back("mask.pth");
   if (quantized) files.push_back("float.pth");
   if (has_onnx()) files.push_back(cuts ? "shrunk.onnx" : "model.onnx");
   c.make_out(files);
@@ -68,6 +82,21 @@ void shrink(tool::Context& c) {
       export_masked(model, {.model_path = c.out(file), .note = note});
   };
   std::string shrunk_file = c.text("weights");
+  if (fixes) {
+    save_masks(c.out("mask.pth"), masks);
+    c.say() << "mask conflicts: of " << conflicts.masked_before() << " masked filters " << conflicts.masked_after()
+            << " stay masked (mask.pth)\n";
+    for (const std::string& line : conflicts.notes) c.say() << "note: " << line << '\n';
+    c.summary["mask_conflicts"] = {{"masked_before", conflicts.masked_before()},
+                                   {"masked_after", conflicts.masked_after()},
+                                   {"notes", conflicts.notes}};
+    for (const auto& l : conflicts.layers)
+      if (l.masked_before != l.masked_after)
+        c.summary["mask_conflicts"]["layers"].push_back({{"name", l.name},
+                                                         {"filters", l.filters},
+                                                         {"masked_before", l.masked_before},
+                                                         {"masked_after", l.masked_after}});
+  }
   if (cuts) {
     write(*masked.module, "masked.pth");
     write(*shrunk.module, "shrunk.pth");
@@ -127,6 +156,8 @@ int tool::model_speedup_main(int argc, char** argv) {
        .examples =
            "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small\n"
            "  model_speedup --weights vgg19.pth --model vgg19 --masks nni_masks.pth --out out/small --repeats 50\n"
+           "  model_speedup --weights resnet20.pth --model resnet20 --masks nni_masks.pth --fix-mask-conflict --out "
+           "out/r\n"
            "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR\n"
            "  model_speedup --weights out/q8/model.pth --dataset cifar10 --data DIR --layers --out out/q8_table"},
       [](cxxopts::OptionAdder& add) {
@@ -138,7 +169,15 @@ int tool::model_speedup_main(int argc, char** argv) {
             "masked channels that a batch norm makes one number: keep them; fold them into the bias of what reads "
             "them, where that is exact; drop them, and say what that does to the outputs",
             cxxopts::value<std::string>()->default_value("keep"),
-            "HOW")("layers", "print the layers' widths, and what each costs, too");
+            "HOW")("fix-mask-conflict",
+                   "first give back the masked filters that NNI's ModelSpeedup would: those that a partner of a sum "
+                   "keeps, and those that leave a grouped convolution with unequal groups; OUT gets mask.pth, too")(
+            "recalibrate",
+            "measure the batch norms of both networks anew, from so many batches of training images: where constants "
+            "were "
+            "dropped, that gives accuracy back",
+            cxxopts::value<std::string>()->default_value("0"),
+            "N")("layers", "print the layers' widths, and what each costs, too");
         tool::add_comparison_options(add);
         tool::add_data_options(add, "synthetic");
       },

@@ -18,7 +18,9 @@ int main(int argc, char** argv) {
                                                              {"model_speedup", model_speedup_main},
                                                              {"evaluate", evaluate_main},
                                                              {"predict", predict_main},
-                                                             {"quickstart", quickstart_main}};
+                                                             {"quickstart", quickstart_main},
+                                                             {"report", report_main},
+                                                             {"sensitivity", sensitivity_main}};
   const std::string wanted = argc > 1 ? argv[1] : "";
   std::vector<std::string> names;
   std::string list;

@@ -4,6 +4,8 @@
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 
+#include "distilled.h"
+#include "report.h"
 #include "setup.h"
 #include "step_log.h"
 #include "tools.h"
@@ -62,10 +64,11 @@ void train_model(tool::Context& c) {
   const auto test_set = tool::test_loader(c, info);
   const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
   const std::vector<int64_t> saved_steps = c.given("save-steps") ? c.integers("save-steps") : std::vector<int64_t>{};
+  const Loss loss = loss_of(info, float(c.real("label-smoothing", 0, 1)));
   TrainOptions options{.epochs = recipe.epochs,
                        .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
                        .schedule = parse_schedule(recipe.schedule, recipe.epochs, train_set->batches()),
-                       .loss = loss_of(info, float(c.real("label-smoothing", 0, 1))),
+                       .loss = loss,
                        .device = device,
                        .out = c.text("out"),
                        .note = model_note(info),
@@ -73,9 +76,12 @@ void train_model(tool::Context& c) {
                        .resume = c.resume(),
                        .stop = &tool::stop()};
   to(*module, device);
+  const auto teacher = tool::Teacher::of(c, *module, info);
+  if (teacher) teacher->teach(options);
   SGD optimizer(*module, recipe.sgd);
   auto files = training_files();
   files.push_back("model.pth");
+  for (const std::string& file : tool::report_files("training")) files.push_back(file);
   for (const int64_t step : saved_steps) files.push_back(step_file(step));
   c.make_out(files);
 
@@ -96,8 +102,10 @@ void train_model(tool::Context& c) {
   tool::leave_if_stopped(tool::how_to_go_on);
   saver.save(result.state.step);  // the state after the last step, if asked for
 
+  if (teacher) teacher->leave();
   save_model(c.out("model.pth"), *module, info.name, info.classes);
-  const Evaluation test = tool::test(c, *module, info, *test_set, options.loss);
+  tool::write_training_report(c, "training", "", info.name + " on " + c.text("dataset"));
+  const Evaluation test = tool::test(c, *module, info, *test_set, loss);
   c.say() << "test accuracy " << 100 * test.accuracy << " %, written to " << c.text("out") << std::endl;
   double seconds = 0;
   for (const EpochRow& row : result.state.rows) seconds += row.seconds;
@@ -112,6 +120,7 @@ void train_model(tool::Context& c) {
                {"seconds", seconds},
                {"test", tool::to_json(test)},
                {"best_accuracy", result.state.best_accuracy}};
+  if (teacher) c.summary["teacher"] = teacher->to_json();
   if (!result.state.rows.empty()) {
     c.summary["train_loss"] = result.state.rows.back().train_loss;
     c.summary["train_accuracy"] = result.state.rows.back().train_accuracy;
@@ -126,13 +135,14 @@ int tool::train_main(int argc, char** argv) {
       {.name = "train",
        .what =
            "Trains a bundled network. OUT gets metrics.csv, the checkpoints last.pth and best.pth (torch.load reads\n"
-           "them), the final weights model.pth and summary.json.\n",
+           "them), the final weights model.pth, summary.json and the curves in report/.\n",
        .examples =
            "  train --model vgg19 --dataset synthetic --epochs 4 --lr 0.05 --out out/first      no files needed\n"
            "  train --model vgg19 --dataset cifar10 --data DIR --slim 1e-4 --out out/vgg19       NNI's recipe: 160 "
            "epochs\n"
            "  train ... --out out/vgg19 --resume                                                 after a kill or "
            "Ctrl-C\n"
+           "  train --model vgg11 --dataset cifar10 --data DIR --teacher vgg19.pth --temperature 4 --out out/student\n"
            "  train --model vgg19 --dataset cifar10 --data DIR --augment none --shuffle off --lr 0.01 --max-steps 20 "
            "\\\n"
            "    --log-steps losses.csv --save-steps 0,1,4,9,19 --out out/steps     step by step beside another "
@@ -145,6 +155,7 @@ int tool::train_main(int argc, char** argv) {
                  cxxopts::value<std::string>(), "FILE");
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
+        tool::add_teacher_options(add);
         add("label-smoothing", "of the loss", cxxopts::value<std::string>()->default_value("0"), "X")(
             "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
             "max-steps", "stop after so many steps", cxxopts::value<std::string>(), "N")(

@@ -3,6 +3,7 @@
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/quantize/engine.h>
 #include <espalier/compress/quantize/exact.h>
+#include <espalier/core/io/file.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/storage.h>
 #include <espalier/data/augment.h>
@@ -233,4 +234,52 @@ TEST_CASE("prune, shrink, quantize is a chain of files; so is prune, quantize, s
   double difference = 0;
   for (size_t i = 0; i < a.size(); ++i) difference = std::max(difference, std::abs(double(a[i]) - double(b[i])));
   CHECK(difference < 0.2);
+}
+
+TEST_CASE("fine-tuning on the shrunk network gives what fine-tuning under masks gives, in files of full size") {
+  const House house;
+  const std::string prune =
+      "model_prune --model naive --images 128 --test-images 32 --epochs 1 --lr 0.02 --pruner l1 "
+      "--sparsity 0.6 --finetune-epochs 2 --finetune-lr 0.01 --recalibrate 1 ";
+  const auto masked = house.run(prune + "--finetune-on masked --out @/masked");
+  const auto shrunk = house.run(prune + "--out @/shrunk");
+  CHECK(masked["finetuned_on"] == "masked");
+  CHECK(shrunk["finetuned_on"] == "shrunk");
+  CHECK(double(shrunk["tuned"]["loss"]) == doctest::Approx(double(masked["tuned"]["loss"])).epsilon(1e-4));
+  for (const char* file : {"mask.pth", "model.pth"}) {
+    const auto size = [&](const std::string& run) { return std::filesystem::file_size(house / (run + "/" + file)); };
+    CHECK(size("masked") == size("shrunk"));
+  }
+  CHECK(std::filesystem::exists(house / "shrunk/report/kept.csv"));
+  CHECK(std::filesystem::exists(house / "shrunk/report/finetune.csv"));
+  // A teacher, and hints, by option.
+  const auto student = house.run(
+      "train --model naive --images 64 --test-images 32 --epochs 1 --teacher @/shrunk/model.pth "
+      "--hints conv2=conv2 --out @/student");
+  CHECK(student["teacher"]["model"] == "naive");
+  CHECK(student["teacher"]["hints"][0]["student"] == "conv2");
+}
+
+TEST_CASE("sensitivity goes on from its file, and repaired masks are written") {
+  const House house;
+  save_model(house / "naive.pth", *make_model("naive"), "naive");
+  const std::string ask = "sensitivity --weights @/naive.pth --images 64 --sparsities 0.3,0.6 --out @/senses";
+  const auto whole = house.run(ask + " --channel-dependency @/sets.csv");
+  CHECK(whole["sensitivities"]["conv1"].size() == 2);
+  CHECK(std::filesystem::exists(house / "sets.csv"));
+  const auto text = [&] {
+    const auto bytes = read_file(house / "senses/sensitivity.csv", 1 << 20);
+    return std::string(bytes.begin(), bytes.end());
+  };
+  const std::string csv = text();
+  write_file(house / "senses/sensitivity.csv", csv.substr(0, csv.rfind(',')));
+  CHECK(house.run("sensitivity --resume --out @/senses")["sensitivities"] == whole["sensitivities"]);
+  CHECK(text() == csv);
+
+  house.run("model_prune --weights @/naive.pth --pruner l1 --epochs 0 --finetune-epochs 0 --out @/pruned");
+  const auto fixed = house.run(
+      "model_speedup --weights @/naive.pth --masks @/pruned/mask.pth --fix-mask-conflict --repeats 1 "
+      "--batch-sizes 1 --out @/small");
+  CHECK(fixed["mask_conflicts"]["masked_before"] == fixed["mask_conflicts"]["masked_after"]);  // a plan has none
+  CHECK(std::filesystem::exists(house / "small/mask.pth"));
 }
