@@ -248,10 +248,10 @@ void prune(tool::Context& c) {
     SlimPenalty penalty(stage.slim);
     std::vector<TrainObserver*> observers{&penalty, &progress};
     if (also) observers.push_back(also);
-    TrainOptions options = tool::stage_options(c, info, stage.name, stage.epochs,
-                                               parse_schedule(stage.schedule, stage.epochs, train_set->batches()));
-    if (extras) extras->begin(options, observers);
-    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), options, observers);
+    TrainOptions how = tool::stage_options(c, info, stage.name, stage.epochs,
+                                           parse_schedule(stage.schedule, stage.epochs, train_set->batches()));
+    if (extras) extras->begin(how, observers);
+    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), how, observers);
     tool::leave_if_stopped(tool::how_to_go_on);
     if (extras) extras->end();
     tool::write_training_report(c, stage.name, stage.name, info.name + ": " + stage.name);
