@@ -128,8 +128,15 @@ struct SoftmaxOver {
   bool log = false;
 };
 
-// loss = mean over n of -(1-smoothing)·logp[target] - smoothing/c·Σ logp; a target outside 0..c-1 throws on
-// the CPU; elsewhere it makes the loss and its image's gradient NaN.
+// y [outer,k,inner] = x [outer,n,inner] at the places that an index s64 [outer,k,inner] or, shared, [k] names. One
+// outside 0..n-1 throws on the CPU; elsewhere it gives NaN.
+struct Take {
+  int64_t outer, n, k, inner;
+  bool shared = false;
+};
+
+// loss = Σ w[target]·-(1-smoothing)·logp[target] - smoothing/c·Σ w·logp over Σ w[target], sums over n, w all 1 where it
+// is absent; a target outside 0..c-1 throws on the CPU; elsewhere it makes the loss and its image's gradient NaN.
 struct Nll {
   int64_t n, c;
   float smoothing = 0;

@@ -23,11 +23,17 @@ namespace espalier {
   X(unary, int kind, const void* functor, In x, Out y)                     /* functor: see ops/elementwise.h */ \
   X(unary_grad, int kind, const void* functor, In x, In dy, Out dx)                                  \
   X(binary, int kind, const geometry::Broadcast&, In a, In b, Out y)                                           \
+  X(binary_grad, int kind, bool second, const geometry::Broadcast&, In a, In b, In dy, Out d)        /* of a, or of b */ \
+  X(where, In condition, In a, In b, Out y)                                /* a, b may be absent: zeros */ \
+  X(reduce_most, const geometry::Reduce&, bool largest, In x, Out y)                           /* NaN where one is */ \
+  X(arg_most, const geometry::SoftmaxOver&, bool largest, In x, Out y)               /* s64: the first of equals, or the first NaN */ \
+  X(take, const geometry::Take&, In x, In index, Out y)                                                        \
+  X(take_grad, const geometry::Take&, In index, In dy, Out dx)                       /* equal places add up in order */ \
   X(reduce_sum, const geometry::Reduce&, float scale, In x, Out y)                                             \
   X(softmax, const geometry::SoftmaxOver&, In x, Out y)                                                            \
   X(softmax_grad, const geometry::SoftmaxOver&, In y, In dy, Out dx)                                               \
-  X(nll_loss, const geometry::Nll&, In logp, In target, Out loss)                    /* target s64 [n]; loss [1] */ \
-  X(nll_loss_grad, const geometry::Nll&, In target, In dloss, Out dlogp)                                       \
+  X(nll_loss, const geometry::Nll&, In logp, In target, In weight, Out loss)         /* target s64 [n]; weight [c], may be absent; loss [1] */ \
+  X(nll_loss_grad, const geometry::Nll&, In target, In weight, In dloss, Out dlogp)                                       \
   X(dropout, const geometry::Drop&, In draw, In x, Out y)                            /* its own gradient */    \
   X(conv2d, const geometry::Conv&, In x, In w, In b, Out y)                          /* b may be absent */     \
   X(conv2d_fused, const geometry::Conv&, const geometry::After&, In x, In w, In b, In residual, Out y) /* both may be absent */ \

@@ -9,6 +9,7 @@
 #include <espalier/cuda/kernels/linear.h>
 #include <espalier/cuda/kernels/norm.h>
 #include <espalier/cuda/kernels/optim.h>
+#include <espalier/cuda/kernels/pick.h>
 #include <espalier/cuda/kernels/pool.h>
 #include <espalier/cuda/kernels/quantize.h>
 #include <espalier/cuda/kernels/reduce.h>
@@ -26,6 +27,12 @@ inline Kernels rows() {
       .unary = unary,
       .unary_grad = unary_grad,
       .binary = binary,
+      .binary_grad = binary_grad,
+      .where = where,
+      .reduce_most = reduce_most,  // pick.h
+      .arg_most = arg_most,
+      .take = take,
+      .take_grad = take_grad,
       .reduce_sum = reduce_sum,  // reduce.h
       .softmax = softmax,        // softmax.h
       .softmax_grad = softmax_grad,

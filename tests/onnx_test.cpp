@@ -24,6 +24,18 @@ using namespace espalier;
 
 namespace {
 
+// Functions of two operands that are exported, but for the four of arithmetic, which have cases of their own.
+#define EXPORTED_BINARY(X) \
+  X(maximum)               \
+  X(minimum)               \
+  X(gt)                    \
+  X(ge)                    \
+  X(lt)                    \
+  X(le)                    \
+  X(eq)                    \
+  X(ne)                    \
+  X(prelu_term)
+
 // Values in -1..1 from a formula of the index, the same on every machine.
 Tensor wave(const Shape& shape, float scale = 1, float shift = 0) {
   std::vector<float> v(size_t(shape.numel()));
@@ -125,6 +137,7 @@ int64_t parameter_count(Module& model) {
 
 TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
   const Shape image{2, 6, 8, 8};
+  static const std::set<std::string_view> positive{"log", "sqrt", "pow"};
   const std::vector<std::tuple<std::string, Shape, Function>> cases = {
       {"conv2d", image,
        [](auto& x, auto& l) {
@@ -190,9 +203,46 @@ TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
        [](auto& x, auto&) {
          return adaptive_avg_pool2d(x, {4, 2});
        }},
-#define X(name, Functor, ...) {#name, {2, 50}, [](auto& x, auto&) { return name(x * Tensor::full({1}, 9)); }},
+#define X(name, Functor, ...) {#name, {2, 50}, [](auto& x, auto&) { return name(positive.contains(#name) ? x * 4 + 5 : x * 9); }},
       ESPALIER_UNARY(X)
 #undef X
+#define X(name, Functor, ...) {#name, {2, 50}, [](auto& x, auto&) { return name(x, x * -0.5 + 0.25); }},
+      EXPORTED_BINARY(X)
+#undef X
+          {"pow_square", {2, 50}, [](auto& x, auto&) { return pow(x, 2) - 3 / (x + 2); }},
+      {"clamp_narrow", {2, 50}, [](auto& x, auto&) { return clamp(x, -0.25, 0.5); }},
+      {"where", image, [](auto& x, auto&) { return where(x > 0, x, -2) + where(ne(x, 0), 1, x); }},
+      {"gather",
+       {2, 6},
+       [](auto& x, auto& l) {
+         return gather(x, 1, l["i"] = Tensor::from(std::vector<int64_t>{5, 0, 1, 1, 2, 3}, {2, 3}));
+       }},
+      {"index_select", image,
+       [](auto& x, auto& l) {
+         return index_select(x, 1, l["i"] = Tensor::from(std::vector<int64_t>{5, 0, 1, 1}, {4}));
+       }},
+      {"amax", image,
+       [](auto& x, auto&) {
+         return amax(x, {2, 3}) - amin(x, {-1, 2});
+       }},
+      {"argmax", image, [](auto& x, auto&) { return argmax(x, 1); }},
+      {"argmin", {2, 9}, [](auto& x, auto&) { return argmin(x, 1, true); }},
+      {"permute", image,
+       [](auto& x, auto&) {
+         return permute(x, {0, 2, 3, 1});
+       }},
+      {"squeeze", {2, 1, 5, 1}, [](auto& x, auto&) { return squeeze(squeeze(x, 1), -1); }},
+      {"unsqueeze", {2, 5}, [](auto& x, auto&) { return unsqueeze(unsqueeze(x, 1), -1); }},
+      {"stack", image,
+       [](auto& x, auto&) {
+         return stack({x, -x}, 1);
+       }},
+      {"split", image,
+       [](auto& x, auto&) {
+         const auto parts = split(x, 2, 1);
+         return parts[0] * parts[1] - parts[2];
+       }},
+      {"reshape_open", {2, 12}, [](auto& x, auto&) { return reshape(reshape(x, {-1, 3}), {-1, 12}); }},
           {"leaky_relu_steep", {2, 50}, [](auto& x, auto&) { return leaky_relu(x, {.negative_slope = 0.3f}); }},
       {"hardtanh_narrow", {2, 50}, [](auto& x, auto&) { return hardtanh(x, {.min_val = -0.2f, .max_val = 0.7f}); }},
       {"add", image, [](auto& x, auto&) { return x + relu(x); }},

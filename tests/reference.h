@@ -216,6 +216,36 @@ inline Array sum(const Array& x, std::vector<int> dims, bool keepdim, bool mean)
   return y;
 }
 
+inline Array most(const Array& x, std::vector<int> dims, bool keepdim, bool largest) {
+  Array y = sum(x, dims, keepdim, false);
+  const Array kept = sum(x, dims, true, false);
+  std::vector<bool> seen(y.v.size());
+  for (int64_t i = 0; i < x.shape.numel(); ++i) {
+    auto place = place_of(i, x.shape);
+    for (int d = 0; d < x.shape.rank(); ++d)
+      if (kept.shape[d] == 1) place[size_t(d)] = 0;
+    const auto at = size_t(index_of(place, kept.shape));
+    const double v = x.v[size_t(i)];
+    if (!seen[at] || (largest ? v > y.v[at] : v < y.v[at])) y.v[at] = v;
+    seen[at] = true;
+  }
+  return y;
+}
+
+inline Array place_of_most(const Array& x, int dim, bool keepdim, bool largest) {
+  const int d = dim < 0 ? dim + x.shape.rank() : dim;
+  const Array values = most(x, {d}, true, largest);
+  Array y = sum(x, {d}, keepdim, false);
+  for (int64_t i = 0; i < x.shape.numel(); ++i) {
+    auto place = place_of(i, x.shape);
+    const int64_t at = place[size_t(d)];
+    place[size_t(d)] = 0;
+    const auto out = size_t(index_of(place, values.shape));
+    if (x.v[size_t(i)] == values.v[out]) y.v[out] = double(at);
+  }
+  return y;
+}
+
 inline Array softmax(const Array& x, int dim, bool log) {
   const int d = dim < 0 ? dim + x.shape.rank() : dim;
   Array y = x;
@@ -239,16 +269,23 @@ inline Array nll_loss(const Array& logp, const std::vector<int64_t>& target, dou
   return loss;
 }
 
-inline Array transpose(const Array& x, int d0, int d1) {
-  Shape shape = x.shape;
-  std::swap(shape[d0], shape[d1]);
+inline Array permute(const Array& x, std::vector<int> dims) {
+  Shape shape;
+  for (int& d : dims) shape.push_back(x.shape[d = d < 0 ? d + x.shape.rank() : d]);
   Array y(shape);
   for (int64_t i = 0; i < x.shape.numel(); ++i) {
-    auto place = place_of(i, x.shape);
-    std::swap(place[size_t(d0)], place[size_t(d1)]);
-    y.v[size_t(index_of(place, shape))] = x.v[size_t(i)];
+    const auto place = place_of(i, x.shape);
+    std::vector<int64_t> there;
+    for (int d : dims) there.push_back(place[size_t(d)]);
+    y.v[size_t(index_of(there, shape))] = x.v[size_t(i)];
   }
   return y;
+}
+
+inline Array transpose(const Array& x, int d0, int d1) {
+  std::vector<int> dims;
+  for (int d = 0; d < x.shape.rank(); ++d) dims.push_back(d == d0 ? d1 : d == d1 ? d0 : d);
+  return permute(x, dims);
 }
 
 inline Array cat(const Arrays& parts, int dim) {

@@ -31,6 +31,15 @@ std::string transposed(Step& s, size_t operand) {
   return s.node("Transpose", {s.in[operand]}, {{"perm", swapped(rank, rank - 2, rank - 1)}});
 }
 
+// The ONNX operator of a function of two operands, or "".
+std::string_view binary_operator(std::string_view op) {
+#define X(name, Functor, onnx) \
+  if (op == #name) return onnx;
+  ESPALIER_BINARY(X)
+#undef X
+  return "";
+}
+
 void conv2d(Step& s) {
   auto inputs = s.in;
   if (inputs.back().empty()) inputs.pop_back();
@@ -95,13 +104,19 @@ void flatten(Step& s) {
 
 void reshape(Step& s) {
   const Integers shape = s.integers("shape");
-  if (s.dynamic && (shape.empty() || shape[0] != 0))
+  if (s.dynamic && (shape.empty() || (shape[0] != 0 && shape[0] != -1)))
     s.refuse("to ", s.out_shape(), " does not keep the batch as its first dimension; export with a fixed batch size");
   s.emit("Reshape", {s.in[0], s.numbers("shape", shape)});
 }
 
 void transpose(Step& s) {
   s.emit("Transpose", s.in, {{"perm", swapped(s.shapes[0].rank(), s.integer("dim0"), s.integer("dim1"))}});
+}
+
+void squeeze(Step& s) {
+  const Integers dims = s.integers("dim");
+  if (dims.empty()) return s.emit("Identity", s.in);
+  s.emit("Squeeze", {s.in[0], s.numbers("dim", dims)});
 }
 
 void cat(Step& s) { s.emit("Concat", s.in, {{"axis", s.integer("dim")}}); }
@@ -122,6 +137,33 @@ void sum(Step& s) {
   if (const Integers dims = s.integers("dim"); !dims.empty()) inputs.push_back(s.numbers("dim", dims));
   s.emit("ReduceSum", inputs, {{"keepdims", s.integer("keepdim")}});
 }
+
+void most(Step& s) {
+  Attributes attributes{{"keepdims", s.integer("keepdim")}};
+  if (const Integers dims = s.integers("dim"); !dims.empty()) attributes.emplace_back("axes", dims);
+  s.emit(s.name() == "amax" ? "ReduceMax" : "ReduceMin", s.in, attributes);
+}
+
+void arg_most(Step& s) {
+  s.emit(s.name() == "argmax" ? "ArgMax" : "ArgMin", s.in,
+         {{"axis", s.integers("dim")[0]}, {"keepdims", s.integer("keepdim")}});
+}
+
+constexpr int64_t as_float = 1, as_bool = 9;  // TensorProto.DataType
+
+void compare(Step& s) {
+  const std::string holds = s.name() == "ne" ? s.node("Not", {s.node("Equal", s.in)})
+                                             : s.node(std::string(binary_operator(s.name())), s.in);
+  s.emit("Cast", {holds}, {{"to", as_float}});
+}
+
+void where(Step& s) {
+  s.emit("Where", {s.node("Cast", {s.in[0]}, {{"to", as_bool}}), s.in[1], s.in[2]});
+}
+
+void power(Step& s) { s.emit("Pow", {s.in[0], s.number("exponent", s.real("exponent"))}); }
+
+void clamp(Step& s) { s.emit("Clip", {s.in[0], s.number("min", s.real("min")), s.number("max", s.real("max"))}); }
 
 void clip(Step& s) {
   s.emit("Clip", {s.in[0], s.number("min", s.real("min_val")), s.number("max", s.real("max_val"))});
@@ -196,10 +238,36 @@ const std::map<std::string_view, Rule> rules = {
     {"quantize", quantize},
     {"dequantize", dequantize},
     {"dequantize_channels", dequantize_channels},
-    {"add", [](Step& s) { s.emit("Add", s.in); }},
-    {"sub", [](Step& s) { s.emit("Sub", s.in); }},
-    {"mul", [](Step& s) { s.emit("Mul", s.in); }},
-    {"div", [](Step& s) { s.emit("Div", s.in); }},
+    {"gt", compare},
+    {"ge", compare},
+    {"lt", compare},
+    {"le", compare},
+    {"eq", compare},
+    {"ne", compare},
+    {"where", where},
+    {"pow", power},
+    {"clamp", clamp},
+    {"amax", most},
+    {"amin", most},
+    {"argmax", arg_most},
+    {"argmin", arg_most},
+    {"squeeze", squeeze},
+    {"unsqueeze",
+     [](Step& s) {
+       s.emit("Unsqueeze", {s.in[0], s.numbers("dim", {s.integer("dim")})});
+     }},
+    {"permute",
+     [](Step& s) {
+       s.emit("Transpose", s.in, {{"perm", s.integers("dims")}});
+     }},
+    {"gather",
+     [](Step& s) {
+       s.emit("GatherElements", s.in, {{"axis", s.integer("dim")}});
+     }},
+    {"index_select",
+     [](Step& s) {
+       s.emit("Gather", s.in, {{"axis", s.integer("dim")}});
+     }},
     {"softmax",
      [](Step& s) {
        s.emit("Softmax", s.in, {{"axis", s.integer("dim")}});
@@ -216,7 +284,7 @@ std::string_view plain_operator(std::string_view op) {
   if (op == #name) return onnx;
   ESPALIER_UNARY(X)
 #undef X
-  return "";
+  return binary_operator(op);
 }
 
 bool has_rule(std::string_view op) { return rules.contains(op) || !plain_operator(op).empty(); }

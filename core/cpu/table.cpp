@@ -37,6 +37,12 @@ const Column& cpu_column() {
                                  .unary = cpu::unary,
                                  .unary_grad = cpu::unary_grad,
                                  .binary = cpu::binary,
+                                 .binary_grad = cpu::binary_grad,
+                                 .where = cpu::where,
+                                 .reduce_most = cpu::reduce_most,  // pick.cpp
+                                 .arg_most = cpu::arg_most,
+                                 .take = cpu::take,
+                                 .take_grad = cpu::take_grad,
                                  .reduce_sum = cpu::reduce_sum,  // reduce.cpp
                                  .softmax = cpu::softmax,        // softmax.cpp
                                  .softmax_grad = cpu::softmax_grad,

@@ -159,7 +159,8 @@ def not_finite():
             v.requires_grad_(i not in fixed)
         y = f(*t)
         dy = torch.ones_like(y) if dy is None else torch.full_like(y, dy) if isinstance(dy, float) else torch.tensor(dy).view_as(y)
-        y.backward(dy)
+        if y.requires_grad:
+            y.backward(dy)
         case |= {'dy': array(dy), 'y': array(y), 'grads': [array(v.grad) if v.grad is not None else None for v in t],
                  'after': {str(i): array(t[i]) for i in after}}
         cases.append(case)
@@ -173,18 +174,34 @@ def not_finite():
                            ('leaky_relu', lambda x: F.leaky_relu(x, .25), {'negative_slope': .25}),
                            ('hardtanh', lambda x: F.hardtanh(x, -2, 3), {'min_val': -2, 'max_val': 3}),
                            ('tanh', torch.tanh, {}), ('sigmoid', torch.sigmoid, {}), ('silu', F.silu, {}),
-                           ('hardswish', F.hardswish, {}), ('gelu', F.gelu, {})):
+                           ('hardswish', F.hardswish, {}), ('gelu', F.gelu, {}),
+                           ('neg', torch.neg, {}), ('abs', torch.abs, {}), ('exp', torch.exp, {}), ('log', torch.log, {}),
+                           ('sqrt', torch.sqrt, {}), ('clamp', lambda x: torch.clamp(x, -2, 3), {'min': -2, 'max': 3}),
+                           ('clamp', lambda x: torch.clamp(x, 3, -2), {'min': 3, 'max': -2}),
+                           ('smooth_l1', lambda x: F.smooth_l1_loss(x, torch.zeros_like(x), reduction='none', beta=2.), {'beta': 2}),
+                           *(('pow', lambda x, e=e: torch.pow(x, e), {'exponent': e}) for e in (-2., -1., -.5, 0., .5, 1., 2., 2.5, 3., 4.))):
         add(op, one_by_one(f), [line * 4], [g for g in (1., nan, inf, -inf) for _ in line], **options)
 
     add('sign', torch.sign, [line[1:] * 2], [g for g in (1., nan) for _ in line[1:]])  # its sign of NaN is 0, ours NaN
 
     few = [nan, inf, -inf, 0., 1., -2.]
     a, b = [x for x in few for _ in few], few * len(few)
-    for op, f in (('add', torch.add), ('sub', torch.sub), ('mul', torch.mul), ('div', torch.div)):
+    for op, f in (('add', torch.add), ('sub', torch.sub), ('mul', torch.mul), ('div', torch.div),
+                  ('maximum', torch.maximum), ('minimum', torch.minimum),
+                  ('prelu_term', lambda x, w: F.prelu(x.view(1, -1), w)[0])):
         for dy in (1., nan, inf):
             add(op, f, [a, b], dy)
     for dy in (1., nan, inf):
         add('kl_term', lambda p, t: F.kl_div(p, t, reduction='none'), [a, b], dy, fixed=(1,))
+
+    for op in ('gt', 'ge', 'lt', 'le', 'eq', 'ne'):
+        add(op, lambda p, t: getattr(torch, op)(p, t).float(), [a, b])
+    for dy in (1., nan, inf):
+        add('bce_logits_term', lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction='none'), [a, b], dy, fixed=(1,))
+        sure = [0., 1., .25, 1e-30] * 5
+        add('bce_term', lambda x, t: F.binary_cross_entropy(x, t, reduction='none'),
+            [sure, [v for v in (0., 1., .5, .75, 1e-3) for _ in range(4)]], dy, fixed=(1,))
+        add('where', lambda c, p, t: torch.where(c != 0, p, t), [[nan, 0., 1., inf, 0., -1.] * 6, a, b], dy, fixed=(0,))
 
     wild = torch.tensor([[nan, 1, 2, .5], [inf, 1, 2, .5], [-inf, 1, 2, .5], [inf, inf, 1, 0], [-inf] * 4,
                          [inf, -inf, 1, 0], [1, nan, 2, nan], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]])
@@ -193,7 +210,7 @@ def not_finite():
         for op, f in (('softmax', F.softmax), ('log_softmax', F.log_softmax)):
             x, g = (wild, dwild) if dim == 1 else (wild.T, dwild.T)
             add(op, lambda x: f(x, dim), [x.contiguous()], g.contiguous().tolist(), dim=dim)
-    for op, f in (('sum', torch.sum), ('mean', torch.mean)):
+    for op, f in (('sum', torch.sum), ('mean', torch.mean), ('amax', torch.amax), ('amin', torch.amin)):
         for dims in ([0], [1], [0, 1]):
             add(op, lambda x: f(x, dims), [wild], dims=dims)
         add(op, lambda x: f(x, [1]), [wild], [nan, inf, -inf] + [1.] * 7, dims=[1])
@@ -205,6 +222,10 @@ def not_finite():
                 [wild[row:row + 1]], target=labels[row:row + 1], smoothing=smoothing)
         add('nll_loss', lambda x: F.nll_loss(x, torch.tensor(labels[row:row + 1])), [wild[row:row + 1]],
             target=labels[row:row + 1], smoothing=0.)
+        add('weighted_cross_entropy', lambda x: F.cross_entropy(x, torch.tensor(labels[row:row + 1] + [1]), torch.tensor([.5, 2, 1, 3]), label_smoothing=.1),
+            [wild[[row, 7]]], target=labels[row:row + 1] + [1], smoothing=.1, weight=[.5, 2, 1, 3])
+        for op, f in (('l1_loss', F.l1_loss), ('smooth_l1_loss', F.smooth_l1_loss)):
+            add(op, f, [wild[row], [1., 1, 0, inf]], fixed=(1,))
         add('mse_loss', F.mse_loss, [wild[row], [1., 1, 0, inf]], fixed=(1,))
         add('kl_div', lambda p, t: F.kl_div(p, t, reduction='batchmean'), [wild[row:row + 1], [[.5, .5, 0, 0]]], fixed=(1,))
     for dy in (nan, inf):
