@@ -53,6 +53,10 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
+  X(group_norm, const geometry::GroupNorm&, In x, In gamma, In beta, Out y, Out mean, Out rstd) /* gamma, beta [c]: may be absent; mean, rstd [n·groups] */ \
+  X(group_norm_grad, const geometry::GroupNorm&, In x, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* each gradient may be absent */ \
+  X(resample, const geometry::Resample&, In x, Out y)                                                          \
+  X(resample_grad, const geometry::Resample&, In dy, Out dx)                                                   \
   X(fake_quant, const geometry::Quant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
   X(fake_quant_grad, const geometry::Quant&, In x, In scale, In zero, In dy, Out dx)                    /* dx may be dy */ \
   X(fake_quant_scale_grad, const geometry::Quant&, float factor, In x, In scale, In zero, In dy, Out dscale, Out dzero) /* [channels]; dzero may be absent */ \
@@ -66,6 +70,7 @@ namespace espalier {
   X(range_to_scale, const geometry::RangeToScale&, In range, Out scale, Out zero)                              \
   X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
   X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
+  X(rmsprop, const geometry::RmsPropStep&, const Pace&, In grad, In keep, Out param, Out square, Out mean, Out buffer) /* all updated; mean only where centered, buffer with a momentum */ \
   X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \
   X(next_draw, uint64_t purpose, Out state, Out draw)                      /* s64 [2]: (seed, draws) -> (seed, stream of that draw), draws += 1 */ \
   X(count_not_finite, int64_t at, In x, Out counts)                        /* s64: counts[at] += how many of x are NaN or infinite */ \

@@ -208,8 +208,8 @@ void to_logical_order(const void* memory, void* logical, const Shape& s, size_t 
 namespace {
 
 // The values of dimension d on, from place `at` of the logical order; rows stand below one another, as columns.
-void print_values(std::ostream& out, const Shape& s, const std::vector<std::string>& words, int width, int d, int64_t at,
-                  int64_t inner) {
+void print_values(std::ostream& out, const Shape& s, const std::vector<std::string>& words, int width, int d,
+                  int64_t at, int64_t inner) {
   if (d == s.rank()) {
     const std::string& word = words[size_t(at)];
     if (size_t(width) > word.size()) out << std::string(size_t(width) - word.size(), ' ');
@@ -219,7 +219,9 @@ void print_values(std::ostream& out, const Shape& s, const std::vector<std::stri
   constexpr int64_t edge = 3;
   const int64_t n = s[d], step = n ? inner / n : 0;
   const bool last = d == s.rank() - 1;
-  const std::string between = last ? ", " : "," + std::string(d < s.rank() - 2 ? 2 : 1, '\n') + std::string(size_t(d) + 1, ' ');
+  std::string between = ",";
+  between.append(last ? 0 : d < s.rank() - 2 ? 2 : 1, '\n');
+  between.append(last ? 1 : size_t(d) + 1, ' ');
   out << '[';
   for (int64_t i = 0; i < n; ++i) {
     if (i) out << between;

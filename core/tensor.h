@@ -113,8 +113,8 @@ class ESPALIER_API Tensor {
 ESPALIER_API void to_memory_order(const void* logical, void* memory, const Shape& shape, size_t element);
 ESPALIER_API void to_logical_order(const void* memory, void* logical, const Shape& shape, size_t element);
 
-// start, start + step, ... before end: s64 of whole numbers, f32 of others, as PyTorch's. Throws usage unless step leads
-// from start towards end.
+// start, start + step, ... before end: s64 of whole numbers, f32 of others, as PyTorch's. Throws usage unless step
+// leads from start towards end.
 template <class T>
 Tensor arange(T start, T end, T step = T(1)) {
   const auto span = double(end - start), pace = double(step);
@@ -130,7 +130,8 @@ Tensor arange(T end) {
   return arange(T(0), end);
 }
 
-// Prints shape, type and device, and the values in rows as PyTorch nests them; of long dimensions the first and the last.
+// Prints shape, type and device, and the values in rows as PyTorch nests them; of long dimensions the first and the
+// last.
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const Tensor& t);
 
 }  // namespace espalier

@@ -5,6 +5,7 @@
 #include <espalier/cuda/kernels/elementwise.h>
 #include <espalier/cuda/kernels/fused.h>
 #include <espalier/cuda/kernels/gemm.h>
+#include <espalier/cuda/kernels/group_norm.h>
 #include <espalier/cuda/kernels/int8.h>
 #include <espalier/cuda/kernels/linear.h>
 #include <espalier/cuda/kernels/norm.h>
@@ -13,6 +14,7 @@
 #include <espalier/cuda/kernels/pool.h>
 #include <espalier/cuda/kernels/quantize.h>
 #include <espalier/cuda/kernels/reduce.h>
+#include <espalier/cuda/kernels/resample.h>
 #include <espalier/cuda/kernels/softmax.h>
 #include <espalier/cuda/kernels/step.h>
 
@@ -57,6 +59,10 @@ inline Kernels rows() {
       .batch_norm_eval = batch_norm_eval,
       .batch_norm_grad = batch_norm_grad,
       .batch_norm_eval_grad = batch_norm_eval_grad,
+      .group_norm = group_norm,  // group_norm.h
+      .group_norm_grad = group_norm_grad,
+      .resample = resample,  // resample.h
+      .resample_grad = resample_grad,
       .fake_quant = fake_quant,  // quantize.h
       .fake_quant_grad = fake_quant_grad,
       .fake_quant_scale_grad = fake_quant_scale_grad,
@@ -70,6 +76,7 @@ inline Kernels rows() {
       .range_to_scale = range_to_scale,
       .sgd = sgd,  // optim.h
       .adam = adam,
+      .rmsprop = rmsprop,
       .add_count = add_count,  // step.h
       .next_draw = next_draw,
       .count_not_finite = count_not_finite,

@@ -95,6 +95,31 @@ std::map<std::string, std::function<Tensor(Operands&, const json&)>> operations(
   all["nll_loss"] = [=](Operands& t, const json& o) { return nll_loss(t[0], target(t, o)); };
   all["mse_loss"] = [](Operands& t, const json&) { return mse_loss(t[0], t[1]); };
   all["kl_div"] = [](Operands& t, const json&) { return kl_div(t[0], t[1]); };
+  all["conv_transpose2d"] = [](Operands& t, const json& o) {
+    return conv_transpose2d(t[0], t[1], t[2],
+                            {.window = {.stride = o["stride"].get<int64_t>(),
+                                        .padding = o.value("padding", 0),
+                                        .dilation = o.value("dilation", 1)},
+                             .output_padding = o.value("output_padding", 0),
+                             .groups = o.value("groups", 1)});
+  };
+  all["group_norm"] = [](Operands& t, const json& o) {
+    return group_norm(t[0], o["groups"].get<int64_t>(), t[1], t[2]);
+  };
+  all["layer_norm"] = [](Operands& t, const json& o) {
+    return layer_norm(t[0], Shape(o["shape"].get<std::vector<int64_t>>()), t[1], t[2]);
+  };
+  all["pad"] = [](Operands& t, const json& o) {
+    return pad(t[0], o["pads"].get<std::vector<int64_t>>(), double(number(o["value"])));
+  };
+  all["prelu"] = [](Operands& t, const json&) { return prelu(t[0], t[1]); };
+  all["interpolate"] = [](Operands& t, const json& o) {
+    const auto pair = [&](const char* key) { return o.contains(key) ? Pair(o[key][0], o[key][1]) : Pair(0); };
+    return interpolate(t[0], {.size = pair("size"),
+                              .scale_factor = pair("scale_factor"),
+                              .bilinear = o["bilinear"].get<int>() != 0,
+                              .align_corners = o["align_corners"].get<int>() != 0});
+  };
   all["conv2d"] = [](Operands& t, const json& o) {
     return conv2d(t[0], t[1], t[2], {.stride = o.value("stride", 1), .padding = o.value("padding", 0)},
                   o.value("groups", 1));

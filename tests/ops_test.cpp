@@ -132,20 +132,22 @@ OpCase reduced(Shape x, std::vector<int> dims, bool keepdim, bool is_mean) {
 }
 
 OpCase most(Shape x, std::vector<int> dims, bool keepdim, bool largest) {
-  return {.name = std::string(largest ? "amax" : "amin") + text({x}) + (keepdim ? " keepdim" : ""),
-          .shapes = {x},
-          .ours = [=](std::vector<Tensor>& t) { return largest ? amax(t[0], dims, keepdim) : amin(t[0], dims, keepdim); },
-          .meaning = [=](const Arrays& a) { return reference::most(a[0], dims, keepdim, largest); },
-          .c = 1,
-          .distinct = true};
+  return {
+      .name = std::string(largest ? "amax" : "amin") + text({x}) + (keepdim ? " keepdim" : ""),
+      .shapes = {x},
+      .ours = [=](std::vector<Tensor>& t) { return largest ? amax(t[0], dims, keepdim) : amin(t[0], dims, keepdim); },
+      .meaning = [=](const Arrays& a) { return reference::most(a[0], dims, keepdim, largest); },
+      .c = 1,
+      .distinct = true};
 }
 
 OpCase place_of_most(Shape x, int dim, bool keepdim, bool largest) {
-  return {.name = std::string(largest ? "argmax" : "argmin") + text({x}) + std::to_string(dim),
-          .shapes = {x},
-          .ours = [=](std::vector<Tensor>& t) { return largest ? argmax(t[0], dim, keepdim) : argmin(t[0], dim, keepdim); },
-          .meaning = [=](const Arrays& a) { return reference::place_of_most(a[0], dim, keepdim, largest); },
-          .distinct = true};
+  return {
+      .name = std::string(largest ? "argmax" : "argmin") + text({x}) + std::to_string(dim),
+      .shapes = {x},
+      .ours = [=](std::vector<Tensor>& t) { return largest ? argmax(t[0], dim, keepdim) : argmin(t[0], dim, keepdim); },
+      .meaning = [=](const Arrays& a) { return reference::place_of_most(a[0], dim, keepdim, largest); },
+      .distinct = true};
 }
 
 OpCase softened(Shape x, int dim, bool log) {
@@ -293,8 +295,8 @@ TEST_CASE("functions of one operand") {
   };
   for (const double e : {-2., -1., -.5, 0., .5, 1., 2., 3., 4.})
     table.push_back(function(
-        "pow " + std::to_string(e), [e](const Tensor& x) { return pow(x, e); }, [e](double x) { return std::pow(x, e); },
-        NAN, 0.5, 3));
+        "pow " + std::to_string(e), [e](const Tensor& x) { return pow(x, e); },
+        [e](double x) { return std::pow(x, e); }, NAN, 0.5, 3));
   // Numbers on either side.
   table.push_back(function(
       "2·(1 - (3 + x - 0.5)/4)·x", [](const Tensor& x) { return 2 * (1 - (3 + x - 0.5) / 4) * x; },
@@ -340,9 +342,115 @@ TEST_CASE("functions of two operands, broadcast") {
     table.push_back(pairwise("le", b, a, le, [](double x, double y) { return double(x <= y); }));
     table.push_back(pairwise("eq", a, b, eq, [](double x, double y) { return double(x == y); }));
     table.push_back(pairwise("ne", b, a, ne, [](double x, double y) { return double(x != y); }));
-    table.push_back(
-        pairwise("prelu_term", a, b, prelu_term, [](double x, double y) { return x > 0 ? x : x * y; }));
+    table.push_back(pairwise("prelu_term", a, b, prelu_term, [](double x, double y) { return x > 0 ? x : x * y; }));
   }
+  run_cases(table);
+}
+
+TEST_CASE("transposed convolution") {
+  std::vector<OpCase> table;
+  const auto add = [&](Shape x, Shape w, bool bias, ConvTransposeOptions o) {
+    OpCase c{.name = "conv_transpose2d" + text({x, w}), .shapes = {x, w}, .ours = {}, .meaning = {}, .sums = true};
+    if (bias) c.shapes.push_back({w[1] * o.groups});
+    c.ours = [=](std::vector<Tensor>& t) { return conv_transpose2d(t[0], t[1], bias ? t[2] : Tensor{}, o); };
+    c.meaning = [=](const Arrays& a) {
+      return reference::conv_transpose2d(a[0], a[1], bias ? &a[2] : nullptr, o.window.stride, o.window.padding,
+                                         o.window.dilation, o.output_padding, o.groups);
+    };
+    table.push_back(c);
+  };
+  add({2, 3, 4, 5}, {3, 17, 2, 2}, true, {.window = {.stride = 2}});
+  add({1, 17, 3, 2}, {17, 3, 3, 3}, false, {.window = {.stride = 2, .padding = 1}, .output_padding = 1});
+  add({2, 1, 1, 1}, {1, 5, 4, 3}, true, {});
+  add({1, 5, 3, 4}, {5, 2, 3, 2}, true,
+      {.window = {.stride = {3, 2}, .padding = {1, 0}, .dilation = {1, 2}}, .output_padding = {2, 0}});
+  add({2, 6, 3, 4}, {6, 2, 3, 3}, true, {.window = {.stride = 2, .padding = 1}, .groups = 3});
+  add({1, 17, 3, 4}, {17, 1, 3, 3}, false, {.window = {.stride = 2, .padding = 1}, .output_padding = 1, .groups = 17});
+  add({2, 37, 3, 3}, {37, 16, 1, 1}, true, {});
+  run_cases(table);
+}
+
+TEST_CASE("group and layer norm") {
+  std::vector<OpCase> table;
+  for (const bool affine : {true, false}) {
+    for (const auto& [x, groups] : std::vector<std::pair<Shape, int64_t>>{
+             {{2, 6, 3, 5}, 3}, {{3, 17, 2, 3}, 1}, {{2, 4, 1, 3}, 4}, {{3, 12}, 2}, {{1, 34, 1, 1}, 2}})
+      table.push_back({.name = "group_norm" + text({x}),
+                       .shapes = affine ? std::vector<Shape>{x, {x[1]}, {x[1]}} : std::vector<Shape>{x},
+                       .ours =
+                           [=, groups = groups](std::vector<Tensor>& t) {
+                             return group_norm(t[0], groups, affine ? t[1] : Tensor{}, affine ? t[2] : Tensor{});
+                           },
+                       .meaning =
+                           [=, groups = groups](const Arrays& a) {
+                             return reference::group_norm(a[0], affine ? &a[1] : nullptr, affine ? &a[2] : nullptr,
+                                                          groups, 1e-5);
+                           },
+                       .c = 64});
+    for (const auto& [x, normalized] : std::vector<std::pair<Shape, Shape>>{
+             {{3, 17}, {17}}, {{2, 3, 7}, {7}}, {{2, 3, 4, 5}, {5}}, {{2, 3, 4, 5}, {3, 4, 5}}, {{9}, {9}}})
+      table.push_back({.name = "layer_norm" + text({x, normalized}),
+                       .shapes = affine ? std::vector<Shape>{x, normalized, normalized} : std::vector<Shape>{x},
+                       .ours =
+                           [=, normalized = normalized](std::vector<Tensor>& t) {
+                             return layer_norm(t[0], normalized, affine ? t[1] : Tensor{}, affine ? t[2] : Tensor{});
+                           },
+                       .meaning =
+                           [=, x = x, normalized = normalized](const Arrays& a) {
+                             const int64_t n = normalized.numel();
+                             const R rows({x.numel() / n, n}, a[0].v);
+                             const R w({n}, affine ? a[1].v : std::vector<double>(size_t(n), 1));
+                             const R b({n}, affine ? a[2].v : std::vector<double>(size_t(n), 0));
+                             return R(x, reference::group_norm(rows, &w, &b, 1, 1e-5).v);
+                           },
+                       .c = 64});
+  }
+  run_cases(table);
+}
+
+TEST_CASE("padding, resampling, prelu") {
+  std::vector<OpCase> table;
+  for (const auto& [x, pads] : std::vector<std::pair<Shape, std::vector<int64_t>>>{{{2, 3, 4, 5}, {1, 2, 0, 3}},
+                                                                                   {{2, 17, 1, 2}, {0, 1, 0, 0, 2, 3}},
+                                                                                   {{3, 17}, {2, 0}},
+                                                                                   {{2, 3, 2}, {1, 1, 2, 2, 3, 3}},
+                                                                                   {{2, 3, 2, 2}, {}}})
+    table.push_back({.name = "pad" + text({x}),
+                     .shapes = {x},
+                     .ours = [pads = pads](std::vector<Tensor>& t) { return pad(t[0], pads, -0.5); },
+                     .meaning = [pads = pads](const Arrays& a) { return reference::pad(a[0], pads, -0.5); }});
+  for (const auto& o : std::vector<InterpolateOptions>{{.size = {5, 3}},
+                                                       {.size = {1, 9}},
+                                                       {.scale_factor = {2, 3}},
+                                                       {.scale_factor = 2, .bilinear = true},
+                                                       {.size = {5, 3}, .bilinear = true},
+                                                       {.size = {1, 9}, .bilinear = true, .align_corners = true},
+                                                       {.size = {7, 2}, .bilinear = true, .align_corners = true}})
+    for (const Shape& x : {Shape{2, 3, 4, 5}, {1, 17, 1, 1}, {1, 1, 3, 2}})
+      table.push_back({.name = "interpolate" + text({x, {o.size.h, o.size.w}}),
+                       .shapes = {x},
+                       .ours = [=](std::vector<Tensor>& t) { return interpolate(t[0], o); },
+                       .meaning =
+                           [=](const Arrays& a) {
+                             const Pair to =
+                                 o.size == Pair(0) ? Pair(x[2] * o.scale_factor.h, x[3] * o.scale_factor.w) : o.size;
+                             return reference::interpolate(a[0], to, o.bilinear, o.align_corners);
+                           }});
+  for (const auto& [x, w] : std::vector<std::pair<Shape, Shape>>{
+           {{2, 17, 3, 5}, {17}}, {{2, 17, 3, 5}, {1}}, {{5, 7}, {7}}, {{2, 3, 4}, {3}}, {{9}, {1}}})
+    table.push_back({.name = "prelu" + text({x, w}),
+                     .shapes = {x, w},
+                     .ours = [](std::vector<Tensor>& t) { return prelu(t[0], t[1]); },
+                     .meaning =
+                         [=, x = x](const Arrays& a) {
+                           R y = a[0];
+                           for (int64_t i = 0; i < x.numel(); ++i) {
+                             const auto place = reference::place_of(i, x);
+                             const double slope = a[1].v[a[1].v.size() == 1 ? 0 : size_t(place[1])];
+                             if (y.v[size_t(i)] <= 0) y.v[size_t(i)] *= slope;
+                           }
+                           return y;
+                         }});
   run_cases(table);
 }
 
@@ -371,15 +479,20 @@ TEST_CASE("choosing: where, gather, index_select") {
                        [](const Arrays& m) {
                          return reference::unary(m[0], [](double x) { return (x > 0 ? x : -2) + (x < 0 ? 3 : x); });
                        }});
-  for (const auto& [x, dim, k] : std::vector<std::tuple<Shape, int, int64_t>>{
-           {{2, 17, 3, 5}, 1, 20}, {{2, 17, 3, 5}, 3, 2}, {{2, 3, 4, 5}, 0, 4}, {{3, 17}, 1, 17}, {{7}, 0, 9}, {{5, 300}, 0, 3}}) {
+  for (const auto& [x, dim, k] : std::vector<std::tuple<Shape, int, int64_t>>{{{2, 17, 3, 5}, 1, 20},
+                                                                              {{2, 17, 3, 5}, 3, 2},
+                                                                              {{2, 3, 4, 5}, 0, 4},
+                                                                              {{3, 17}, 1, 17},
+                                                                              {{7}, 0, 9},
+                                                                              {{5, 300}, 0, 3}}) {
     std::vector<int64_t> places;
     for (int64_t i = 0; i < k; ++i) places.push_back(i * 7 % x[dim]);
     table.push_back({.name = "index_select" + text({x}) + std::to_string(dim),
                      .shapes = {x},
                      .ours =
                          [=, dim = dim](std::vector<Tensor>& t) {
-                           return index_select(t[0], dim, Tensor::from(places, {int64_t(places.size())}).to(t[0].device()));
+                           return index_select(t[0], dim,
+                                               Tensor::from(places, {int64_t(places.size())}).to(t[0].device()));
                          },
                      .meaning =
                          [=, dim = dim](const Arrays& a) {
@@ -426,7 +539,8 @@ TEST_CASE("a place that is none is refused by the CPU, and gives NaN where nobod
       const Tensor index = Tensor::from(std::vector<int64_t>{0, bad}, {2}).to(device);
       if (device.kind == Device::cpu) {
         CHECK_THROWS_WITH_AS(index_select(x, 1, index),
-                             ("[index_select] index " + std::to_string(bad) + " is not one of 3 places").c_str(), Error);
+                             ("[index_select] index " + std::to_string(bad) + " is not one of 3 places").c_str(),
+                             Error);
         continue;
       }
       const Tensor y = index_select(x, 1, index);
@@ -439,7 +553,8 @@ TEST_CASE("a place that is none is refused by the CPU, and gives NaN where nobod
   }
 }
 
-TEST_CASE("in place: a op= b writes into a's memory, and a tape that needed it refuses; a taped one makes a new value") {
+TEST_CASE(
+    "in place: a op= b writes into a's memory, and a tape that needed it refuses; a taped one makes a new value") {
   for (Device device : columns_present()) {
     Tensor x = Tensor::from(std::vector<float>{1, 2, 3, 4}, {2, 2}).to(device);
     const Tensor same = x;
@@ -453,8 +568,7 @@ TEST_CASE("in place: a op= b writes into a's memory, and a tape that needed it r
 
     Tensor w = Tensor::ones({2, 2}).to(device);
     w.set_requires_grad();
-    CHECK_THROWS_WITH_AS(w += 1,
-                         "[add] in place on a tensor that is to receive a gradient; do so under NoGrad", Error);
+    CHECK_THROWS_WITH_AS(w += 1, "[add] in place on a tensor that is to receive a gradient; do so under NoGrad", Error);
     const Tensor y = w * w;
     {
       NoGrad no_grad;
@@ -462,9 +576,8 @@ TEST_CASE("in place: a op= b writes into a's memory, and a tape that needed it r
     }
     CHECK(w.requires_grad());
     CHECK(w.to_vector()[0] == 0.5f);
-    CHECK_THROWS_WITH_AS(
-        backward(sum(y)),
-        doctest::Contains("that was saved for the backward pass has been written since"), Error);
+    CHECK_THROWS_WITH_AS(backward(sum(y)),
+                         doctest::Contains("that was saved for the backward pass has been written since"), Error);
 
     Tensor z = w * w;  // 0.25
     const Tensor before = z;
@@ -504,11 +617,12 @@ TEST_CASE("sums, means, softmax") {
       table.push_back(place_of_most({3, 137}, 1, keepdim, largest));
       table.push_back(place_of_most({7}, 0, keepdim, largest));
     }
-  table.push_back({.name = "argmax of all",
-                   .shapes = {{2, 3, 4, 5}},
-                   .ours = [](std::vector<Tensor>& t) { return argmax(t[0]); },
-                   .meaning = [](const Arrays& a) { return reference::place_of_most(R({120}, a[0].v), 0, false, true); },
-                   .distinct = true});
+  table.push_back(
+      {.name = "argmax of all",
+       .shapes = {{2, 3, 4, 5}},
+       .ours = [](std::vector<Tensor>& t) { return argmax(t[0]); },
+       .meaning = [](const Arrays& a) { return reference::place_of_most(R({120}, a[0].v), 0, false, true); },
+       .distinct = true});
   for (bool log : {false, true}) {
     table.push_back(softened({5, 10}, 1, log));
     table.push_back(softened({3, 37}, 0, log));
@@ -605,7 +719,8 @@ TEST_CASE("shapes move values and nothing else") {
         return cat({parts[1], equal[2], few[0]});
       },
       [](const Arrays& a) {
-        return reference::cat({reference::slice(a[0], 1, 2, 6), reference::slice(a[0], 1, 6, 7), reference::slice(a[0], 1, 0, 3)}, 1);
+        return reference::cat(
+            {reference::slice(a[0], 1, 2, 6), reference::slice(a[0], 1, 6, 7), reference::slice(a[0], 1, 0, 3)}, 1);
       }));
   table.push_back(moved(
       "an operand twice", {{2, 3, 2, 2}},
@@ -640,7 +755,8 @@ TEST_CASE("losses") {
                    .ours = [](std::vector<Tensor>& t) { return l1_loss(t[0], t[1]); },
                    .meaning =
                        [=](const Arrays& a) {
-                         return mean_of(reference::binary(a[0], a[1], [](double x, double y) { return std::abs(x - y); }));
+                         return mean_of(
+                             reference::binary(a[0], a[1], [](double x, double y) { return std::abs(x - y); }));
                        }});
   table.push_back({.name = "smooth_l1_loss",
                    .shapes = {{3, 17}, {3, 17}},
@@ -664,19 +780,17 @@ TEST_CASE("losses") {
                    .low = 0.1,
                    .high = 0.9,
                    .grads = {true, false}});
-  table.push_back(
-      {.name = "binary_cross_entropy_with_logits",
-       .shapes = {{3, 17}, {3, 17}},
-       .ours = [](std::vector<Tensor>& t) { return binary_cross_entropy_with_logits(t[0], t[1].detach()); },
-       .meaning =
-           [=](const Arrays& a) {
-             return mean_of(reference::binary(a[0], a[1], [](double x, double y) {
-               return (1 - y) * x + std::log1p(std::exp(-x));
-             }));
-           },
-       .low = -4,
-       .high = 4,
-       .grads = {true, false}});
+  table.push_back({.name = "binary_cross_entropy_with_logits",
+                   .shapes = {{3, 17}, {3, 17}},
+                   .ours = [](std::vector<Tensor>& t) { return binary_cross_entropy_with_logits(t[0], t[1].detach()); },
+                   .meaning =
+                       [=](const Arrays& a) {
+                         return mean_of(reference::binary(
+                             a[0], a[1], [](double x, double y) { return (1 - y) * x + std::log1p(std::exp(-x)); }));
+                       },
+                   .low = -4,
+                   .high = 4,
+                   .grads = {true, false}});
   for (const float smoothing : {0.f, 0.2f})
     table.push_back({.name = "cross_entropy with weights",
                      .shapes = {{5, 10}},

@@ -52,6 +52,19 @@ void conv2d(Step& s) {
           {"group", s.shapes[0][1] / weight[1]}});
 }
 
+void conv_transpose2d(Step& s) {
+  auto inputs = s.in;
+  if (inputs.back().empty()) inputs.pop_back();
+  const Shape& weight = s.shapes[1];
+  s.emit("ConvTranspose", inputs,
+         {{"kernel_shape", Integers{weight[2], weight[3]}},
+          {"strides", s.integers("stride")},
+          {"pads", both_ends(s.integers("padding"))},
+          {"output_padding", s.integers("output_padding")},
+          {"dilations", s.integers("dilation")},
+          {"group", s.integer("groups")}});
+}
+
 void linear(Step& s) {
   auto inputs = s.in;
   if (inputs.back().empty()) inputs.pop_back();
@@ -69,6 +82,53 @@ void batch_norm(Step& s) {
   const Attributes attributes{{"epsilon", s.real("eps")}};
   if (!s.integer("relu")) return s.emit("BatchNormalization", s.in, attributes);
   s.emit("Relu", {s.node("BatchNormalization", s.in, attributes)});
+}
+
+// Groups are the channels of an instance norm, whose scale and shift are put behind it.
+void group_norm(Step& s) {
+  const Shape& x = s.shapes[0];
+  const int64_t groups = s.integer("num_groups");
+  const std::string parts = s.node("Reshape", {s.in[0], s.numbers("groups", {0, groups, -1})});
+  const std::string flat =
+      s.node("InstanceNormalization",
+             {parts, s.constant("ones", Tensor::ones({groups})), s.constant("zeros", Tensor::zeros({groups}))},
+             {{"epsilon", s.real("eps")}});
+  Integers shape{0}, channels{x[1]};
+  for (int d = 1; d < x.rank(); ++d) shape.push_back(x[d]);
+  for (int d = 2; d < x.rank(); ++d) channels.push_back(1);
+  std::string y = s.node("Reshape", {flat, s.numbers("shape", shape)});
+  const auto along = [&](size_t operand) {
+    return s.node("Reshape", {s.in[operand], s.numbers("channels", channels)});
+  };
+  if (!s.in[1].empty()) y = s.node("Mul", {y, along(1)});
+  s.emit(s.in[2].empty() ? "Identity" : "Add",
+         s.in[2].empty() ? std::vector<std::string>{y} : std::vector<std::string>{y, along(2)});
+}
+
+void layer_norm(Step& s) {
+  auto inputs = s.in;
+  if (inputs[1].empty()) inputs[1] = s.constant("ones", Tensor::ones({s.shapes[0][1]}));
+  if (inputs[2].empty()) inputs.pop_back();
+  s.emit("LayerNormalization", inputs, {{"axis", int64_t(-1)}, {"epsilon", s.real("eps")}});
+}
+
+void pad(Step& s) {
+  Integers pads = s.integers("before");
+  const Integers after = s.integers("after");
+  pads.insert(pads.end(), after.begin(), after.end());
+  s.emit("Pad", {s.in[0], s.numbers("pads", pads), s.number("value", s.real("value"))});
+}
+
+void interpolate(Step& s) {
+  const Shape &x = s.shapes[0], &y = s.out_shape();
+  const bool linear = s.text("mode") == "bilinear", corners = s.integer("align_corners");
+  Attributes attributes{{"mode", std::string(linear ? "linear" : "nearest")},
+                        {"coordinate_transformation_mode", std::string(corners  ? "align_corners"
+                                                                       : linear ? "half_pixel"
+                                                                                : "asymmetric")}};
+  if (!linear) attributes.emplace_back("nearest_mode", std::string("floor"));
+  const std::vector<float> scales{1, 1, float(y[2]) / float(x[2]), float(y[3]) / float(x[3])};
+  s.emit("Resize", {s.in[0], "", s.constant("scales", Tensor::from(scales, {4}))}, attributes);
 }
 
 Attributes window(const Step& s) {
@@ -152,14 +212,12 @@ void arg_most(Step& s) {
 constexpr int64_t as_float = 1, as_bool = 9;  // TensorProto.DataType
 
 void compare(Step& s) {
-  const std::string holds = s.name() == "ne" ? s.node("Not", {s.node("Equal", s.in)})
-                                             : s.node(std::string(binary_operator(s.name())), s.in);
+  const std::string holds =
+      s.name() == "ne" ? s.node("Not", {s.node("Equal", s.in)}) : s.node(std::string(binary_operator(s.name())), s.in);
   s.emit("Cast", {holds}, {{"to", as_float}});
 }
 
-void where(Step& s) {
-  s.emit("Where", {s.node("Cast", {s.in[0]}, {{"to", as_bool}}), s.in[1], s.in[2]});
-}
+void where(Step& s) { s.emit("Where", {s.node("Cast", {s.in[0]}, {{"to", as_bool}}), s.in[1], s.in[2]}); }
 
 void power(Step& s) { s.emit("Pow", {s.in[0], s.number("exponent", s.real("exponent"))}); }
 
@@ -238,6 +296,11 @@ const std::map<std::string_view, Rule> rules = {
     {"quantize", quantize},
     {"dequantize", dequantize},
     {"dequantize_channels", dequantize_channels},
+    {"conv_transpose2d", conv_transpose2d},
+    {"group_norm", group_norm},
+    {"layer_norm", layer_norm},
+    {"pad", pad},
+    {"interpolate", interpolate},
     {"gt", compare},
     {"ge", compare},
     {"lt", compare},

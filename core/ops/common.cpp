@@ -232,6 +232,19 @@ void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_
   g.to_stride[next] = to_stride;
 }
 
+void copy_window(const Tensor& from, Tensor& to, std::span<const int64_t> begin) {
+  const bool into = to.numel() >= from.numel();
+  const Shape& part = into ? from.shape() : to.shape();
+  const auto fs = strides(from.shape()), ts = strides(to.shape());
+  geometry::Strided g;
+  for (int m = 0; m < part.rank(); ++m) {
+    const auto d = size_t(memory_order(part.rank())[size_t(m)]);
+    push_dimension(g, part[int(d)], fs[d], ts[d]);
+    (into ? g.to_offset : g.from_offset) += begin[d] * (into ? ts : fs)[d];
+  }
+  run::copy_strided(from.device(), g, from, to.out());
+}
+
 namespace {
 
 // Memory order and logical order are one.

@@ -64,6 +64,8 @@ void run_most(const Tensor& x, const std::vector<bool>& dims, bool keepdim, bool
 Tensor sum_to(const Tensor& x, const Shape& shape, float scale = 1);
 // Adds an inner dimension to a strided copy, or lengthens the last one where both sides walk on evenly.
 void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_t to_stride);
+// Copies between a tensor and the stretch of a larger one that starts at `begin`, one number per dimension.
+void copy_window(const Tensor& from, Tensor& to, std::span<const int64_t> begin);
 // x's elements under another shape, logical order kept; no tape. Where that is free, memory order stays as it is and
 // reshaped() shares memory; run_reshape() writes into `out`, of as many elements.
 bool reshape_is_free(const Shape& from, const Shape& to);

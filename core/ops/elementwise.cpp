@@ -152,8 +152,9 @@ namespace {
 // What has no gradient asks for none: comparisons.
 template <class F>
 Tensor apply_binary(Binary kind, const Tensor& a, const Tensor& b, F) {
-  constexpr bool learns = requires(F f) { f.grad_a(0.f, 0.f, 0.f); } || std::is_same_v<F, fn::Add> ||
-                          std::is_same_v<F, fn::Sub> || std::is_same_v<F, fn::Mul> || std::is_same_v<F, fn::Div>;
+  constexpr bool learns = requires(F f) { f.grad_a(0.f, 0.f, 0.f); }
+  || std::is_same_v<F, fn::Add> || std::is_same_v<F, fn::Sub> || std::is_same_v<F, fn::Mul> ||
+      std::is_same_v<F, fn::Div>;
   if constexpr (learns) return apply(BinaryOp(kind), {a, b});
   NoGrad no_grad;
   return apply(BinaryOp(kind), {a, b});
@@ -176,23 +177,20 @@ Tensor& assign(Binary kind, Tensor& a, const Tensor& b) {
   if (grad_enabled() && a.requires_grad() && !a.node()->op)
     fail(ErrorKind::other, "[", op.name(), "] in place on a tensor that is to receive a gradient; do so under NoGrad");
   const Tensor y = apply(op, {a, b});
-  if (y.shape() != a.shape())
-    fail(ErrorKind::other, "[", op.name(), "] in place makes ", y.shape(), " of ", a.shape());
+  if (y.shape() != a.shape()) fail(ErrorKind::other, "[", op.name(), "] in place makes ", y.shape(), " of ", a.shape());
   return a = y;
 }
 
 }  // namespace
 
-#define X(name, Functor, ...)                           \
-  Tensor name(const Tensor& a, const Tensor& b) {       \
-    return apply_binary(Binary::Functor, a, b, fn::Functor()); \
-  }
+#define X(name, Functor, ...) \
+  Tensor name(const Tensor& a, const Tensor& b) { return apply_binary(Binary::Functor, a, b, fn::Functor()); }
 ESPALIER_BINARY(X)
 #undef X
 
-#define X(op, name, Functor)                                                        \
-  Tensor operator op(const Tensor& a, double b) { return name(a, number(b, a)); }   \
-  Tensor operator op(double a, const Tensor& b) { return name(number(a, b), b); }   \
+#define X(op, name, Functor)                                                                   \
+  Tensor operator op(const Tensor& a, double b) { return name(a, number(b, a)); }              \
+  Tensor operator op(double a, const Tensor& b) { return name(number(a, b), b); }              \
   Tensor& operator op##=(Tensor& a, const Tensor& b) { return assign(Binary::Functor, a, b); } \
   Tensor& operator op##=(Tensor& a, double b) { return assign(Binary::Functor, a, number(b, a)); }
 X(+, add, Add)
@@ -210,6 +208,16 @@ X(<=, le)
 #undef X
 Tensor eq(const Tensor& a, double b) { return eq(a, number(b, a)); }
 Tensor ne(const Tensor& a, double b) { return ne(a, number(b, a)); }
+
+Tensor prelu(const Tensor& x, const Tensor& weight) {
+  if (weight.rank() != 1 || (weight.numel() != 1 && (x.rank() < 2 || weight.dim(0) != x.dim(1))))
+    fail(ErrorKind::other, "[prelu] expected a weight [1] or one for each of dimension 1 of ", x.shape(), ", got ",
+         weight.shape());
+  if (weight.numel() == 1 || x.rank() == 2) return prelu_term(x, weight);
+  Shape shape{weight.dim(0)};
+  for (int d = 2; d < x.rank(); ++d) shape.push_back(1);
+  return prelu_term(x, reshape(weight, shape));
+}
 
 Tensor pow(const Tensor& x, double exponent) { return pow(x, fn::Pow{.exponent = float(exponent)}); }
 

@@ -261,9 +261,7 @@ struct BceTerm {
     const float y = std::log(x);
     return -100 > y ? -100 : y;
   }
-  ESPALIER_KERNEL float operator()(float a, float b) const {
-    return (b - 1) * bounded_log(1 - a) - b * bounded_log(a);
-  }
+  ESPALIER_KERNEL float operator()(float a, float b) const { return (b - 1) * bounded_log(1 - a) - b * bounded_log(a); }
   ESPALIER_KERNEL float grad_a(float a, float b, float dy) const {
     const float spread = (1 - a) * a;
     return dy * (a - b) / (1e-12f > spread ? 1e-12f : spread);
@@ -290,22 +288,22 @@ struct PreluTerm {
 
 // One line per function of two operands: C++ name, functor, ONNX operator; comparisons give truth values there, which
 // become numbers.
-#define ESPALIER_BINARY(X)                    \
-  X(add, Add, "Add")                          \
-  X(sub, Sub, "Sub")                          \
-  X(mul, Mul, "Mul")                          \
-  X(div, Div, "Div")                          \
-  X(maximum, Maximum, "Max")                  \
-  X(minimum, Minimum, "Min")                  \
-  X(gt, Gt, "Greater")                        \
-  X(ge, Ge, "GreaterOrEqual")                 \
-  X(lt, Lt, "Less")                           \
-  X(le, Le, "LessOrEqual")                    \
-  X(eq, Eq, "Equal")                          \
-  X(ne, Ne, "")                               \
-  X(kl_term, KlTerm, "")                      \
-  X(bce_term, BceTerm, "")                    \
-  X(bce_logits_term, BceLogitsTerm, "")       \
+#define ESPALIER_BINARY(X)              \
+  X(add, Add, "Add")                    \
+  X(sub, Sub, "Sub")                    \
+  X(mul, Mul, "Mul")                    \
+  X(div, Div, "Div")                    \
+  X(maximum, Maximum, "Max")            \
+  X(minimum, Minimum, "Min")            \
+  X(gt, Gt, "Greater")                  \
+  X(ge, Ge, "GreaterOrEqual")           \
+  X(lt, Lt, "Less")                     \
+  X(le, Le, "LessOrEqual")              \
+  X(eq, Eq, "Equal")                    \
+  X(ne, Ne, "")                         \
+  X(kl_term, KlTerm, "")                \
+  X(bce_term, BceTerm, "")              \
+  X(bce_logits_term, BceLogitsTerm, "") \
   X(prelu_term, PreluTerm, "PRelu")
 
 enum class Unary : int {

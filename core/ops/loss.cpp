@@ -1,4 +1,5 @@
-// Losses: one number each, a mean over the batch. All are short sentences in other ops; only the negative log-likelihood has kernels of its own.
+// Losses: one number each, a mean over the batch. All are short sentences in other ops; only the negative
+// log-likelihood has kernels of its own.
 #include <espalier/core/ops/common.h>
 #include <espalier/core/ops/loss.h>
 
@@ -27,8 +28,7 @@ void NllLossOp::run(Inputs in, Tensor& out, Saved& saved) const {
 
 Tensors NllLossOp::backward(const Saved& saved, const Tensor& dloss, const Needs&) const {
   Tensor dlogp = Tensor::empty(saved.shapes[0], DType::f32, dloss.device());
-  run::nll_loss_grad(dloss.device(), geometry(saved.shapes[0]), saved.tensors[0], saved.tensors[1], dloss,
-                     dlogp.out());
+  run::nll_loss_grad(dloss.device(), geometry(saved.shapes[0]), saved.tensors[0], saved.tensors[1], dloss, dlogp.out());
   return {dlogp, {}, {}};
 }
 

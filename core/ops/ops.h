@@ -27,6 +27,16 @@ struct Window {
 // x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW]. Depthwise is groups == C.
 ESPALIER_API Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Window window = {},
                            int64_t groups = 1);
+struct ConvTransposeOptions {
+  Window window = {};       // of the convolution that leads back
+  Pair output_padding = 0;  // rows and columns more, below the stride
+  int64_t groups = 1;
+};
+// ---- conv_transpose2d.cpp: the input gradient of a convolution (Zeiler et al. 2010)
+// x [N,I,H,W], weight [I,O/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW], OH = (H-1)·stride - 2·padding +
+// dilation·(KH-1) + output_padding + 1.
+ESPALIER_API Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+                                     ConvTransposeOptions options = {});
 // x [N,I], weight [O,I], bias [O] or absent -> [N,O].
 ESPALIER_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 // a [..,M,K] (or [..,K,M] with trans_a), b [..,K,N] (or [..,N,K]); rank 2 or 3, equal batch -> [..,M,N].
@@ -42,6 +52,26 @@ struct BatchNormOptions {
 // x [N,C,H,W] or [N,C]; weight, bias, running_mean, running_var [C].
 ESPALIER_API Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& running_mean,
                                Tensor& running_var, BatchNormOptions options = {});
+
+// ---- group_norm.cpp
+// x [N,C,H,W] or [N,C], C in so many equal groups; weight, bias [C] or absent (Wu & He 2018, arXiv 1803.08494).
+ESPALIER_API Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight = {}, const Tensor& bias = {},
+                               float eps = 1e-5f);
+// Over the last dimensions of x, which are `normalized`, as weight and bias are (Ba et al. 2016, arXiv 1607.06450).
+ESPALIER_API Tensor layer_norm(const Tensor& x, const Shape& normalized, const Tensor& weight = {},
+                               const Tensor& bias = {}, float eps = 1e-5f);
+
+// ---- pad.cpp, interpolate.cpp
+// x within `value`: so much before and after its last dimension, then the one before it, ...: {left, right, top,
+// bottom}.
+ESPALIER_API Tensor pad(const Tensor& x, const std::vector<int64_t>& pads, double value = 0);
+struct InterpolateOptions {
+  Pair size = 0, scale_factor = 0;  // one of the two; factors are whole numbers
+  bool bilinear = false;            // else the nearest pixel
+  bool align_corners = false;       // bilinear: corners stay where they are
+};
+// x [N,C,H,W] -> [N,C,OH,OW]
+ESPALIER_API Tensor interpolate(const Tensor& x, InterpolateOptions options);
 
 // ---- pool.cpp
 struct PoolOptions {
@@ -61,6 +91,8 @@ ESPALIER_UNARY(X)
 #define X(name, Functor, ...) ESPALIER_API Tensor name(const Tensor& a, const Tensor& b);
 ESPALIER_BINARY(X)
 #undef X
+// x where positive, else weight·x (He et al. 2015, arXiv 1502.01852); weight [1], or [C] for x's dimension 1.
+ESPALIER_API Tensor prelu(const Tensor& x, const Tensor& weight);
 // To another element type, rounded to nearest; between f32 and bf16 gradients flow.
 ESPALIER_API Tensor cast(const Tensor& x, DType to);
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
@@ -76,15 +108,18 @@ inline Tensor operator<=(const Tensor& a, const Tensor& b) { return le(a, b); }
 // Numbers beside tensors: x * 2, 1 - x, x > 0. And a op= b, where b broadcasts to a's shape. It writes into a's memory,
 // as all who share it see, unless a gradient or a trace is recorded: then a becomes the result, and others keep what
 // they have. On a parameter, which is to receive a gradient, that throws, as in PyTorch, unless NoGrad holds.
-#define X(op)                                                     \
-  ESPALIER_API Tensor operator op(const Tensor& a, double b);     \
-  ESPALIER_API Tensor operator op(double a, const Tensor& b);     \
+#define X(op)                                                      \
+  ESPALIER_API Tensor operator op(const Tensor& a, double b);      \
+  ESPALIER_API Tensor operator op(double a, const Tensor& b);      \
   ESPALIER_API Tensor& operator op##=(Tensor& a, const Tensor& b); \
   ESPALIER_API Tensor& operator op##=(Tensor& a, double b);
 X(+)
-X(-) X(*) X(/)
+X(-)
+X(*)
+X(/)
 #undef X
-ESPALIER_API Tensor operator>(const Tensor& a, double b);
+    ESPALIER_API Tensor
+    operator>(const Tensor& a, double b);
 ESPALIER_API Tensor operator>=(const Tensor& a, double b);
 ESPALIER_API Tensor operator<(const Tensor& a, double b);
 ESPALIER_API Tensor operator<=(const Tensor& a, double b);

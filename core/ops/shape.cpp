@@ -3,6 +3,7 @@
 #include <espalier/core/ops/shape.h>
 
 #include <algorithm>
+#include <sstream>
 
 namespace espalier {
 
@@ -39,16 +40,9 @@ Dims couple_reshape(Coupling& c, const Dims& in, const Shape& from, const Shape&
 
 // Copies between a tensor and the stretch of a larger one that starts at `begin` of dimension `dim`.
 void copy_part(const Tensor& from, Tensor& to, int dim, int64_t begin) {
-  const bool into = to.dim(dim) >= from.dim(dim);
-  const Shape& part = into ? from.shape() : to.shape();
-  const auto fs = strides(from.shape()), ts = strides(to.shape());
-  geometry::Strided g;
-  for (int m = 0; m < part.rank(); ++m) {
-    const auto d = size_t(ops::memory_order(part.rank())[size_t(m)]);
-    ops::push_dimension(g, part[int(d)], fs[d], ts[d]);
-  }
-  (into ? g.to_offset : g.from_offset) = begin * (into ? ts : fs)[size_t(dim)];
-  run::copy_strided(from.device(), g, from, to.out());
+  std::array<int64_t, max_rank> all{};
+  all[size_t(dim)] = begin;
+  ops::copy_window(from, to, all);
 }
 
 }  // namespace
@@ -77,10 +71,9 @@ Shape ReshapeOp::infer(std::span<const Shape> in) const {
   const int64_t n = in[0].numel(), others = shape.numel();
   if (open >= 0 && others > 0 && n % others == 0) shape[open] = n / others;
   if (shape.numel() != n) {
-    std::string text;
-    for (int d = 0; d < shape.rank(); ++d)
-      text += (d ? "," : "") + std::to_string(d == open ? int64_t(-1) : shape[d]);
-    fail(ErrorKind::other, "[reshape] of ", in[0], " to [", text, "]: the sizes differ");
+    std::ostringstream text;
+    for (int d = 0; d < shape.rank(); ++d) text << (d ? "," : "") << (d == open ? int64_t(-1) : shape[d]);
+    fail(ErrorKind::other, "[reshape] of ", in[0], " to [", text.str(), "]: the sizes differ");
   }
   return shape;
 }
@@ -323,8 +316,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& dims) {
   for (int d : dims) order.push_back(ops::dimension("permute", d, x.rank()));
   auto sorted = order;
   std::sort(sorted.begin(), sorted.end());
-  if (sorted != counted(x.rank()))
-    fail(ErrorKind::usage, "[permute] expected each of ", x.rank(), " dimensions once");
+  if (sorted != counted(x.rank())) fail(ErrorKind::usage, "[permute] expected each of ", x.rank(), " dimensions once");
   return apply(PermuteOp(std::move(order)), {x});
 }
 

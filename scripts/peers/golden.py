@@ -5,7 +5,8 @@
 models.txt        every model's state dict: names and shapes
 golden_step.json  one training step of some models on weights and images from a formula: loss and gradient in float64,
                   and how far PyTorch's own float32 gradients are from it in its two layouts
-golden_optim.json weights after 1..6 steps of SGD, Adam and AdamW in many settings
+golden_optim.json weights after 1..6 steps of SGD, RMSprop, Adam and AdamW in many settings
+golden_training.json clipped gradients, averages of weights, rates on a plateau
 golden_schedule.json learning rates (and momenta) of PyTorch's schedulers
 golden_not_finite.json what ops make of NaN and infinities: values and gradients
 """
@@ -111,10 +112,47 @@ def optimisers():
     add('SGD', lr=.1, momentum=.9, weight_decay=1e-2)
     add('SGD', lr=.1, momentum=.8, dampening=.3)
     add('SGD', lr=.1, momentum=.9, weight_decay=1e-2, nesterov=True)
+    add('RMSprop', lr=.01)
+    add('RMSprop', lr=.01, alpha=.9, eps=1e-3, weight_decay=.05)
+    add('RMSprop', lr=.01, momentum=.8)
+    add('RMSprop', lr=.01, momentum=.9, centered=True, weight_decay=.01)
     for kind in ('Adam', 'AdamW'):
         add(kind, lr=.01, weight_decay=0.)
         add(kind, lr=.01, weight_decay=.1)
         add(kind, lr=.01, betas=(.8, .95), eps=1e-3, weight_decay=.05)
+    return cases
+
+
+def training():
+    """Clipped gradients, running averages of weights, and rates on a plateau."""
+    cases = []
+    for bound in (.5, 3., 100., 0.):
+        p = torch.nn.Parameter(torch.zeros(37))
+        p.grad = (2 * unit((37,), 100) - 1).float()
+        norm = torch.nn.utils.clip_grad_norm_([p], bound).item()
+        case = {'kind': 'clip', 'bound': bound, 'norm': norm, 'by_norm': p.grad.tolist()}
+        p.grad = (2 * unit((37,), 100) - 1).float()
+        torch.nn.utils.clip_grad_value_([p], bound)
+        cases.append(case | {'by_value': p.grad.tolist()})
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    for decay in (0., .5, .99):
+        module = torch.nn.Module()
+        module.weight = torch.nn.Parameter(torch.zeros(37))
+        averaged, values = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay)), []
+        for t in range(5):
+            module.weight.data = (2 * unit((37,), 100 + t) - 1).float()
+            averaged.update_parameters(module)
+            values.append(averaged.module.weight.tolist())
+        cases.append({'kind': 'ema', 'decay': decay, 'values': values})
+    metrics = [5., 4., 4.1, 3.9999, 4.2, 4., 3., 3.5, 3.2, 3.1, 3.05, 3.01, 2.9999, 3., 3., 3., 3., 3., 2., 2., 2.]
+    for o in ({'factor': .1, 'patience': 2}, {'factor': .5, 'patience': 0, 'cooldown': 2}, {'factor': .2, 'patience': 1, 'min_lr': .01},
+              {'factor': .5, 'patience': 1, 'threshold': .5, 'threshold_mode': 'abs'}, {'factor': .5, 'patience': 1, 'mode': 'max'}):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.1)
+        schedule, rates = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **o), []
+        for m in metrics:
+            schedule.step(m)
+            rates.append(optimizer.param_groups[0]['lr'])
+        cases.append({'kind': 'plateau', 'options': o, 'metrics': metrics, 'rates': rates})
     return cases
 
 
@@ -267,6 +305,33 @@ def not_finite():
             add('batch_norm', norm, [x, *(spoilt((10,), 2 + i, (4 + i, nan)) + (1 if i in (0, 3) else 0) for i in range(4))],
                 spoilt((2, 10, 1, 2), 7, (16, nan), (18, inf)).tolist(), fixed=(3, 4), after=(3, 4), training=training, relu=relu)
 
+    for value in (nan, inf):
+        for o, x_shape, w_shape in (({'stride': 2, 'padding': 1, 'output_padding': 1}, (1, 3, 2, 3), (3, 2, 3, 3)),
+                                    ({'stride': 1, 'groups': 2, 'dilation': 2}, (1, 4, 3, 2), (4, 3, 2, 2))):
+            x, w, b = spoilt(x_shape, 1), spoilt(w_shape, 2), spoilt((w_shape[1] * o.get('groups', 1),), 3)
+            f = lambda x, w, b: F.conv_transpose2d(x, w, b, **o)
+            dy = spoilt(f(x, w, b).shape, 4).tolist()
+            add('conv_transpose2d', f, [x, w, b], dy, **o)
+        for groups in (1, 2, 4):
+            x = spoilt((2, 4, 2, 3), 1, (2, value))
+            add('group_norm', lambda x, g, b: F.group_norm(x, groups, g, b), [x, spoilt((4,), 2), spoilt((4,), 3)],
+                spoilt((2, 4, 2, 3), 4, (25, value)).tolist(), groups=groups)
+        for shape in ([3], [4, 3], [2, 4, 3]):
+            x = spoilt((2, 2, 4, 3), 1, (2, value))
+            add('layer_norm', lambda x, g, b: F.layer_norm(x, shape, g, b), [x, spoilt(shape, 2), spoilt(shape, 3)],
+                spoilt((2, 2, 4, 3), 4, (25, value)).tolist(), shape=shape)
+        add('pad', lambda x: F.pad(x, (1, 2, 0, 3, 1, 1), value=value), [spoilt((1, 2, 3, 2), 1, (3, inf))], pads=[1, 2, 0, 3, 1, 1], value=str(value))
+        for weight in (1, 3):
+            add('prelu', F.prelu, [spoilt((2, 3, 2, 2), 1, (1, value), (5, -value)), spoilt((weight,), 2, (0, value))])
+        for o in ({'size': [5, 3]}, {'size': [2, 7]}, {'scale_factor': [2, 3]}):
+            for bilinear, corners in ((0, 0), (1, 0), (1, 1)):
+                kind = {'mode': 'bilinear', 'align_corners': bool(corners)} if bilinear else {'mode': 'nearest'}
+                f = lambda x: F.interpolate(x, size=o.get('size'), scale_factor=o.get('scale_factor'), **kind)
+                x = spoilt((1, 2, 3, 4), 1)
+                add('interpolate', f, [x], spoilt(f(x).shape, 2).tolist(), bilinear=bilinear, align_corners=corners, **o)
+                if not bilinear:
+                    add('interpolate', f, [spoilt((1, 2, 3, 4), 1, (5, value))], spoilt(f(x).shape, 2, (5, value)).tolist(),
+                        bilinear=bilinear, align_corners=corners, **o)
     image = spoilt((1, 3, 4, 4), 1, (0, nan), (5, nan), (7, inf), (18, -inf), (21, inf), (30, inf), *((i, -inf) for i in range(32, 48)))
     for dy in (1., nan, inf):
         for o in ({'kernel': 2, 'stride': 2, 'padding': 0}, {'kernel': 3, 'stride': 1, 'padding': 1}):
@@ -283,7 +348,7 @@ def main(out):
             f.write(f'model {name}\n')
             for key, t in make().state_dict().items():
                 f.write(' '.join([key, *map(str, t.shape)]) + '\n')
-    for name, value in (('optim', optimisers()), ('schedule', schedules()), ('not_finite', not_finite()), ('step', steps())):
+    for name, value in (('optim', optimisers()), ('training', training()), ('schedule', schedules()), ('not_finite', not_finite()), ('step', steps())):
         with open(f'{out}/golden_{name}.json', 'w') as f:
             json.dump({'pytorch': torch.__version__, 'cases': value}, f, separators=(',', ':'))
             f.write('\n')
