@@ -219,6 +219,14 @@ void compare(Step& s) {
 
 void where(Step& s) { s.emit("Where", {s.node("Cast", {s.in[0]}, {{"to", as_bool}}), s.in[1], s.in[2]}); }
 
+void smooth_l1(Step& s) {
+  const double beta = s.real("beta");
+  const std::string size = s.node("Abs", s.in);
+  const std::string square = s.node("Mul", {s.node("Mul", {size, size}), s.number("half", 0.5 / beta)});
+  const std::string line = s.node("Sub", {size, s.number("shift", 0.5 * beta)});
+  s.emit("Where", {s.node("Less", {size, s.number("beta", beta)}), square, line});
+}
+
 void power(Step& s) { s.emit("Pow", {s.in[0], s.number("exponent", s.real("exponent"))}); }
 
 void clamp(Step& s) { s.emit("Clip", {s.in[0], s.number("min", s.real("min")), s.number("max", s.real("max"))}); }
@@ -309,6 +317,7 @@ const std::map<std::string_view, Rule> rules = {
     {"ne", compare},
     {"where", where},
     {"pow", power},
+    {"smooth_l1", smooth_l1},
     {"clamp", clamp},
     {"amax", most},
     {"amin", most},

@@ -35,7 +35,7 @@ Tensors NllLossOp::backward(const Saved& saved, const Tensor& dloss, const Needs
 Tensor nll_loss(const Tensor& logp, const Tensor& target, float label_smoothing, const Tensor& weight) {
   if (!(label_smoothing >= 0 && label_smoothing <= 1))
     fail(ErrorKind::usage, "[nll_loss] label smoothing must be in [0, 1], got ", label_smoothing);
-  return apply(NllLossOp(label_smoothing), {logp, target, weight.detach()});
+  return apply(NllLossOp(label_smoothing), {logp, target, weight});
 }
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, float label_smoothing, const Tensor& weight) {

@@ -118,8 +118,7 @@ X(-)
 X(*)
 X(/)
 #undef X
-    ESPALIER_API Tensor
-    operator>(const Tensor& a, double b);
+ESPALIER_API Tensor operator>(const Tensor& a, double b);
 ESPALIER_API Tensor operator>=(const Tensor& a, double b);
 ESPALIER_API Tensor operator<(const Tensor& a, double b);
 ESPALIER_API Tensor operator<=(const Tensor& a, double b);

@@ -70,9 +70,7 @@ Dims TakeOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape
   return dims;
 }
 
-Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
-  return apply(WhereOp(), {condition.detach(), a, b});
-}
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) { return apply(WhereOp(), {condition, a, b}); }
 
 Tensor where(const Tensor& condition, const Tensor& a, double b) {
   return where(condition, a, Tensor::full({}, float(b), DType::f32, a.device()));
