@@ -74,7 +74,8 @@ void train_model(tool::Context& c) {
   } else {
     info = model_info(c.text("model"));
     info.name = c.text("model");
-    module = make_model(info.name);
+    if (const int64_t classes = dataset_classes(c.text("dataset"))) info.classes = classes;
+    module = make_model(info.name, {.classes = info.classes});
   }
   if (c.choice("dropout", {"on", "off"}) == "off")
     for (auto& [name, m] : named_modules(*module))
