@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
@@ -544,4 +545,18 @@ TEST_CASE("every tool stops on the first signal") {
         "stop2/shrunk.pth", SIGINT);
   stops("model_prune --model naive --images 5000 --test-images 16 --epochs 3 --pruner l1 --out stop3",
         "stop3/settings.json", SIGINT);
+}
+
+TEST_CASE("with --json stdout holds JSON, too, where something is wrong") {
+  house();
+  for (const auto& [command, code] : std::map<std::string, int>{{"train --json", 2},
+                                                                {"train --json --no-such-option", 2},
+                                                                {"train --json --lr fast --out keep --force", 2},
+                                                                {"evaluate --json --weights nowhere.pth", 3}}) {
+    CAPTURE(command);
+    CHECK(House::run(command) == code);
+    const auto said = nlohmann::json::parse(slurp("out"));
+    CHECK(said.at("exit_code") == code);
+    CHECK(slurp("err").find(said.at("error").get<std::string>()) != std::string::npos);
+  }
 }
