@@ -42,7 +42,8 @@ foreach(header ${public})
   get_filename_component(folder ${header} DIRECTORY)
   install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/espalier/${folder})
 endforeach()
-install(FILES ${PROJECT_BINARY_DIR}/include/espalier/version.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/espalier)
+install(FILES ${PROJECT_BINARY_DIR}/include/espalier/version.h ${PROJECT_BINARY_DIR}/include/espalier/espalier.h
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/espalier)
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/espalier)
 install(EXPORT espalier-targets NAMESPACE espalier:: DESTINATION ${package})

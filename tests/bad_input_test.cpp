@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
@@ -620,4 +621,18 @@ TEST_CASE("sensitivity, report and teachers: options that do not fit, files that
   refused(t + "--teacher good/model.pth --hints conv1=conv7" + force, 2, "no layer \"conv7\"");
   refused("train --model vgg11 --images 32 --test-images 16 --epochs 1 --teacher good/model.pth" + force, 2,
           "[--teacher]");
+}
+
+TEST_CASE("with --json stdout holds JSON, too, where something is wrong") {
+  house();
+  for (const auto& [command, code] : std::map<std::string, int>{{"train --json", 2},
+                                                                {"train --json --no-such-option", 2},
+                                                                {"train --json --lr fast --out keep --force", 2},
+                                                                {"evaluate --json --weights nowhere.pth", 3}}) {
+    CAPTURE(command);
+    CHECK(House::run(command) == code);
+    const auto said = nlohmann::json::parse(slurp("out"));
+    CHECK(said.at("exit_code") == code);
+    CHECK(slurp("err").find(said.at("error").get<std::string>()) != std::string::npos);
+  }
 }
