@@ -87,6 +87,8 @@ set_source_files_properties(core/cpu/int8_vnni.cpp core/cpu/depthwise_vnni.cpp P
   COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512vnni;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
 set_source_files_properties(core/cpu/binary_avx512.cpp PROPERTIES
   COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512vpopcntdq;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
+set_source_files_properties(core/cpu/sparse_avx512.cpp PROPERTIES
+  COMPILE_OPTIONS "-mavx512f;-mavx512vl;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
 # Loops of square roots and selections, which are vectorised only where nobody watches errno and traps: same bits.
 set_source_files_properties(
   core/cpu/optim.cpp core/cpu/dropout.cpp core/cpu/elementwise.cpp core/cpu/batch_norm.cpp PROPERTIES

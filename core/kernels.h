@@ -37,6 +37,7 @@ namespace espalier {
   X(dropout, const geometry::Drop&, In draw, In x, Out y)                            /* its own gradient */    \
   X(conv2d, const geometry::Conv&, In x, In w, In b, Out y)                          /* b may be absent */     \
   X(conv2d_fused, const geometry::Conv&, const geometry::After&, In x, In w, In b, In residual, Out y) /* both may be absent */ \
+  X(conv2d_sparse, const geometry::Conv&, const geometry::After&, int format, In x, In w, In b, In residual, Out y) /* format: a SparseFormat; linear layers, too */ \
   X(conv2d_grad_input, const geometry::Conv&, In dy, In w, Out dx)                                             \
   X(conv2d_grad_weight, const geometry::Conv&, In x, In dy, Out dw, Out db)          /* db may be absent */    \
   X(linear, const geometry::Affine&, In x, In w, In b, Out y)                        /* b may be absent */     \

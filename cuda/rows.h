@@ -43,6 +43,7 @@ inline Kernels rows() {
       .dropout = dropout,            // elementwise.h
       .conv2d = conv2d,              // conv.h
       .conv2d_fused = conv2d_fused,  // fused.h
+      .conv2d_sparse = conv2d_sparse,
       .conv2d_grad_input = conv2d_grad_input,
       .conv2d_grad_weight = conv2d_grad_weight,
       .linear = linear,              // linear.h

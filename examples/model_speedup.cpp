@@ -5,11 +5,16 @@
 #include <espalier/compress/export/coded.h>
 #include <espalier/compress/export/export.h>
 #include <espalier/compress/export/onnx.h>
+#include <espalier/compress/pack.h>
 #include <espalier/compress/recalibrate.h>
+#include <espalier/compress/sparse_tune.h>
 #include <espalier/compress/speedup.h>
+
+#include <filesystem>
 
 #include "quantized.h"
 #include "setup.h"
+#include "sparse.h"
 #include "tools.h"
 
 using namespace espalier;
@@ -37,8 +42,11 @@ void shrink(tool::Context& c) {
   const bool quantized = is_quantized(*masked.module);
   Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
   const bool cuts = c.given("masks") || !masks.empty();
-  if (!cuts && !quantized)
-    fail(ErrorKind::usage, "[model_speedup] ", c.text("weights"), " carries no masks; expected --masks FILE");
+  const auto has_zeros = [&](Module& model) { return !quantized && device == Device{} && tool::is_sparse(model); };
+  bool sparse = !cuts && has_zeros(*shrunk.module);
+  if (!cuts && !quantized && !sparse)
+    fail(ErrorKind::usage, "[model_speedup] ", c.text("weights"),
+         " carries no masks and no zeros; expected --masks FILE");
   const std::string how = c.choice("constants", {"keep", "fold", "drop"});
   const Constants constants = how == "fold" ? Constants::fold : how == "drop" ? Constants::drop : Constants::keep;
   const int64_t recalibrated = c.integer("recalibrate", 0, 1'000'000);
@@ -66,6 +74,12 @@ void shrink(tool::Context& c) {
   if (cuts) files = {"masked.pth", "shrunk.pth"};
   if (fixes) files.push_back("mask.pth");
   if (quantized) files.push_back("float.pth");
+  sparse = sparse || has_zeros(*shrunk.module);
+  if (c.flag("tune") && !sparse)
+    fail(ErrorKind::usage, "[--tune] ", c.text("weights"), " leaves no single zeros in the weights of ", info.name);
+  std::shared_ptr<const SparseTable> sparse_table = tool::sparse_table(c);
+  if (sparse) files.push_back("packed.pth");
+  if (sparse && c.flag("tune")) files.push_back("sparse_table.json");
   if (has_onnx()) files.push_back(cuts ? "shrunk.onnx" : "model.onnx");
   c.make_out(files);
   c.summary = {{"weights", c.text("weights")},
@@ -128,6 +142,18 @@ void shrink(tool::Context& c) {
     c.summary["constants"] = how;
     c.summary["dropped"] = report.dropped;
   }
+  if (sparse) {
+    save_packed(c.out("packed.pth"), *shrunk.module, note);
+    if (c.flag("tune")) {
+      sparse_table = tool::tuned_table(c, *shrunk.module, info, batches);
+      save_sparse_table(c.out("sparse_table.json"), *sparse_table);
+    }
+    tool::SparseComparison table =
+        tool::compare_sparse(*shrunk.module, info, {.table = sparse_table}, batches, repeats);
+    table.packed_bytes = int64_t(std::filesystem::file_size(c.out("packed.pth")));
+    c.say() << table;
+    c.summary["sparse"] = tool::to_json(table);
+  }
   if (quantized) {
     const tool::QuantizedComparison table =
         tool::compare_quantized(c, *real.module, c.out("float.pth"), *shrunk.module, shrunk_file, info, *test_set,
@@ -151,14 +177,19 @@ int tool::model_speedup_main(int argc, char** argv) {
            "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json. "
            "Channels\n"
            "whose filter is masked but not the batch norm behind it, as in NNI's L1 and L2 masks, are one number, not\n"
-           "nothing: see --constants. A quantized file needs no masks: it is run in integers beside its floats, and\n"
-           "accuracy, bytes, milliseconds and codes are compared (on the images of --dataset).\n",
+           "nothing: see --constants. Where single weights are masked, or zeros in the file, packed.pth holds those "
+           "zeros as\n"
+           "bits, and a table says which format runs each layer and what that gains; --tune measures where it pays. A\n"
+           "quantized file needs no masks: it is run in integers beside its floats, and accuracy, bytes, milliseconds "
+           "and\n"
+           "codes are compared (on the images of --dataset).\n",
        .examples =
            "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small\n"
            "  model_speedup --weights vgg19.pth --model vgg19 --masks nni_masks.pth --out out/small --repeats 50\n"
            "  model_speedup --weights resnet20.pth --model resnet20 --masks nni_masks.pth --fix-mask-conflict --out "
            "out/r\n"
            "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR\n"
+           "  model_speedup --weights out/level/model.pth --masks out/level/mask.pth --tune --out out/sparse\n"
            "  model_speedup --weights out/q8/model.pth --dataset cifar10 --data DIR --layers --out out/q8_table"},
       [](cxxopts::OptionAdder& add) {
         add("weights", "the model's .pth file", cxxopts::value<std::string>(), "FILE")(
@@ -178,6 +209,7 @@ int tool::model_speedup_main(int argc, char** argv) {
             "dropped, that gives accuracy back",
             cxxopts::value<std::string>()->default_value("0"),
             "N")("layers", "print the layers' widths, and what each costs, too");
+        tool::add_sparse_options(add);
         tool::add_comparison_options(add);
         tool::add_data_options(add, "synthetic");
       },

@@ -117,7 +117,10 @@ void check_finite(const Tensor& logits, int64_t first) {
 }
 
 Running::Running(Module& model, const ModelInfo& info, Device device)
-    : graph_(trace(model, random_images(info, 1).to(device))), engine_(graph_, device) {}
+    : Running(model, info, EngineOptions{.device = device}) {}
+
+Running::Running(Module& model, const ModelInfo& info, const EngineOptions& options)
+    : graph_(trace(model, random_images(info, 1).to(options.device))), engine_(graph_, options) {}
 
 Evaluation test(const Context& c, Module& module, const ModelInfo& info, BatchSource& source, const Loss& loss) {
   Running running(module, info, c.device());
@@ -236,7 +239,7 @@ Comparison compare(Module& masked, const std::string& masked_file, Module& shrun
   };
   measure(c.masked, masked, masked_file);
   measure(c.shrunk, shrunk, shrunk_file);
-  Running a_runs(masked, info, device), b_runs(shrunk, info, device);
+  Running a_runs(masked, info, EngineOptions{.device = device, .sparse = false}), b_runs(shrunk, info, device);
   for (int64_t batch : batches) {
     const auto times =
         latencies({&a_runs.module(), &b_runs.module()}, random_images(info, batch).to(device), batch == 1 ? 5 * n : n);

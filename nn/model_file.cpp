@@ -1,5 +1,6 @@
 // The note's JSON, and the loading that ends with a trial run, so that a file whose shapes do not fit together is
 // refused here and not at the first use.
+#include <espalier/core/io/packed.h>
 #include <espalier/core/tape.h>
 #include <espalier/nn/find_not_finite.h>
 #include <espalier/nn/init.h>
@@ -83,7 +84,7 @@ LoadedModel load_model(const std::string& path, const std::string& model) {
       SkipInit skip;
       loaded.module = make_model(name, {.classes = info.classes});
     }
-    pth::StateDict weights = weights_of(value, path);
+    pth::StateDict weights = pth::unpack_zeros(weights_of(value, path), path);
     std::set<std::string> coded;
     for (auto& [key, t] : weights)
       if (t.dtype() == DType::s8 || t.dtype() == DType::u8) {

@@ -51,6 +51,7 @@ const Column& cpu_column() {
                                  .dropout = cpu::dropout,  // dropout.cpp
                                  .conv2d = cpu::conv2d,    // conv2d.cpp
                                  .conv2d_fused = cpu::conv2d_fused,
+                                 .conv2d_sparse = cpu::conv2d_sparse,  // sparse.cpp
                                  .conv2d_grad_input = cpu::conv2d_grad_input,
                                  .conv2d_grad_weight = cpu::conv2d_grad_weight,
                                  .linear = cpu::linear,  // linear.cpp
