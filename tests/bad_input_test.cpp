@@ -267,6 +267,10 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
   refused(ptq + " --calibrate 65", 2, "65 images, there are 64");
   refused(ptq + " --observer msee", 2, "did you mean \"mse\"");
   refused(ptq + " --epochs 1", 2, "ptq takes no steps");
+  for (const std::string b : {"size", "size<0", "speed<1", "latency@0<1", "size<nan"})
+    refused(ptq + " --budget \"" + b + "\"", 2, "[--budget] expected");
+  refused(ptq + " --budget \"size<0.01\"", 2, "nothing fits");
+  refused(quantize + " --quantizer bnn --budget \"size<0.1\"", 2, "bnn has none");
   for (const std::string b : {"0", "1", "33"}) refused(ptq + " --bits " + b, 2, "bits");
   refused(quantize + " --quantizer dorefa --calibrate 8", 2, "is for --quantizer ptq");
   for (const std::string o : {"--repeats 0", "--batch-sizes 0", "--exact-images -1"})

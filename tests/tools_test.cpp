@@ -117,11 +117,11 @@ namespace {
 
 const std::string few = " --test-images 32 --batch-sizes 1 --repeats 1";
 
-void all_integers(const nlohmann::json& comparison) {
+void all_integers(const nlohmann::json& comparison, double ratio = 0.3) {
   CHECK(comparison["integers"]["in_integers"] == comparison["integers"]["layers"]);
   CHECK(comparison["exact"]["codes"] > 1000);
   CHECK(comparison["exact"]["differ"] == 0);
-  CHECK(comparison["file_ratio"] <= 0.3);
+  CHECK(comparison["file_ratio"] <= ratio);
   for (const char* side : {"float", "integer"}) {
     CHECK(comparison[side]["test"]["examples"] == 32);
     CHECK(comparison[side]["latency"]["batch_1"]["median_ms"] > 0);
@@ -282,4 +282,41 @@ TEST_CASE("sensitivity goes on from its file, and repaired masks are written") {
       "--batch-sizes 1 --out @/small");
   CHECK(fixed["mask_conflicts"]["masked_before"] == fixed["mask_conflicts"]["masked_after"]);  // a plan has none
   CHECK(std::filesystem::exists(house / "small/mask.pth"));
+}
+
+TEST_CASE("learned scales and frozen norms by the tool; bits under a budget") {
+  const House h;
+  h.run("train --model naive --images 192 --test-images 32 --epochs 1 --lr 0.02 --out @/dense");
+  const std::string dense = "model_quantize --weights @/dense/model.pth --images 128 " + few;
+  for (const std::string name : {"lsq", "lsq_plus"}) {
+    CAPTURE(name);
+    all_integers(h.run(dense + " --quantizer " + name +
+                       " --bits weight=4,output=8 --epochs 2 --freeze-norm 1 --lr 0.01 --out @/" + name));
+  }
+
+  const auto ptq = h.run(dense + " --quantizer ptq --calibrate 64 --budget size<0.12 --out @/bits");
+  all_integers(ptq, 0.2);
+  CHECK(ptq["budget"]["of_float"] <= 0.12);
+  CHECK(ptq["budget"]["bits"].size() == 4);
+  // What the plan counts is what the file holds.
+  double bytes = 0;
+  const pth::Value file = pth::load(h / "bits/model.pth");
+  for (const auto& [name, v] : std::get<pth::Dict>(*file.find("model")))
+    if (const auto& t = std::get<Tensor>(v); t.dtype() == DType::u8 || t.dtype() == DType::s8)
+      bytes += double(t.bytes());
+  CHECK(bytes == ptq["budget"]["bytes"]);
+  CHECK(std::filesystem::exists(h / "bits/bits.json"));
+
+  // Milliseconds that nothing meets and that all do; training resumes with the bits that were chosen.
+  const std::string qat = " --quantizer qat --epochs 1 --lr 0.01 --calibrate 32 --float-epochs 1 ";
+  const auto kept = h.run(dense + qat + "--budget size<0.2,latency@3<10000 --out @/kept");
+  CHECK(kept["budget"]["kept"] == true);
+  CHECK(kept["integer"]["latency"]["batch_3"]["median_ms"] > 0);
+  const auto again = h.run("model_quantize --resume --out @/kept");
+  CHECK(again["budget"]["bits"] == kept["budget"]["bits"]);
+  CHECK(again["integer"]["test"] == kept["integer"]["test"]);
+  CHECK(call({"mine", "model_quantize", "--weights", h / "dense/model.pth", "--quantizer", "ptq", "--images", "64",
+              "--test-images", "16", "--calibrate", "16", "--budget", "latency@1<0.000001", "--out", h / "none"})
+            .code == 2);
+  CHECK_FALSE(std::filesystem::exists(h / "none"));
 }
