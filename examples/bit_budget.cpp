@@ -37,8 +37,11 @@ BitMeasurements read_measurements(const std::string& path) {
 
 std::string text_of(const BitMeasurements& m, const BitPlan& plan) {
   const std::map<std::string, int64_t> chosen(plan.bits.begin(), plan.bits.end());
-  nlohmann::ordered_json json{{"float_bytes", m.float_bytes}, {"other_ms", m.other_ms}, {"loss", plan.loss},
-                              {"bytes", plan.bytes},          {"ms", plan.ms}};
+  nlohmann::ordered_json json{{"float_bytes", m.float_bytes},
+                              {"other_ms", m.other_ms},
+                              {"loss", plan.loss},
+                              {"bytes", plan.bytes},
+                              {"ms", plan.ms}};
   for (const LayerBits& l : m.layers) {
     nlohmann::ordered_json layer{{"layer", l.layer}, {"bits", chosen.at(l.layer)}};
     for (const BitChoice& c : l.choices)

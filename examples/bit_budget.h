@@ -16,9 +16,8 @@ struct ChosenBits {
 
 // Throws usage where --budget is not one, or asks for what no choice of bits gives.
 void check_budget(const Context& context);
-// Of the float network as it is now, measured on `images`; or what OUT/bits.json says, where --resume goes on with a run
-// that had come so far. Prints the table, and writes
-// OUT/bits.json where there is an OUT by now.
+// Of the float network as it is now, measured on `images`; or what OUT/bits.json says, where --resume goes on with a
+// run that had come so far. Prints the table, and writes OUT/bits.json where there is an OUT by now.
 ChosenBits choose_bits_for(Context& context, Module& module, const Tensor& images, bool out_made);
 // After everything was written: says by how much the median is above 1.05 of the budget, and throws.
 void check_kept(Context& context, const ChosenBits& chosen, const QuantizedComparison& measured);

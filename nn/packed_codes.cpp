@@ -63,8 +63,8 @@ Tensor unpack_codes(const Tensor& packed, const Tensor& packing) {
     unsigned wide = from[size_t(bit / 8)];
     if (size_t(bit / 8 + 1) < from.size()) wide |= unsigned(from[size_t(bit / 8 + 1)]) << 8;
     const unsigned code = (wide >> (bit % 8)) & ((1u << bits) - 1);
-    const int value = !is_signed            ? int(code)
-                      : bits == 1           ? 1 - 2 * int(code)
+    const int value = !is_signed           ? int(code)
+                      : bits == 1          ? 1 - 2 * int(code)
                       : code >> (bits - 1) ? int(code) - (1 << bits)
                                            : int(code);
     codes[size_t(i)] = uint8_t(value);

@@ -203,7 +203,8 @@ TEST_CASE("damaged data files") {
   const std::string cifar = "train --model vgg11 --dataset cifar10 --epochs 1" + force + "--data ";
   refused(cifar + "cifar", 3, "data_batch_1.bin");
   refused(cifar + "nowhere", 3, "scripts/download_data");
-  refused("train --model vgg11 --dataset cifar10" + force, 2, "needs the folder");
+  refused("train --model vgg11 --dataset cifar10" + force, 2, "needs the folder", "unset ESPALIER_DATA;");
+  refused("train --model vgg11 --dataset cifar10" + force, 3, "nowhere", "export ESPALIER_DATA=nowhere;");
   auto idx = [](uint32_t magic, uint32_t n, size_t bytes) {
     std::string s;
     for (uint32_t v : {magic, n, 28u, 28u})

@@ -58,7 +58,7 @@ struct House {
     std::vector<std::string> words{"mine"};
     std::istringstream in(line + " --json");
     for (std::string word; in >> word;) {
-      if (const size_t at = word.find('@'); at != std::string::npos) word.replace(at, 1, root.string());
+      if (word[0] == '@') word.replace(0, 1, root.string());
       words.push_back(word);
     }
     const Answer a = call(words);
