@@ -104,9 +104,10 @@ ESPALIER_API std::vector<std::string> missing_kernels(Device device);
 
 const Column& cpu_column();       // core/cpu/table.cpp
 const Column* emulated_column();  // cuda/emulated.cpp
-const Column* cuda_column();      // cuda/table.cu, or core/no_cuda.cpp: null
-int cuda_device_count();          // cuda/table.cu, or core/no_cuda.cpp: 0
+const Column* cuda_column();      // cuda/table.cu, or core/cuda_plugin.cpp, which opens that; core/no_cuda.cpp: null
+int cuda_device_count();          // the same; core/no_cuda.cpp: 0
 void use_cuda_device(int index);  // makes it this thread's; throws ErrorKind::device if it is not there
+std::string why_no_cuda();        // where cuda_column() is null
 
 [[noreturn]] ESPALIER_API void missing_kernel(const char* name, Device device);
 

@@ -1,6 +1,7 @@
 // Options and exit codes. Numbers are read strictly: a leftover letter is an error, and so are NaN and infinity.
 #include "common.h"
 
+#include <espalier/core/build_info.h>
 #include <espalier/core/nearest.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/init.h>
@@ -198,7 +199,8 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
       return 0;
     }
     if (context.flag("version")) {
-      std::cout << about.name << " " << ESPALIER_VERSION << "\n";
+      for (const auto& [what, value] : build_info())
+        std::cout << (what == "espalier" ? about.name : what.c_str()) << ' ' << value << '\n';
       flush_output();
       return 0;
     }

@@ -105,7 +105,15 @@ TEST_CASE("one program is every tool") {
   CHECK(wrong.err.find("did you mean \"train\"") != std::string::npos);
   const Answer help = call({"mine", "--help"});
   CHECK(help.code == 0);
-  CHECK(help.out.find("model_speedup") != std::string::npos);
+  CHECK(help.out.find("speedup ") != std::string::npos);
+  for (const char* name : {"model_prune", "prune"})
+    CHECK(call({"mine", name, "--help"}).out.find("--sparsity") != std::string::npos);
+  const std::string list = call({"mine", "--list"}).out;
+  CHECK(list.find("quantize\n") != std::string::npos);
+  const std::string version = call({"mine", "--version"}).out;
+  for (const char* what :
+       {"espalier 0.", "\ncommit ", "\ncompiler ", "\noneDNN ", "\nONNX ", "\nCUDA ", "\ninstructions AVX2"})
+    CHECK(version.find(what) != std::string::npos);
 }
 
 TEST_CASE("more images than the machine has memory for are refused, not drawn") {
