@@ -390,7 +390,8 @@ int tool::model_prune_main(int argc, char** argv) {
             "N")("finetune-lr", "learning rate of that", cxxopts::value<Text>()->default_value("1e-3"), "X")(
             "finetune-schedule", "schedule of that, written as --schedule",
             cxxopts::value<Text>()->default_value("none"), "SPEC");
-        add("seeds", "run once for each of so many seeds from --seed on, into OUT/seed-N, and say how far results spread",
+        add("seeds",
+            "run once for each of so many seeds from --seed on, into OUT/seed-N, and say how far results spread",
             cxxopts::value<Text>()->default_value("1"), "N");
         tool::add_search_options(add);
         tool::add_finetuning_options(add);

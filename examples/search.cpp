@@ -90,9 +90,9 @@ void add_search_options(cxxopts::OptionAdder& add) {
       cxxopts::value<Text>(), "TEXT")("search-images",
                                       "how many of the last training images are kept out of training, to judge "
                                       "candidates by",
-                                      cxxopts::value<Text>()->default_value("1000"), "N")(
-      "search-steps", "of fine-tuning for candidates of netadapt and sensitivity",
-      cxxopts::value<Text>()->default_value("0"), "N")(
+                                      cxxopts::value<Text>()->default_value("1000"),
+                                      "N")("search-steps", "of fine-tuning for candidates of netadapt and sensitivity",
+                                           cxxopts::value<Text>()->default_value("0"), "N")(
       "search-settings", "the search's own, by NNI's names: sparsity_per_iteration=0.1,...",
       cxxopts::value<Text>()->default_value(""),
       "LIST")("max-sparsity", "of a layer, within a budget", cxxopts::value<Text>()->default_value("0.95"), "X")(
@@ -129,10 +129,11 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   if (held >= all.size())
     fail(ErrorKind::usage, "[--search-images] ", held, " of ", all.size(), " training images leave none to train on");
   const auto loader = [&](const ImageSet& set, bool learns) {
-    return std::make_unique<Loader>(set, LoaderOptions{.batch_size = recipe.batch_size,
-                                                       .shuffle = learns && recipe.shuffle,
-                                                       .augment = learns && recipe.augment ? standard_augment(set) : Augment{},
-                                                       .seed = uint64_t(c.integer("seed"))});
+    return std::make_unique<Loader>(
+        set, LoaderOptions{.batch_size = recipe.batch_size,
+                           .shuffle = learns && recipe.shuffle,
+                           .augment = learns && recipe.augment ? standard_augment(set) : Augment{},
+                           .seed = uint64_t(c.integer("seed"))});
   };
   const ImageSet learnt = part_of(all, 0, all.size() - held);
   const auto train_set = loader(learnt, true), tune_set = loader(learnt, true),
@@ -141,40 +142,37 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
   const Loss loss = loss_of(info);
-  SearchOptions options{
-      .evaluator = [&](Module& m) { return test_as_it_is(c, m, *judge_set, loss).accuracy; },
-      .finetuner = steps > 0 ? finetune_on(*tune_set, loss, tuning, steps, device) : Finetune{},
-      .trainer = train_with_adam(*tune_set, loss, device),
-      .target = budget,
-      .folder = c.text("out"),
-      .resume = c.resume(),
-      .base_algo = base_algo,
-      .example = Tensor::zeros(one, DType::f32, device),
-      .round_to = c.integer("round-to", 1),
-      .max_sparsity = c.real("max-sparsity", 0.01, 0.99),
-      .seed = uint64_t(c.integer("seed")),
-      .settings = settings_of(c.text("search-settings")),
-      .latency_table = c.text("latency-table")};
+  SearchOptions options{.evaluator = [&](Module& m) { return test_as_it_is(c, m, *judge_set, loss).accuracy; },
+                        .finetuner = steps > 0 ? finetune_on(*tune_set, loss, tuning, steps, device) : Finetune{},
+                        .trainer = train_with_adam(*tune_set, loss, device),
+                        .target = budget,
+                        .folder = c.text("out"),
+                        .resume = c.resume(),
+                        .base_algo = base_algo,
+                        .example = Tensor::zeros(one, DType::f32, device),
+                        .round_to = c.integer("round-to", 1),
+                        .max_sparsity = c.real("max-sparsity", 0.01, 0.99),
+                        .seed = uint64_t(c.integer("seed")),
+                        .settings = settings_of(c.text("search-settings")),
+                        .latency_table = c.text("latency-table")};
   const auto search = make_search(name, module, config, options);
-  for (const auto& [text, epochs] : {std::pair{recipe.schedule, recipe.epochs}, {c.text("finetune-schedule"), tuning_epochs}})
+  for (const auto& [text, epochs] :
+       {std::pair{recipe.schedule, recipe.epochs}, {c.text("finetune-schedule"), tuning_epochs}})
     parse_schedule(text, epochs, train_set->batches());
   std::vector<std::string> files{"model.pth", "mask.pth", "search_history.csv", "search_result.json"};
   if (budget.ms && !c.given("latency-table")) files.push_back("latency.json");
   for (int64_t i = 1; name == "autocompress" && i <= 100; ++i) files.push_back("round_" + std::to_string(i) + ".pth");
   if (has_onnx()) files.push_back("model.onnx");
-  for (const auto& [stage, epochs] : {std::pair<const char*, int64_t>{"train", recipe.epochs}, {"finetune", tuning_epochs}})
+  for (const auto& [stage, epochs] :
+       {std::pair<const char*, int64_t>{"train", recipe.epochs}, {"finetune", tuning_epochs}})
     if (epochs > 0)
       for (const std::string& file : training_files()) files.push_back(std::string(stage) + "/" + file);
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " search by " << base_algo << ", "
           << (budget.any() ? to_string(budget) : espalier::to_json(config)) << std::endl;
-  c.summary = {{"model", info.name},
-               {"pruner", base_algo},
-               {"search", name},
-               {"dataset", c.text("dataset")},
-               {"device", name_of(device)},
-               {"seed", c.integer("seed")},
+  c.summary = {{"model", info.name},           {"pruner", base_algo},       {"search", name},
+               {"dataset", c.text("dataset")}, {"device", name_of(device)}, {"seed", c.integer("seed")},
                {"recipe", to_json(recipe)}};
   if (budget.any()) c.summary["budget"] = to_string(budget);
   const auto learn = [&](const char* stage, int64_t epochs, const SgdOptions& sgd, const std::string& schedule) {
@@ -227,7 +225,8 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   c.summary["config"] = nlohmann::ordered_json::parse(espalier::to_json(result.config_list));
   c.summary["notes"] = result.notes;
   c.summary["missed"] = result.missed;
-  c.say() << "written to " << c.text("out") << ": model.pth, mask.pth, search_history.csv, search_result.json" << std::endl;
+  c.say() << "written to " << c.text("out") << ": model.pth, mask.pth, search_history.csv, search_result.json"
+          << std::endl;
   if (result.missed.empty()) return;
   c.write_summary();
   std::string text;

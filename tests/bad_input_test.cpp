@@ -551,6 +551,52 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("budgets and searches: what cannot be meant is refused, what is missed says by how much") {
+  house();
+  const std::string prune =
+      "model_prune --weights good/model.pth --pruner l1 --finetune-epochs 0 --images 64 --test-images 16 "
+      "--search-images 16" +
+      force;
+  refused(prune + " --budget 'size<1M'", 2, "[budget] expected conditions as params<1M");
+  refused(prune + " --budget 'flops<50%' --sparsity 0.5", 2, "in the place of --sparsity");
+  refused(prune + " --search netadept", 2, "did you mean \"netadapt\"");
+  refused(prune + " --search netadapt --search-settings x", 2, "expected NAME=NUMBER");
+  refused(prune + " --search netadapt --search-settings steps=3", 2, "there is no setting \"steps\"");
+  refused(prune + " --search netadapt --search-images 64", 2, "leave none to train on");
+  refused(prune + " --search netadapt --prune-schedule agp", 2, "does not go with --search");
+  const std::string small =
+      "model_prune --weights good/model.pth --pruner l1 --finetune-epochs 0 --images 64 --test-images 16 "
+      "--search-images 16 --search annealing --sparsity 0.4 --out searched";
+  REQUIRE(House::run(small) == 0);
+  CHECK(fs::exists("searched/search_history.csv"));
+  CHECK(House::run("model_speedup --weights searched/model.pth --masks searched/mask.pth --repeats 1 --out small") ==
+        0);
+  const std::string model = slurp("searched/model.pth");
+  REQUIRE(House::run("model_prune --resume --out searched") == 0);
+  CHECK(slurp("searched/model.pth") == model);
+  write_file("searched/search_history.csv", "sparsity,performance,config_list\n0.4,0.5,\"[]\"\n");
+  refused("model_prune --resume --out searched", 3, "this is the history of another search");
+  write_file("searched/search_history.csv", "nonsense\n");
+  refused("model_prune --resume --out searched", 3, "line 1 is not sparsity,performance,config_list");
+  CHECK(House::run(small.substr(0, small.find("--search annealing")) + "--budget 'params<200' --out missed") == 1);
+  CHECK(slurp("err").find("model_prune: [--budget] missed: params: ") == 0);
+  CHECK(fs::exists("missed/model.pth"));
+  CHECK(slurp("missed/summary.json").find("\"missed\"") != std::string::npos);
+}
+
+TEST_CASE("--seeds runs the tool once per seed and says how far results spread") {
+  house();
+  const std::string run =
+      "model_prune --weights good/model.pth --pruner l1 --finetune-epochs 1 --images 64 --test-images 16 --out ";
+  REQUIRE(House::run(run + "spread --seeds 2 --seed 5") == 0);
+  CHECK(slurp("out").find("over 2 seeds") != std::string::npos);
+  CHECK(fs::exists("spread/seed-5/model.pth"));
+  REQUIRE(House::run(run + "one --seed 6") == 0);
+  CHECK(slurp("one/model.pth") == slurp("spread/seed-6/model.pth"));
+  REQUIRE(House::run("model_prune --resume --out spread") == 0);
+  refused(run + "none --seeds 0", 2, "[--seeds] expected 1 to 1000");
+}
+
 TEST_CASE("quickstart stops on the first signal, and --resume alone goes on") {
   house();
   CHECK(interrupted("quickstart --images 640 --out quick", "quick/settings.json", SIGTERM) == 143);

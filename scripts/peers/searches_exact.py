@@ -90,7 +90,7 @@ class Evaluator:
         for name, m in model.named_modules():
             inner = getattr(m, 'module', m)
             if type(m).__name__ == 'PrunerModuleWrapper': last = m
-            elif type(m).__name__ == 'Conv2d' and (last is None or last.module is not m): last = m
+            elif type(m).__name__ == 'Conv2d' and getattr(last, 'module', None) is not m: last = m
             elif type(m).__name__ == 'BatchNorm2d' and last is not None: convs[m] = last
         if hasattr(model, 'bn1') and hasattr(model, 'conv2'): convs = {model.bn1: model.conv1, model.bn2: model.conv2}
         for bn, conv in convs.items():

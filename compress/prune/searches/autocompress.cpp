@@ -55,14 +55,10 @@ Found search(SearchRun& run) {
 }  // namespace
 
 SearchMethod autocompress_search() {
-  SearchMethod method{.name = "autocompress",
-                      .settings = annealing_search().settings,
-                      .run = search,
-                      .shrinks = true};
-  method.settings.insert(method.settings.end(), {{"num_iterations", 3},
-                                                 {"admm_num_iterations", 30},
-                                                 {"admm_training_epochs", 5},
-                                                 {"row", 1e-4}});
+  SearchMethod method{.name = "autocompress", .settings = annealing_search().settings, .run = search, .shrinks = true};
+  method.settings.insert(
+      method.settings.end(),
+      {{"num_iterations", 3}, {"admm_num_iterations", 30}, {"admm_training_epochs", 5}, {"row", 1e-4}});
   return method;
 }
 

@@ -1,25 +1,27 @@
-// Greedy: for a budget, without a single trial. Of all clusters' next cuts the one goes that gives up least score for
-// what it saves; savings are counted anew after every cut, since a channel costs what its neighbours on both sides are
-// still wide. Scores are compared as parts of their cluster's mean.
+// Greedy: for a budget, without a single trial. Of all clusters' next cuts the one goes that gives up least for what it
+// saves; savings are counted anew after every cut, since a channel costs what its neighbours on both sides are still
+// wide. What is given up is the part of the score that the cluster still has, as a logarithm: half of what is left is
+// as dear in a wide layer as in a narrow one, and the second half dearer than the first.
 #include <espalier/compress/prune/searches.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
-#include <numeric>
 
 namespace espalier {
 
 std::vector<int64_t> SearchRun::greedy() {
   Clusters& all = clusters();
-  // Milliseconds move in steps of the grid that the table has.
+  // Milliseconds move in steps of the grid that the table has, and not with every one of them: several are looked at.
   const int64_t least = std::max<int64_t>(options.round_to, options.target.ms && options.round_to == 1 ? 16 : 1);
+  const std::vector<int64_t> steps = options.target.ms ? std::vector<int64_t>{1, 2, 4} : std::vector<int64_t>{1};
   std::vector<int64_t> gone(all.size(), 0), most;
-  std::vector<double> mean;
+  std::vector<std::vector<double>> left;  // by cluster and units gone: the score of those that stay
   for (size_t c = 0; c < all.size(); ++c) {
     most.push_back(all.gone(c, options.max_sparsity));
     const auto& scores = all[c].scores;
-    const double sum = std::accumulate(scores.begin(), scores.end(), 0.);
-    mean.push_back(sum > 0 ? sum / double(scores.size()) : 1);
+    left.emplace_back(scores.size() + 1, 0);
+    for (size_t i = scores.size(); i-- > 0;) left[c][i] = left[c][i + 1] + scores[i];
   }
   while (!met(gone)) {
     const size_t goal = tightest(gone);
@@ -29,17 +31,17 @@ std::vector<int64_t> SearchRun::greedy() {
     int64_t best_gone = 0;
     for (size_t c = 0; c < all.size(); ++c) {
       const int64_t width = all[c].free + all[c].pinned - gone[c];
-      const int64_t step = least > 1 && width > least ? (width % least ? width % least : least) : 1;
-      const int64_t to = std::min(most[c], gone[c] + step);
-      if (to <= gone[c]) continue;
-      auto cut = gone;
-      cut[c] = to;
-      const double saved = before - cost(goal, cut);
-      if (!(saved > 0)) continue;
-      double given_up = 0;
-      for (int64_t i = gone[c]; i < to; ++i) given_up += all[c].scores[size_t(i)] / mean[c];
-      const double price = given_up / saved;
-      if (price < best_price) best = c, best_price = price, best_gone = to;
+      const int64_t first = least > 1 && width > least ? (width % least ? width % least : least) : 1;
+      for (const int64_t step : steps) {
+        const int64_t to = std::min(most[c], gone[c] + first + (step - 1) * least);
+        if (to <= gone[c]) continue;
+        auto cut = gone;
+        cut[c] = to;
+        const double saved = before - cost(goal, cut);
+        const double given_up = std::log(left[c][size_t(gone[c])]) - std::log(left[c][size_t(to)]);
+        const double price = given_up > 0 ? given_up / saved : 0;
+        if (saved > 0 && price < best_price) best = c, best_price = price, best_gone = to;
+      }
     }
     if (best == all.size()) break;
     gone[best] = best_gone;
