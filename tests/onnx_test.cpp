@@ -248,6 +248,7 @@ TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
 #undef X
               {"pow_square", {2, 50}, [](auto& x, auto&) { return pow(x, 2) - 3 / (x + 2); }},
       {"clamp_narrow", {2, 50}, [](auto& x, auto&) { return clamp(x, -0.25, 0.5); }},
+      {"clamp_above", {2, 50}, [](auto& x, auto&) { return clamp(x, {.max = 0.5f}); }},
       {"where", image, [](auto& x, auto&) { return where(x > 0, x, -2) + where(ne(x, 0), 1, x); }},
       {"gather", {2, 6}, [](auto& x, auto&) { return gather(x, 1, argmax(x, 1, true)); }},
       {"index_select", image,

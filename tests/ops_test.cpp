@@ -435,7 +435,8 @@ TEST_CASE("padding, resampling, prelu") {
                              const Pair to =
                                  o.size == Pair(0) ? Pair(x[2] * o.scale_factor.h, x[3] * o.scale_factor.w) : o.size;
                              return reference::interpolate(a[0], to, o.bilinear, o.align_corners);
-                           }});
+                           },
+                       .c = 64});
   for (const auto& [x, w] : std::vector<std::pair<Shape, Shape>>{
            {{2, 17, 3, 5}, {17}}, {{2, 17, 3, 5}, {1}}, {{5, 7}, {7}}, {{2, 3, 4}, {3}}, {{9}, {1}}})
     table.push_back({.name = "prelu" + text({x, w}),

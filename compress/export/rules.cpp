@@ -5,6 +5,7 @@
 #include <espalier/core/ops/elementwise.h>
 #include <espalier/core/rewrite.h>
 
+#include <cmath>
 #include <map>
 #include <mutex>
 
@@ -229,7 +230,14 @@ void smooth_l1(Step& s) {
 
 void power(Step& s) { s.emit("Pow", {s.in[0], s.number("exponent", s.real("exponent"))}); }
 
-void clamp(Step& s) { s.emit("Clip", {s.in[0], s.number("min", s.real("min")), s.number("max", s.real("max"))}); }
+void clamp(Step& s) {  // an infinite bound is none
+  const auto bound = [&](const char* name) {
+    return std::isinf(s.real(name)) ? std::string() : s.number(name, s.real(name));
+  };
+  std::vector<std::string> inputs{s.in[0], bound("min"), bound("max")};
+  while (inputs.back().empty()) inputs.pop_back();
+  s.emit("Clip", inputs);
+}
 
 void clip(Step& s) {
   s.emit("Clip", {s.in[0], s.number("min", s.real("min_val")), s.number("max", s.real("max_val"))});

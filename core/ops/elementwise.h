@@ -151,7 +151,8 @@ struct Pow {
   }
 };
 
-// Within two bounds; unlike hardtanh's, the gradient passes at a bound. A lower bound above the upper one gives way.
+// Within two bounds, each of which may be infinite. A lower bound above the upper one gives way; no gradient passes at
+// a bound, nor of NaN, which hardtanh lets through.
 struct Clamp {
   float min = -HUGE_VALF, max = HUGE_VALF;
   template <class V>
@@ -162,7 +163,7 @@ struct Clamp {
     const float raised = min > x ? min : x;
     return max < raised ? max : raised;
   }
-  ESPALIER_KERNEL float grad(float x, float dy) const { return x >= min && x <= max ? dy : 0; }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return x > min && x < max ? dy : 0; }
 };
 
 // What smooth_l1_loss makes of a difference: x²/(2·beta) within ±beta, else |x| - beta/2 (Girshick 2015, 1504.08083).

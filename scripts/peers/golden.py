@@ -312,14 +312,15 @@ def not_finite():
             f = lambda x, w, b: F.conv_transpose2d(x, w, b, **o)
             dy = spoilt(f(x, w, b).shape, 4).tolist()
             add('conv_transpose2d', f, [x, w, b], dy, **o)
+        # (What an infinite gradient gives within a group, infinity or NaN, follows from the order of the sums.)
         for groups in (1, 2, 4):
             x = spoilt((2, 4, 2, 3), 1, (2, value))
             add('group_norm', lambda x, g, b: F.group_norm(x, groups, g, b), [x, spoilt((4,), 2), spoilt((4,), 3)],
-                spoilt((2, 4, 2, 3), 4, (25, value)).tolist(), groups=groups)
+                spoilt((2, 4, 2, 3), 4, *[(25, nan)] * (value is nan)).tolist(), groups=groups)
         for shape in ([3], [4, 3], [2, 4, 3]):
             x = spoilt((2, 2, 4, 3), 1, (2, value))
             add('layer_norm', lambda x, g, b: F.layer_norm(x, shape, g, b), [x, spoilt(shape, 2), spoilt(shape, 3)],
-                spoilt((2, 2, 4, 3), 4, (25, value)).tolist(), shape=shape)
+                spoilt((2, 2, 4, 3), 4, *[(25, nan)] * (value is nan)).tolist(), shape=shape)
         add('pad', lambda x: F.pad(x, (1, 2, 0, 3, 1, 1), value=value), [spoilt((1, 2, 3, 2), 1, (3, inf))], pads=[1, 2, 0, 3, 1, 1], value=str(value))
         for weight in (1, 3):
             add('prelu', F.prelu, [spoilt((2, 3, 2, 2), 1, (1, value), (5, -value)), spoilt((weight,), 2, (0, value))])
