@@ -192,6 +192,12 @@ TEST_CASE("taylor, |w g| and obd are what gradients of batches and of examples s
       taylor[i] += std::pow(double(w[i]) * double(g[i]), 2);
       plain[i] += double(g[i]);
     }
+  std::vector<double> group(12, 0);  // (Σ w·g)² of each filter
+  for (size_t i = 0; i < w.size(); ++i) group[i / 72] += double(w[i]) * plain[i];
+  for (double& s : group) s *= s;
+  pruned("taylor_group", net);
+  CHECK(kept_channels(net, "b.weight") == without_weakest(group, 6));
+  remove_masks(net);
   for (size_t i = 0; i < w.size(); ++i) plain[i] = std::abs(double(w[i]) * plain[i]);
   std::vector<Batch> singles;
   for (const Batch& b : two)
