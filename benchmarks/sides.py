@@ -1,7 +1,7 @@
 # What the timing scripts share: each implementation is a process of its own that waits without work until it is asked.
 """The sides of a comparison. A side reads 'train 64 5' (mode, batch, repetitions) and answers with milliseconds:
 bench_steps for espalier, `sides.py KIND MODEL MODELS_DIR THREADS` for PyTorch."""
-import os, subprocess, sys, time
+import os, statistics, subprocess, sys, time
 
 # name: (compiled, channels last)
 PEERS = {'eager': (False, False), 'eager channels_last': (False, True),
@@ -75,6 +75,73 @@ def ours(program, model, threads, name='espalier'):
 
 def pytorch(kind, model, folder, threads, python=sys.executable):
     return Side(kind, [python, os.path.abspath(__file__), kind, model, folder, str(threads)], threads)
+
+
+class Espalier:
+    """A program that answers "KIND BATCH REPETITIONS" with milliseconds (bench_int8, bench_sparse)."""
+    def __init__(self, program, model, threads, path=""):
+        self.process = subprocess.Popen([program, model, str(threads), path], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/schedstat") as file:
+            return int(file.read().split()[0]) / 1e9
+
+    def side(self, kind):
+        def ms(batch, images, repetitions):
+            self.process.stdin.write(f"{kind} {batch} {repetitions}\n")
+            self.process.stdin.flush()
+            return [float(t) for t in self.process.stdout.readline().split()]
+        return ms
+
+
+def timed(f, repetitions):
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        f()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def onnxruntime_side(path, threads):
+    """Sides that run ONNX files: f(batch, images, repetitions) gives milliseconds."""
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch, images, repetitions: timed(lambda: session.run(None, {name: images}), repetitions)
+
+
+def by_cpu_time(side, seconds):
+    """Milliseconds of the processor for each repetition, as one number."""
+    def ms(batch, images, repetitions):
+        start = seconds()
+        side(batch, images, repetitions)
+        return [1000 * (seconds() - start) / repetitions]
+    return ms
+
+
+def version(module):
+    try:
+        return f"{module} {__import__(module).__version__}"
+    except ImportError:
+        return f"no {module}"
+
+
+def interleaved(team, reference, batch, images, repetitions, rounds):
+    """Times every side in turn in each round; returns name: (median ms, ratios to the reference, sorted)."""
+    found = {name: [] for name in team}
+    for side in team.values():
+        side(batch, images, 3)
+    for _ in range(rounds):
+        for name, side in team.items():
+            side(batch, images, 1)
+            found[name].append(statistics.median(side(batch, images, repetitions)))
+    return {name: (statistics.median(times), sorted(t / o for t, o in zip(times, found[reference])))
+            for name, times in found.items()}
 
 
 def cpu_name():

@@ -111,6 +111,8 @@ std::map<std::string, Parameter*> checked(Module& model, const Masks& masks) {
 
 }  // namespace
 
+void check_masks(Module& model, const Masks& masks) { checked(model, masks); }
+
 void set_masks(Module& model, const Masks& masks) {
   const auto parameters = checked(model, masks);
   for (const auto& [name, mask] : masks) set_mask(*parameters.at(name), mask);

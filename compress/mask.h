@@ -46,8 +46,10 @@ ESPALIER_API Tensor with_older(const Tensor& mask, const Parameter& p);
 ESPALIER_API double masked_part(const Tensor& mask);  // the part of its elements that are 0
 
 ESPALIER_API Masks masks_of(Module& model);
-// Puts masks on a model's ports. Every name must be a parameter of the model, every mask f32 of its shape and made of
-// 0 and 1; else an error of kind data says which is not, and nothing is changed.
+// Every name must be a parameter of the model, every mask f32 of its shape and made of 0 and 1; else an error of kind
+// data says which is not.
+ESPALIER_API void check_masks(Module& model, const Masks& masks);
+// Checks them, and then puts them on the model's ports.
 ESPALIER_API void set_masks(Module& model, const Masks& masks);
 // The same, written into the masks that are there already, so that whoever holds one sees the new values.
 ESPALIER_API void write_masks(Module& model, const Masks& masks, bool pass_gradient = false);

@@ -2,6 +2,7 @@
 #include <espalier/compress/channels.h>
 #include <espalier/compress/count.h>
 #include <espalier/compress/rounding.h>
+#include <espalier/compress/snapshot.h>
 #include <espalier/compress/speedup.h>
 #include <espalier/nn/find_not_finite.h>
 #include <espalier/nn/trace.h>
@@ -17,8 +18,7 @@ namespace espalier {
 
 namespace {
 
-// The slices of dims 0 and 1 that stay; an empty list keeps all.
-using Keep = std::vector<std::vector<int64_t>>;
+using Keep = KeptIndices;
 
 Tensor take(const Tensor& t, const Keep& keep) {
   Shape shape = t.shape();
@@ -40,41 +40,6 @@ Tensor take(const Tensor& t, const Keep& keep) {
     return Tensor::from(to, shape).to(t.device());
   });
 }
-
-// What a model holds, as handles: put back if the check fails.
-class Snapshot {
- public:
-  explicit Snapshot(Module& model) {
-    for (auto& [name, p] : named_parameters(model)) {
-      parameters_.push_back({p, p->value(), p->state, p->port});
-      for (auto& t : p->port.chain) t->all_tensors([&](const std::string&, Tensor& x) { tensors_.push_back({&x, x}); });
-    }
-    for (auto& [name, t] : named_buffers(model)) tensors_.push_back({t, *t});
-  }
-  void made(const std::vector<Parameter*>& parameters) {
-    made_.insert(made_.end(), parameters.begin(), parameters.end());
-  }
-  void restore() {
-    for (Parameter* p : made_) p->value() = {};
-    for (auto& [p, value, state, port] : parameters_) {
-      p->value() = value;
-      p->state = state;
-      p->port = port;
-    }
-    for (auto& [place, t] : tensors_) *place = t;
-  }
-
- private:
-  struct Kept {
-    Parameter* p;
-    Tensor value;
-    std::map<std::string, Tensor> state;
-    Port port;
-  };
-  std::vector<Kept> parameters_;
-  std::vector<std::pair<Tensor*, Tensor>> tensors_;
-  std::vector<Parameter*> made_;  // since then
-};
 
 std::string label(const GraphValue& v) { return v.path.empty() ? std::string(v.op->name()) : v.path; }
 
@@ -102,11 +67,17 @@ class Cutter {
     keep_layers_alive();
   }
 
-  void cut(std::vector<std::string>& notes) {
-    describe_masks(notes);
+  void cut(SpeedupReport& report) {
+    describe_masks(report.notes);
+    const auto tell = [&](const std::string& name, const Keep& keep, const Shape& shape) {
+      bool less = false;
+      for (size_t d = 0; d < keep.size(); ++d) less |= !keep[d].empty() && int64_t(keep[d].size()) < shape[int(d)];
+      if (less) report.kept.push_back({name, keep});
+    };
     for (auto& [name, p] : named_parameters(model_)) {
       const Shape shape = p->value().shape();
       const Keep keep = kept(p->value());
+      tell(name, keep, shape);
       for (auto& [key, t] : p->state)
         if (t.defined() && t.shape() == shape) t = take(t, keep);
       for (auto& transform : p->port.chain)
@@ -117,7 +88,11 @@ class Cutter {
       if (value.shape() != shape) p->set(value);
       if (const Mask* mask = mask_of(*p); mask && masked_part(mask->value()) == 0) remove_mask(*p);
     }
-    for (auto& [name, t] : named_buffers(model_)) *t = take(*t, kept(*t));
+    for (auto& [name, t] : named_buffers(model_)) {
+      const Keep keep = kept(*t);
+      tell(name, keep, t->shape());
+      *t = take(*t, keep);
+    }
   }
 
   const Graph& graph() const { return channels_.graph(); }
@@ -238,7 +213,7 @@ std::string note_of_constants(Module& model, const Examples& examples, const Exa
     try {
       const int64_t n = relieve(model, examples, how, snapshot);
       if (n == 0 && how == Constants::drop) return {};
-      std::vector<std::string> unheard;
+      SpeedupReport unheard;
       Cutter(model, examples).cut(unheard);
       const Counts counts = count_flops_params(model, one);
       note << (how == Constants::drop ? "masked channels are constant and read: " : "; ") << name << " would free " << n
@@ -272,7 +247,7 @@ const SpeedupReport& ModelSpeedup::speedup_model() {
       report_.dropped = largest_difference(masked, without);
       masked = without;
     }
-    Cutter(model_, examples_).cut(report_.notes);
+    Cutter(model_, examples_).cut(report_);
     report_.difference = largest_difference(masked, run(model_, examples_));
     if (!(report_.difference <= report_.tolerance))
       fail(ErrorKind::other, "[speedup] the shrunk model's output differs by ", report_.difference,

@@ -8,6 +8,7 @@
 
 #include <iosfwd>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace espalier {
@@ -15,6 +16,9 @@ namespace espalier {
 struct SpeedupOptions {
   Constants constants = Constants::keep;  // what becomes of masked channels that are still read as one number
 };
+
+// The indices of dimensions 0 and 1 that stay; an empty list keeps all.
+using KeptIndices = std::vector<std::vector<int64_t>>;
 
 struct SpeedupReport {
   struct Layer {
@@ -28,6 +32,7 @@ struct SpeedupReport {
   double dropped = 0;              // Constants::drop: what dropping them, which is not in `difference`, did to it
   std::vector<std::string> notes;  // masked channels that stay, and who holds them; single masked weights; what the
                                    // other ways with constants would save
+  std::vector<std::pair<std::string, KeptIndices>> kept;  // of every parameter and buffer that was cut, by name
 };
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const SpeedupReport& report);  // a table
 

@@ -31,7 +31,7 @@ namespace {
 const Column& built_column(Device d) {
   if (d.kind == Device::cpu) return cpu_column();
   const Column* c = d.kind == Device::cuda ? cuda_column() : emulated_column();
-  if (!c) fail(ErrorKind::device, "[device] ", d, " is not in this build: it was configured without a CUDA toolkit");
+  if (!c) fail(ErrorKind::device, "[device] ", d, ": ", why_no_cuda());
   return *c;
 }
 

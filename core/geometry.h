@@ -102,6 +102,18 @@ struct Norm {
   auto operator<=>(const Norm&) const = default;
 };
 
+// Normalisation of each of n examples over `groups` equal parts of its c channels and all its pixels.
+struct GroupNorm {
+  int64_t n, pixels, c, groups;
+  float eps = 1e-5f;
+};
+
+// x [n,c,h,w] -> y [n,c,out_h,out_w], by the nearest pixel or, linear, the four around: see ops/resample.h.
+struct Resample {
+  int64_t n, c, h, w, out_h, out_w;
+  bool linear = false, align_corners = false;
+};
+
 // y over dims[0..rank) in memory order, y contiguous; strides of 0 repeat an operand.
 struct Broadcast {
   int rank = 0;
@@ -128,8 +140,15 @@ struct SoftmaxOver {
   bool log = false;
 };
 
-// loss = mean over n of -(1-smoothing)·logp[target] - smoothing/c·Σ logp; a target outside 0..c-1 throws on
-// the CPU; elsewhere it makes the loss and its image's gradient NaN.
+// y [outer,k,inner] = x [outer,n,inner] at the places that an index s64 [outer,k,inner] or, shared, [k] names. One
+// outside 0..n-1 throws on the CPU; elsewhere it gives NaN.
+struct Take {
+  int64_t outer, n, k, inner;
+  bool shared = false;
+};
+
+// loss = Σ w[target]·-(1-smoothing)·logp[target] - smoothing/c·Σ w·logp over Σ w[target], sums over n, w all 1 where it
+// is absent; a target outside 0..c-1 throws on the CPU; elsewhere it makes the loss and its image's gradient NaN.
 struct Nll {
   int64_t n, c;
   float smoothing = 0;
@@ -192,6 +211,12 @@ struct AdamStep {
   float beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   bool decoupled = false;
   int64_t missed = 0;
+};
+
+// RMSprop as PyTorch's: v = alpha·v + (1-alpha)·g², of which, centered, the squared mean of g is taken; the step is
+// g / (sqrt(v) + eps), through a momentum where there is one.
+struct RmsPropStep {
+  float alpha = 0.99f, eps = 1e-8f, weight_decay = 0;
 };
 
 // y [m,n] = x [m,k] · (w [n,k] ∘ mask)ᵀ; mask is u8: one per element (tile 0) or per tile x tile block of w,

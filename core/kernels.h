@@ -23,14 +23,21 @@ namespace espalier {
   X(unary, int kind, const void* functor, In x, Out y)                     /* functor: see ops/elementwise.h */ \
   X(unary_grad, int kind, const void* functor, In x, In dy, Out dx)                                  \
   X(binary, int kind, const geometry::Broadcast&, In a, In b, Out y)                                           \
+  X(binary_grad, int kind, bool second, const geometry::Broadcast&, In a, In b, In dy, Out d)        /* of a, or of b */ \
+  X(where, In condition, In a, In b, Out y)                                /* a, b may be absent: zeros */ \
+  X(reduce_most, const geometry::Reduce&, bool largest, In x, Out y)                           /* NaN where one is */ \
+  X(arg_most, const geometry::SoftmaxOver&, bool largest, In x, Out y)               /* s64: the first of equals, or the first NaN */ \
+  X(take, const geometry::Take&, In x, In index, Out y)                                                        \
+  X(take_grad, const geometry::Take&, In index, In dy, Out dx)                       /* equal places add up in order */ \
   X(reduce_sum, const geometry::Reduce&, float scale, In x, Out y)                                             \
   X(softmax, const geometry::SoftmaxOver&, In x, Out y)                                                            \
   X(softmax_grad, const geometry::SoftmaxOver&, In y, In dy, Out dx)                                               \
-  X(nll_loss, const geometry::Nll&, In logp, In target, Out loss)                    /* target s64 [n]; loss [1] */ \
-  X(nll_loss_grad, const geometry::Nll&, In target, In dloss, Out dlogp)                                       \
+  X(nll_loss, const geometry::Nll&, In logp, In target, In weight, Out loss)         /* target s64 [n]; weight [c], may be absent; loss [1] */ \
+  X(nll_loss_grad, const geometry::Nll&, In target, In weight, In dloss, Out dlogp)                                       \
   X(dropout, const geometry::Drop&, In draw, In x, Out y)                            /* its own gradient */    \
   X(conv2d, const geometry::Conv&, In x, In w, In b, Out y)                          /* b may be absent */     \
   X(conv2d_fused, const geometry::Conv&, const geometry::After&, In x, In w, In b, In residual, Out y) /* both may be absent */ \
+  X(conv2d_sparse, const geometry::Conv&, const geometry::After&, int format, In x, In w, In b, In residual, Out y) /* format: a SparseFormat; linear layers, too */ \
   X(conv2d_grad_input, const geometry::Conv&, In dy, In w, Out dx)                                             \
   X(conv2d_grad_weight, const geometry::Conv&, In x, In dy, Out dw, Out db)          /* db may be absent */    \
   X(linear, const geometry::Affine&, In x, In w, In b, Out y)                        /* b may be absent */     \
@@ -47,6 +54,10 @@ namespace espalier {
   X(batch_norm_eval, const geometry::Norm&, In x, In gamma, In beta, In mean, In var, Out y)                   \
   X(batch_norm_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* y only with relu */ \
   X(batch_norm_eval_grad, const geometry::Norm&, In x, In y, In gamma, In mean, In var, In dy, Out dx, Out dgamma, Out dbeta) \
+  X(group_norm, const geometry::GroupNorm&, In x, In gamma, In beta, Out y, Out mean, Out rstd) /* gamma, beta [c]: may be absent; mean, rstd [n·groups] */ \
+  X(group_norm_grad, const geometry::GroupNorm&, In x, In gamma, In mean, In rstd, In dy, Out dx, Out dgamma, Out dbeta) /* each gradient may be absent */ \
+  X(resample, const geometry::Resample&, In x, Out y)                                                          \
+  X(resample_grad, const geometry::Resample&, In dy, Out dx)                                                   \
   X(fake_quant, const geometry::Quant&, In x, In scale, In zero, Out y)          /* scale, zero [channels] */ \
   X(fake_quant_grad, const geometry::Quant&, In x, In scale, In zero, In dy, Out dx)                    /* dx may be dy */ \
   X(fake_quant_scale_grad, const geometry::Quant&, float factor, In x, In scale, In zero, In dy, Out dscale, Out dzero) /* [channels]; dzero may be absent */ \
@@ -60,6 +71,7 @@ namespace espalier {
   X(range_to_scale, const geometry::RangeToScale&, In range, Out scale, Out zero)                              \
   X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
   X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \
+  X(rmsprop, const geometry::RmsPropStep&, const Pace&, In grad, In keep, Out param, Out square, Out mean, Out buffer) /* all updated; mean only where centered, buffer with a momentum */ \
   X(add_count, int64_t n, Out y)                                           /* s64: y += n */         \
   X(next_draw, uint64_t purpose, Out state, Out draw)                      /* s64 [2]: (seed, draws) -> (seed, stream of that draw), draws += 1 */ \
   X(count_not_finite, int64_t at, In x, Out counts)                        /* s64: counts[at] += how many of x are NaN or infinite */ \
@@ -92,9 +104,10 @@ ESPALIER_API std::vector<std::string> missing_kernels(Device device);
 
 const Column& cpu_column();       // core/cpu/table.cpp
 const Column* emulated_column();  // cuda/emulated.cpp
-const Column* cuda_column();      // cuda/table.cu, or core/no_cuda.cpp: null
-int cuda_device_count();          // cuda/table.cu, or core/no_cuda.cpp: 0
+const Column* cuda_column();      // cuda/table.cu, or core/cuda_plugin.cpp, which opens that; core/no_cuda.cpp: null
+int cuda_device_count();          // the same; core/no_cuda.cpp: 0
 void use_cuda_device(int index);  // makes it this thread's; throws ErrorKind::device if it is not there
+std::string why_no_cuda();        // where cuda_column() is null
 
 [[noreturn]] ESPALIER_API void missing_kernel(const char* name, Device device);
 

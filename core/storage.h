@@ -85,7 +85,7 @@ struct HostTraffic {
 };
 ESPALIER_API HostTraffic host_traffic();
 enum class Crossing { sent, read, wait };
-void note(Crossing crossing);
+ESPALIER_API void note(Crossing crossing);
 
 class ESPALIER_API Storage {
  public:

@@ -3,7 +3,9 @@
 #include <espalier/core/tape.h>
 #include <espalier/core/tensor.h>
 
+#include <algorithm>
 #include <cstring>
+#include <sstream>
 
 namespace espalier {
 
@@ -203,12 +205,55 @@ void to_logical_order(const void* memory, void* logical, const Shape& s, size_t 
     walk(s, element, [&](size_t l, size_t m) { std::memcpy(to + l, from + m, element); });
 }
 
+namespace {
+
+// The values of dimension d on, from place `at` of the logical order; rows stand below one another, as columns.
+void print_values(std::ostream& out, const Shape& s, const std::vector<std::string>& words, int width, int d,
+                  int64_t at, int64_t inner) {
+  if (d == s.rank()) {
+    const std::string& word = words[size_t(at)];
+    if (size_t(width) > word.size()) out << std::string(size_t(width) - word.size(), ' ');
+    out << word;
+    return;
+  }
+  constexpr int64_t edge = 3;
+  const int64_t n = s[d], step = n ? inner / n : 0;
+  const bool last = d == s.rank() - 1;
+  std::string between = ",";
+  between.append(last ? 0 : d < s.rank() - 2 ? 2 : 1, '\n');
+  between.append(last ? 1 : size_t(d) + 1, ' ');
+  out << '[';
+  for (int64_t i = 0; i < n; ++i) {
+    if (i) out << between;
+    if (n > 2 * edge + 1 && i == edge) {
+      out << "..." << between;
+      i = n - edge;
+    }
+    print_values(out, s, words, width, d + 1, at + i * step, step);
+  }
+  out << ']';
+}
+
+}  // namespace
+
 std::ostream& operator<<(std::ostream& out, const Tensor& t) {
   if (!t.defined()) return out << "(undefined)";
-  out << t.dtype() << t.shape() << " on " << t.device() << " {";
-  const auto values = t.to_vector<float>();
-  for (size_t i = 0; i < values.size() && i < 8; ++i) out << (i ? ", " : "") << values[i];
-  return out << (values.size() > 8 ? ", ...}" : "}");
+  out << t.dtype() << t.shape() << " on " << t.device() << (t.rank() > 1 ? "\n" : " ");
+  std::vector<std::string> words;
+  size_t width = 0;
+  const auto say = [&](auto v) {
+    std::ostringstream text;
+    text.precision(4);
+    text << v;
+    words.push_back(text.str());
+    width = std::max(width, words.back().size());
+  };
+  if (t.dtype() == DType::s64)
+    for (int64_t v : t.to_vector<int64_t>()) say(v);
+  else
+    for (float v : t.to_vector<float>()) say(v);
+  print_values(out, t.shape(), words, t.rank() > 1 ? int(width) : 0, 0, 0, t.numel());
+  return out;
 }
 
 }  // namespace espalier

@@ -9,8 +9,10 @@
 #include <espalier/core/storage.h>
 #include <espalier/core/view.h>
 
+#include <cmath>
 #include <memory>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace espalier {
@@ -111,7 +113,25 @@ class ESPALIER_API Tensor {
 ESPALIER_API void to_memory_order(const void* logical, void* memory, const Shape& shape, size_t element);
 ESPALIER_API void to_logical_order(const void* memory, void* logical, const Shape& shape, size_t element);
 
-// Prints shape, type, device and the first values.
+// start, start + step, ... before end: s64 of whole numbers, f32 of others, as PyTorch's. Throws usage unless step
+// leads from start towards end.
+template <class T>
+Tensor arange(T start, T end, T step = T(1)) {
+  const auto span = double(end - start), pace = double(step);
+  if (!(span * pace >= 0) || pace == 0)
+    fail(ErrorKind::usage, "[arange] from ", start, " to ", end, " in steps of ", step);
+  std::vector<std::conditional_t<std::is_integral_v<T>, int64_t, float>> values(size_t(std::ceil(span / pace)));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<std::conditional_t<std::is_integral_v<T>, int64_t, float>>(start + T(i) * step);
+  return Tensor::from(values, {int64_t(values.size())});
+}
+template <class T>
+Tensor arange(T end) {
+  return arange(T(0), end);
+}
+
+// Prints shape, type and device, and the values in rows as PyTorch nests them; of long dimensions the first and the
+// last.
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const Tensor& t);
 
 }  // namespace espalier

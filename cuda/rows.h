@@ -5,13 +5,16 @@
 #include <espalier/cuda/kernels/elementwise.h>
 #include <espalier/cuda/kernels/fused.h>
 #include <espalier/cuda/kernels/gemm.h>
+#include <espalier/cuda/kernels/group_norm.h>
 #include <espalier/cuda/kernels/int8.h>
 #include <espalier/cuda/kernels/linear.h>
 #include <espalier/cuda/kernels/norm.h>
 #include <espalier/cuda/kernels/optim.h>
+#include <espalier/cuda/kernels/pick.h>
 #include <espalier/cuda/kernels/pool.h>
 #include <espalier/cuda/kernels/quantize.h>
 #include <espalier/cuda/kernels/reduce.h>
+#include <espalier/cuda/kernels/resample.h>
 #include <espalier/cuda/kernels/softmax.h>
 #include <espalier/cuda/kernels/step.h>
 
@@ -26,6 +29,12 @@ inline Kernels rows() {
       .unary = unary,
       .unary_grad = unary_grad,
       .binary = binary,
+      .binary_grad = binary_grad,
+      .where = where,
+      .reduce_most = reduce_most,  // pick.h
+      .arg_most = arg_most,
+      .take = take,
+      .take_grad = take_grad,
       .reduce_sum = reduce_sum,  // reduce.h
       .softmax = softmax,        // softmax.h
       .softmax_grad = softmax_grad,
@@ -34,6 +43,7 @@ inline Kernels rows() {
       .dropout = dropout,            // elementwise.h
       .conv2d = conv2d,              // conv.h
       .conv2d_fused = conv2d_fused,  // fused.h
+      .conv2d_sparse = conv2d_sparse,
       .conv2d_grad_input = conv2d_grad_input,
       .conv2d_grad_weight = conv2d_grad_weight,
       .linear = linear,              // linear.h
@@ -50,6 +60,10 @@ inline Kernels rows() {
       .batch_norm_eval = batch_norm_eval,
       .batch_norm_grad = batch_norm_grad,
       .batch_norm_eval_grad = batch_norm_eval_grad,
+      .group_norm = group_norm,  // group_norm.h
+      .group_norm_grad = group_norm_grad,
+      .resample = resample,  // resample.h
+      .resample_grad = resample_grad,
       .fake_quant = fake_quant,  // quantize.h
       .fake_quant_grad = fake_quant_grad,
       .fake_quant_scale_grad = fake_quant_scale_grad,
@@ -63,6 +77,7 @@ inline Kernels rows() {
       .range_to_scale = range_to_scale,
       .sgd = sgd,  // optim.h
       .adam = adam,
+      .rmsprop = rmsprop,
       .add_count = add_count,  // step.h
       .next_draw = next_draw,
       .count_not_finite = count_not_finite,

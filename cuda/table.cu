@@ -52,6 +52,8 @@ const Column* cuda_column() {
   return &column;
 }
 
+std::string why_no_cuda() { return ""; }
+
 int cuda_device_count() {
   int n = 0;
   if (cudaGetDeviceCount(&n) == cudaSuccess) return n;

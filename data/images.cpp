@@ -11,11 +11,15 @@ namespace {
 
 struct Entry {
   std::string name;
-  DatasetLoader load;  // empty: synthetic, which takes options in the place of files
+  DatasetLoader load;   // empty: synthetic, which takes options in the place of files
+  int64_t classes = 0;  // of those that come with the library
 };
 
 std::vector<Entry>& entries() {
-  static std::vector<Entry> all{{"cifar10", read_cifar10}, {"mnist", read_mnist}, {"synthetic", {}}};
+  static std::vector<Entry> all{{"cifar10", read_cifar10, 10},
+                                {"cifar100", read_cifar100, 100},
+                                {"mnist", read_mnist, 10},
+                                {"synthetic", {}, 10}};
   return all;
 }
 
@@ -46,9 +50,15 @@ std::vector<std::string> dataset_names() {
   return names;
 }
 
+int64_t dataset_classes(const std::string& dataset) {
+  for (const Entry& e : entries())
+    if (e.name == dataset) return e.classes;
+  return 0;
+}
+
 ImageSet load_images(const std::string& dataset, const std::string& dir, Split split, SyntheticOptions synthetic) {
   if (dataset == "synthetic") return synthetic_images(split, synthetic);
-  const bool files = dataset == "cifar10" || dataset == "mnist";
+  const bool files = dataset_classes(dataset) > 0;  // ours, from files
   if (files && dir.empty())
     fail(ErrorKind::usage, "[dataset] ", dataset,
          " needs the folder of its files (scripts/download_data fetches them)");
@@ -68,7 +78,7 @@ void register_dataset(const std::string& name, DatasetLoader load) {
   for (const Entry& e : entries())
     if (e.name == name) fail(ErrorKind::usage, "[register_dataset] there is a dataset ", name, " already");
   if (name.empty() || !load) fail(ErrorKind::usage, "[register_dataset] expected a name and what loads it");
-  entries().push_back({name, std::move(load)});
+  entries().push_back({name, std::move(load), 0});
 }
 
 }  // namespace espalier

@@ -1,5 +1,5 @@
 // ImageSet: labelled images as they lie in files - bytes, channels last, the whole set in memory - and the readers
-// that make one: CIFAR-10's binary version, MNIST's IDX files, a synthetic set that needs no files at all, one's own.
+// that make one: CIFAR's binary versions, MNIST's IDX files, a synthetic set that needs no files at all, one's own.
 // Bytes become floats only a batch at a time (augment.h, loader.h).
 #pragma once
 #include <espalier/core/tensor.h>
@@ -34,6 +34,11 @@ ESPALIER_API ImageSet read_cifar10(const std::string& dir, Split split);
 // The records of one such file; throws ErrorKind::data unless there are exactly `records` of them, labels 0..9.
 ESPALIER_API ImageSet parse_cifar10(const void* bytes, size_t size, const std::string& name, int64_t records);
 
+// CIFAR-100, binary version: `dir` holds train.bin and test.bin, or holds the folder cifar-100-binary that does. The
+// labels are the fine ones, 0..99.
+ESPALIER_API ImageSet read_cifar100(const std::string& dir, Split split);
+ESPALIER_API ImageSet parse_cifar100(const void* bytes, size_t size, const std::string& name, int64_t records);
+
 // MNIST (LeCun et al. 1998): `dir` holds train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k- pair, or
 // holds the folder MNIST/raw that does. Images of [1,28,28]; their number is what both headers say.
 ESPALIER_API ImageSet read_mnist(const std::string& dir, Split split);
@@ -52,10 +57,13 @@ struct SyntheticOptions {
 };
 ESPALIER_API ImageSet synthetic_images(Split split, SyntheticOptions options = {});
 
-// By name: "cifar10", "mnist" (from dir), "synthetic", or what was registered; throws usage for another name.
+// By name: "cifar10", "cifar100", "mnist" (from dir), "synthetic", or what was registered; throws usage for another
+// name.
 ESPALIER_API ImageSet load_images(const std::string& dataset, const std::string& dir, Split split,
                                   SyntheticOptions synthetic = {});
 ESPALIER_API std::vector<std::string> dataset_names();
+// How many classes a set that comes with the library has; 0 for one that was registered.
+ESPALIER_API int64_t dataset_classes(const std::string& dataset);
 
 // Makes a set of one's own known to load_images and the tools. `load` gets the folder that the user names, or "", and
 // may throw; what it returns is checked: images u8 [N,C,H,W] and labels s64 [N] from 0, N >= 1, constants per channel

@@ -1,6 +1,7 @@
 // Options and exit codes. Numbers are read strictly: a leftover letter is an error, and so are NaN and infinity.
 #include "common.h"
 
+#include <espalier/core/build_info.h>
 #include <espalier/core/nearest.h>
 #include <espalier/core/parallel.h>
 #include <espalier/nn/init.h>
@@ -64,7 +65,12 @@ void flush_output() {
 }
 
 // cxxopts' own words name the option in typographic quotes; ours look like the rest.
-int complain(const About& about, int code, const std::string& text) {
+// With --json, stdout says the same.
+int complain(const About& about, bool json, int code, const std::string& text) {
+  if (json)
+    std::cout << nlohmann::ordered_json{{"error", one_line(text)}, {"exit_code", code}}.dump(
+                     2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
+              << std::endl;
   std::cerr << about.name << ": " << one_line(text) << std::endl;
   return code;
 }
@@ -163,6 +169,8 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
   signalled.store(0);
   for (int number : {SIGINT, SIGTERM}) std::signal(number, on_signal);
   for (int number : {SIGXFSZ, SIGPIPE}) std::signal(number, SIG_IGN);  // full disks and closed pipes become errors
+  // Also where the command line cannot be parsed.
+  const bool json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
   cxxopts::Options options(about.name, about.what);
   try {
     options.set_width(110);
@@ -191,7 +199,8 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
       return 0;
     }
     if (context.flag("version")) {
-      std::cout << about.name << " " << ESPALIER_VERSION << "\n";
+      for (const auto& [what, value] : build_info())
+        std::cout << (what == "espalier" ? about.name : what.c_str()) << ' ' << value << '\n';
       flush_output();
       return 0;
     }
@@ -202,15 +211,17 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
     context.write_summary();
     flush_output();
     return 0;
-  } catch (const Stopped& e) { return complain(about, 128 + signalled.load(), e.what()); } catch (const Error& e) {
-    return complain(about, e.exit_code(), e.what());
+  } catch (const Stopped& e) {
+    return complain(about, json, 128 + signalled.load(), e.what());
+  } catch (const Error& e) {
+    return complain(about, json, e.exit_code(), e.what());
   } catch (const cxxopts::exceptions::no_such_option& e) {
-    return complain(about, 2, std::string(e.what()) + " (see --help)");
+    return complain(about, json, 2, std::string(e.what()) + " (see --help)");
   } catch (const cxxopts::exceptions::exception& e) {
-    return complain(about, 2, std::string(e.what()) + " (see --help)");
-  } catch (const std::bad_alloc&) { return complain(about, 1, "out of memory"); } catch (const std::exception& e) {
-    return complain(about, 1, e.what());
-  }
+    return complain(about, json, 2, std::string(e.what()) + " (see --help)");
+  } catch (const std::bad_alloc&) {
+    return complain(about, json, 1, "out of memory");
+  } catch (const std::exception& e) { return complain(about, json, 1, e.what()); }
 }
 
 }  // namespace espalier::tool

@@ -12,6 +12,9 @@
 #include <filesystem>
 #include <sstream>
 
+#include "finetuning.h"
+#include "report.h"
+#include "search.h"
 #include "setup.h"
 #include "tools.h"
 
@@ -113,6 +116,12 @@ std::string mask_file(int64_t update) {
 }
 
 void prune(tool::Context& c) {
+  if (tool::searches(c)) {
+    const Scorer base = make_scorer(c.given("pruner") ? c.text("pruner") : "l1");
+    for (const char* option : {"prune-schedule", "granularity", "global", "save-masks"})
+      if (c.given(option)) fail(ErrorKind::usage, "[--", option, "] does not go with --search and --budget");
+    return tool::search(c, base.name, config_for(c, base, "", "once"));
+  }
   const Device device = c.device();
   const Scorer scorer = make_scorer(c.text("pruner"));
   const std::string name = scorer.name;
@@ -207,13 +216,18 @@ void prune(tool::Context& c) {
 
   std::vector<std::string> files{"model.pth", "mask.pth", "schedule.csv"};
   if (has_onnx()) files.push_back("model.onnx");
+  const auto add = [&files](const std::string& file) { files.push_back(file); };
+  std::ranges::for_each(tool::report_files("kept"), add);
   std::vector<Stage> all_stages{train_stage, admm_stage, tune_stage};
   all_stages.insert(all_stages.end(), round_stages.begin(), round_stages.end());
   for (const Stage& s : all_stages)
-    if (s.epochs > 0)
+    if (s.epochs > 0) {
       for (const std::string& file : training_files()) files.push_back(s.name + "/" + file);
+      std::ranges::for_each(tool::report_files(s.name), add);
+    }
   if (save_all)
     for (int64_t i = 0; i < updates_of(schedule, config); ++i) files.push_back(mask_file(i));
+  tool::Finetuning tuning_extras(c, module, info, way == "once" || admm);
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " pruner, " << (way == "once" ? "" : "schedule " + way + ", ")
@@ -228,7 +242,7 @@ void prune(tool::Context& c) {
                {"seed", c.integer("seed")},
                {"recipe", tool::to_json(recipe)}};
   write_file(c.out("schedule.csv"), admm ? admm_csv(admm_epochs, config) : pruner->csv());
-  auto learn = [&](const Stage& stage, TrainObserver* also = nullptr) {
+  auto learn = [&](const Stage& stage, TrainObserver* also = nullptr, tool::Finetuning* extras = nullptr) {
     if (stage.epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, stage.sgd);
@@ -236,12 +250,13 @@ void prune(tool::Context& c) {
     SlimPenalty penalty(stage.slim);
     std::vector<TrainObserver*> observers{&penalty, &progress};
     if (also) observers.push_back(also);
-    const TrainResult result =
-        train(module, optimizer, *train_set, test_set.get(),
-              tool::stage_options(c, info, stage.name, stage.epochs,
-                                  parse_schedule(stage.schedule, stage.epochs, train_set->batches())),
-              observers);
+    TrainOptions how = tool::stage_options(c, info, stage.name, stage.epochs,
+                                           parse_schedule(stage.schedule, stage.epochs, train_set->batches()));
+    if (extras) extras->begin(how, observers);
+    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), how, observers);
     tool::leave_if_stopped(tool::how_to_go_on);
+    if (extras) extras->end();
+    tool::write_training_report(c, stage.name, stage.name, info.name + ": " + stage.name);
     for (const EpochRow& row : result.state.rows)
       c.summary[stage.name + "_seconds"] = c.summary.value(stage.name + "_seconds", 0.) + row.seconds;
   };
@@ -280,8 +295,9 @@ void prune(tool::Context& c) {
     }
     tool::leave_if_stopped(tool::how_to_go_on);
     if (pruner->updates() > 0) c.say() << pruner->report();
+    if (pruner->updates() > 0) tuning_extras.recalibrate(train_set.get());
     measure("pruned");
-    learn(tune_stage, way == "once" || admm ? nullptr : pruner.get());
+    learn(tune_stage, way == "once" || admm ? nullptr : pruner.get(), &tuning_extras);
     if (way != "once" && !admm && tuning_epochs > 0 && pruner->updates() > 0) c.say() << pruner->report();
   }
   measure("tuned");
@@ -293,8 +309,12 @@ void prune(tool::Context& c) {
                         .onnx_path = has_onnx() ? c.out("model.onnx") : "",
                         .input_shape = one,
                         .note = model_note(info)});
-  for (const auto& l : pruner->report().layers)
+  Table kept{{"layer", "total", "kept"}, {}};
+  for (const auto& l : pruner->report().layers) {
     c.summary["layers"].push_back({{"name", l.name}, {"type", l.type}, {"total", l.total}, {"kept", l.kept}});
+    kept.rows.push_back({l.name, std::to_string(l.total), std::to_string(l.kept)});
+  }
+  tool::write_report(c, "kept", kept, kept_figure(kept, info.name + ": what " + name + " keeps"));
   c.summary["notes"] = pruner->report().notes;
   c.say() << "written to " << c.text("out") << ": model.pth, mask.pth, schedule.csv"
           << (has_onnx() ? ", model.onnx" : "") << std::endl;
@@ -309,7 +329,7 @@ int tool::model_prune_main(int argc, char** argv) {
        .what = "Trains (or takes --weights), prunes, fine-tunes and exports: OUT gets model.pth (masked weights are "
                "zero),\n"
                "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, schedule.csv (epoch, sparsity),\n"
-               "summary.json, and the checkpoints of all stages. Defaults are those of NNI's examples. Any --pruner "
+               "summary.json, the checkpoints of all stages, and curves and kept channels in report/. Defaults are those of NNI's examples. Any --pruner "
                "goes\n"
                "with any --prune-schedule and --granularity; NNI's class names are accepted for both.\n",
        .examples =
@@ -325,6 +345,12 @@ int tool::model_prune_main(int argc, char** argv) {
            "\\\n"
            "    --data DIR --prune-schedule agp --finetune-epochs 20 --out out/taylor            scores from "
            "gradients, in steps\n"
+           "  model_prune --weights vgg16.pth --budget 'latency@1<3ms,params<5M' --dataset cifar10 --data DIR "
+           "--out out/fast\n"
+           "  model_prune --weights vgg16.pth --search amc --sparsity 0.5 --search-settings "
+           "train_episode=200,warmup=40 \\\n"
+           "    --dataset cifar10 --data DIR --out out/amc                                       ratios that an agent "
+           "finds\n"
            "  model_prune --weights vgg16.pth --pruner wanda --granularity 2:4 --finetune-epochs 0 --out out/n_m\n"
            "  model_prune --model naive --dataset mnist --data DIR --pruner level --sparsity 0.96 --prune-schedule "
            "lottery \\\n"
@@ -366,8 +392,16 @@ int tool::model_prune_main(int argc, char** argv) {
             "N")("finetune-lr", "learning rate of that", cxxopts::value<Text>()->default_value("1e-3"), "X")(
             "finetune-schedule", "schedule of that, written as --schedule",
             cxxopts::value<Text>()->default_value("none"), "SPEC");
+        add("seeds", "run once for each of so many seeds from --seed on, into OUT/seed-N, and say how far results spread",
+            cxxopts::value<Text>()->default_value("1"), "N");
+        tool::add_search_options(add);
+        tool::add_finetuning_options(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
       },
-      prune);
+      [argc, argv](tool::Context& c) {
+        const int64_t seeds = c.integer("seeds", 1, 1000);
+        if (seeds == 1) return prune(c);
+        over_seeds(c, seeds, {argv, argv + argc}, model_prune_main);
+      });
 }

@@ -10,6 +10,7 @@
 #include <espalier/compress/quantize/ptq.h>
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/compress/quantize/refine.h>
+#include <espalier/core/io/file.h>
 #include <espalier/nn/freeze_norm.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/progress.h>
@@ -18,6 +19,7 @@
 
 #include <map>
 
+#include "bit_budget.h"
 #include "quantized.h"
 #include "setup.h"
 #include "step_log.h"
@@ -190,7 +192,8 @@ void quantize(tool::Context& c) {
   if (!trains && c.given("epochs"))
     fail(ErrorKind::usage, "[--epochs] ptq takes no steps; expected --calibrate, or --float-epochs of training before");
   for (const char* option : {"calibrate", "observer", "encodings", "equalize", "bias-correction", "adaround"})
-    if (trains && c.given(option)) fail(ErrorKind::usage, "[--", option, "] is for --quantizer ptq");
+    if (trains && c.given(option) && !(c.given("budget") && option == std::string("calibrate")))
+      fail(ErrorKind::usage, "[--", option, "] is for --quantizer ptq");
   const std::string given_schedule = c.given("schedule") ? c.text("schedule") : "";
   recipe.schedule = given_schedule.empty() ? tool::default_schedule(recipe.epochs) : given_schedule;
   const int64_t float_epochs = c.given("float-epochs") ? c.integer("float-epochs")
@@ -202,16 +205,23 @@ void quantize(tool::Context& c) {
   for (const char* option : {"calibrate", "observer", "bias-correction", "adaround"})
     if (!encodings.empty() && c.given(option))
       fail(ErrorKind::usage, "[--", option, "] needs images, which --encodings does without");
-  const auto calibration_set = trains || !encodings.empty() ? nullptr : calibration_images(c, info);
+  const bool budget = c.given("budget");
+  if (budget) {
+    check_budget(c);
+    if (name == "bnn" || name == "dorefa" || !encodings.empty())
+      fail(ErrorKind::usage, "[--budget] chooses bits of scaled weights; ",
+           encodings.empty() ? name + " has none" : "--encodings has chosen them");
+  }
+  const auto calibration_set = (trains && !budget) || !encodings.empty() ? nullptr : calibration_images(c, info);
   std::vector<std::string> observers = calibration_observers();
   observers.insert(observers.begin(), "auto");
   const std::string observer = c.choice("observer", observers);
-  const IntegerConfig places = config_for(c, name, module, info);
+  IntegerConfig places = config_for(c, name, module, info);
   const ConfigList& config = places.list;
   const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
   const int64_t max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0;
   to(module, device);
-  const auto quantizer = make_quantizer(name, module, config, {.nni_compatible = c.given("nni-compatible")});
+  auto quantizer = make_quantizer(name, module, config, {.nni_compatible = c.given("nni-compatible")});
   const pth::Value start = c.given("observer-state") ? pth::load(c.text("observer-state")) : pth::Value{};
   if (!encodings.empty() ||
       c.given("observer-state")) {  // tried on another model first: what does not fit leaves no trace
@@ -230,13 +240,13 @@ void quantize(tool::Context& c) {
                           train_set->batches());
   };
   FreezeNorm freeze(module, c.integer("freeze-norm"));
-  Stage stages[2] = {{"float", float_epochs, 0, {}},
-                     {"quantized", recipe.epochs, max_steps, {quantizer.get(), &freeze}}};
-  const std::vector<int64_t> batches = tool::batch_sizes(c);
+  Stage stages[2] = {{"float", float_epochs, 0, {}}, {"quantized", recipe.epochs, max_steps, {}}};
+  std::vector<int64_t> batches = tool::batch_sizes(c);
   const int repeats = int(c.integer("repeats", 1, 100'000));
   const int64_t exact_images = c.integer("exact-images");
   std::vector<std::string> files{"model.pth", "encodings.json", "raw.pth", "float.pth"};
   if (has_onnx()) files.push_back("model.onnx");
+  if (budget) files.push_back("bits.json");
   for (const Stage& s : stages) {
     schedule(s.epochs);
     if (s.epochs > 0)
@@ -279,7 +289,7 @@ void quantize(tool::Context& c) {
     Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
     stage.observers.push_back(&progress);
     std::unique_ptr<tool::StepLog> log;
-    if (!step_log.empty() && stage.observers[0] == quantizer.get()) {
+    if (!step_log.empty() && stage.name == stages[1].name) {
       log = std::make_unique<tool::StepLog>(step_log, optimizer, c.resume());
       stage.observers.push_back(log.get());
     }
@@ -295,6 +305,21 @@ void quantize(tool::Context& c) {
   };
 
   learn(stages[0]);
+  tool::ChosenBits chosen;
+  if (budget) {
+    calibration_set->start(0);
+    Batch images;
+    calibration_set->next(images);
+    to(module, Device{});
+    chosen = tool::choose_bits_for(c, module, images.images, made);
+    to(module, device);
+    places.list = with_bits(places.list, module, chosen.plan);
+    quantizer = make_quantizer(name, module, config, {.nni_compatible = c.given("nni-compatible")});
+    c.summary["config"] = nlohmann::ordered_json::parse(to_json(config));
+    if (chosen.ms > 0 && std::find(batches.begin(), batches.end(), chosen.latency_batch) == batches.end())
+      batches.insert(batches.begin(), chosen.latency_batch);
+  }
+  stages[1].observers = {quantizer.get(), &freeze};
   const pth::Value before = plain_value(module);
   if (c.flag("equalize")) {
     const Equalized done = equalize(module, tool::random_images(info, 1).to(device));
@@ -323,6 +348,7 @@ void quantize(tool::Context& c) {
   }
   quantizer->calibration();  // refuses what has seen nothing, before anything is written
   make_out();
+  if (budget) write_file(c.out("bits.json"), chosen.file);
   to(module, Device{});
   pth::save(c.out("float.pth"), before, model_note(info));
   save_raw(c.out("raw.pth"), module, *quantizer, model_note(info));
@@ -341,6 +367,7 @@ void quantize(tool::Context& c) {
           << "written to " << c.text("out") << std::endl;
   c.summary.update(tool::to_json(table));
   c.summary["simulated"] = tool::to_json(simulated);
+  tool::check_kept(c, chosen, table);
 }
 
 }  // namespace
@@ -366,6 +393,8 @@ int tool::model_quantize_main(int argc, char** argv) {
            "  model_quantize --weights vgg19.pth --model vgg19 --dataset cifar10 --data DIR --quantizer qat --bits "
            "weight=4,output=8 \\\n"
            "    --epochs 10 --lr 0.01 --out out/w4a8\n"
+           "  model_quantize --weights resnet20.pth --model resnet20 --dataset cifar10 --data DIR --quantizer ptq \\\n"
+           "    --budget 'size<0.15' --adaround --out out/bits\n"
            "  model_quantize --model naive --dataset mnist --data DIR --quantizer dorefa --config c.json --out "
            "out/dorefa\n"
            "    c.json: [{\"quant_types\": [\"weight\"], \"quant_bits\": {\"weight\": 4}, \"op_types\": "
@@ -386,6 +415,10 @@ int tool::model_quantize_main(int argc, char** argv) {
                          "FILE")("equalize", "ptq: make coupled channels alike first (cross-layer equalisation)")(
             "adaround", "ptq: learn whether weights are rounded up or down, layer by layer")(
             "bias-correction", "ptq: make up for what rounding shifts, channel by channel")(
+            "budget",
+            "choose 2 to 8 bits for each layer's weights, by what they cost measured on a batch of training images:\n"
+            "size<0.15 (of the weights' floats), size<300KB, latency@1<0.8 (ms for one image), or two with a comma",
+            cxxopts::value<std::string>(), "BUDGET")(
             "float-epochs", "of training before that (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("epochs", "of quantization-aware training", cxxopts::value<std::string>()->default_value("10"), "N")(
             "max-steps", "stop it after so many steps", cxxopts::value<std::string>(), "N")(

@@ -1,13 +1,20 @@
 // model_speedup: from weights and masks to a model that is physically smaller, as .pth and ONNX, and what that bought:
 // parameters, multiply-adds, bytes, milliseconds - and the proof that both compute the same. Of a quantized model, with
 // masks or without, also what integers buy beside floats.
+#include <espalier/compress/analysis/conflict.h>
 #include <espalier/compress/export/coded.h>
 #include <espalier/compress/export/export.h>
 #include <espalier/compress/export/onnx.h>
+#include <espalier/compress/pack.h>
+#include <espalier/compress/recalibrate.h>
+#include <espalier/compress/sparse_tune.h>
 #include <espalier/compress/speedup.h>
+
+#include <filesystem>
 
 #include "quantized.h"
 #include "setup.h"
+#include "sparse.h"
 #include "tools.h"
 
 using namespace espalier;
@@ -33,25 +40,46 @@ void shrink(tool::Context& c) {
   LoadedModel shrunk = load_model(c.text("weights"), c.text("model"));
   const ModelInfo& info = masked.info;
   const bool quantized = is_quantized(*masked.module);
-  const Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
+  Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
   const bool cuts = c.given("masks") || !masks.empty();
-  if (!cuts && !quantized)
-    fail(ErrorKind::usage, "[model_speedup] ", c.text("weights"), " carries no masks; expected --masks FILE");
+  const auto has_zeros = [&](Module& model) { return !quantized && device == Device{} && tool::is_sparse(model); };
+  bool sparse = !cuts && has_zeros(*shrunk.module);
+  if (!cuts && !quantized && !sparse)
+    fail(ErrorKind::usage, "[model_speedup] ", c.text("weights"),
+         " carries no masks and no zeros; expected --masks FILE");
   const std::string how = c.choice("constants", {"keep", "fold", "drop"});
   const Constants constants = how == "fold" ? Constants::fold : how == "drop" ? Constants::drop : Constants::keep;
+  const int64_t recalibrated = c.integer("recalibrate", 0, 1'000'000);
+  if (recalibrated > 0 && (quantized || !cuts))
+    fail(ErrorKind::usage, "[--recalibrate] is for float networks that are shrunk");
+  std::unique_ptr<Loader> training_images;
+  if (recalibrated > 0)
+    training_images = std::make_unique<Loader>(tool::images_for(c, info, Split::train), LoaderOptions{});
   const auto test_set = quantized ? tool::test_loader(c, info) : nullptr;
   tool::leave_if_stopped("nothing was written");
   SpeedupReport report;
+  ConflictReport conflicts;
+  const bool fixes = cuts && c.flag("fix-mask-conflict");
+  if (fixes) masks = fix_mask_conflict(*masked.module, tool::random_images(info, 1), masks, &conflicts);
   if (cuts) {
     tool::bake_masks(*masked.module);
     tool::bake_masks(*shrunk.module);
     set_masks(*masked.module, masks);
     ModelSpeedup speedup(*shrunk.module, tool::random_images(info, 2), masks, {.constants = constants});
     report = speedup.speedup_model();
+    for (Module* m : {masked.module.get(), shrunk.module.get()})
+      if (recalibrated > 0) recalibrate(*m, *training_images, {.batches = recalibrated, .stop = &tool::stop()});
   }
   std::vector<std::string> files;
   if (cuts) files = {"masked.pth", "shrunk.pth"};
+  if (fixes) files.push_back("mask.pth");
   if (quantized) files.push_back("float.pth");
+  sparse = sparse || has_zeros(*shrunk.module);
+  if (c.flag("tune") && !sparse)
+    fail(ErrorKind::usage, "[--tune] ", c.text("weights"), " leaves no single zeros in the weights of ", info.name);
+  std::shared_ptr<const SparseTable> sparse_table = tool::sparse_table(c);
+  if (sparse) files.push_back("packed.pth");
+  if (sparse && c.flag("tune")) files.push_back("sparse_table.json");
   if (has_onnx()) files.push_back(cuts ? "shrunk.onnx" : "model.onnx");
   c.make_out(files);
   c.summary = {{"weights", c.text("weights")},
@@ -68,6 +96,21 @@ void shrink(tool::Context& c) {
       export_masked(model, {.model_path = c.out(file), .note = note});
   };
   std::string shrunk_file = c.text("weights");
+  if (fixes) {
+    save_masks(c.out("mask.pth"), masks);
+    c.say() << "mask conflicts: of " << conflicts.masked_before() << " masked filters " << conflicts.masked_after()
+            << " stay masked (mask.pth)\n";
+    for (const std::string& line : conflicts.notes) c.say() << "note: " << line << '\n';
+    c.summary["mask_conflicts"] = {{"masked_before", conflicts.masked_before()},
+                                   {"masked_after", conflicts.masked_after()},
+                                   {"notes", conflicts.notes}};
+    for (const auto& l : conflicts.layers)
+      if (l.masked_before != l.masked_after)
+        c.summary["mask_conflicts"]["layers"].push_back({{"name", l.name},
+                                                         {"filters", l.filters},
+                                                         {"masked_before", l.masked_before},
+                                                         {"masked_after", l.masked_after}});
+  }
   if (cuts) {
     write(*masked.module, "masked.pth");
     write(*shrunk.module, "shrunk.pth");
@@ -99,6 +142,18 @@ void shrink(tool::Context& c) {
     c.summary["constants"] = how;
     c.summary["dropped"] = report.dropped;
   }
+  if (sparse) {
+    save_packed(c.out("packed.pth"), *shrunk.module, note);
+    if (c.flag("tune")) {
+      sparse_table = tool::tuned_table(c, *shrunk.module, info, batches);
+      save_sparse_table(c.out("sparse_table.json"), *sparse_table);
+    }
+    tool::SparseComparison table =
+        tool::compare_sparse(*shrunk.module, info, {.table = sparse_table}, batches, repeats);
+    table.packed_bytes = int64_t(std::filesystem::file_size(c.out("packed.pth")));
+    c.say() << table;
+    c.summary["sparse"] = tool::to_json(table);
+  }
   if (quantized) {
     const tool::QuantizedComparison table =
         tool::compare_quantized(c, *real.module, c.out("float.pth"), *shrunk.module, shrunk_file, info, *test_set,
@@ -122,12 +177,19 @@ int tool::model_speedup_main(int argc, char** argv) {
            "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json. "
            "Channels\n"
            "whose filter is masked but not the batch norm behind it, as in NNI's L1 and L2 masks, are one number, not\n"
-           "nothing: see --constants. A quantized file needs no masks: it is run in integers beside its floats, and\n"
-           "accuracy, bytes, milliseconds and codes are compared (on the images of --dataset).\n",
+           "nothing: see --constants. Where single weights are masked, or zeros in the file, packed.pth holds those "
+           "zeros as\n"
+           "bits, and a table says which format runs each layer and what that gains; --tune measures where it pays. A\n"
+           "quantized file needs no masks: it is run in integers beside its floats, and accuracy, bytes, milliseconds "
+           "and\n"
+           "codes are compared (on the images of --dataset).\n",
        .examples =
            "  model_speedup --weights out/pruned/model.pth --masks out/pruned/mask.pth --out out/small\n"
            "  model_speedup --weights vgg19.pth --model vgg19 --masks nni_masks.pth --out out/small --repeats 50\n"
+           "  model_speedup --weights resnet20.pth --model resnet20 --masks nni_masks.pth --fix-mask-conflict --out "
+           "out/r\n"
            "  evaluate --weights out/small/shrunk.pth --dataset cifar10 --data DIR\n"
+           "  model_speedup --weights out/level/model.pth --masks out/level/mask.pth --tune --out out/sparse\n"
            "  model_speedup --weights out/q8/model.pth --dataset cifar10 --data DIR --layers --out out/q8_table"},
       [](cxxopts::OptionAdder& add) {
         add("weights", "the model's .pth file", cxxopts::value<std::string>(), "FILE")(
@@ -138,7 +200,16 @@ int tool::model_speedup_main(int argc, char** argv) {
             "masked channels that a batch norm makes one number: keep them; fold them into the bias of what reads "
             "them, where that is exact; drop them, and say what that does to the outputs",
             cxxopts::value<std::string>()->default_value("keep"),
-            "HOW")("layers", "print the layers' widths, and what each costs, too");
+            "HOW")("fix-mask-conflict",
+                   "first give back the masked filters that NNI's ModelSpeedup would: those that a partner of a sum "
+                   "keeps, and those that leave a grouped convolution with unequal groups; OUT gets mask.pth, too")(
+            "recalibrate",
+            "measure the batch norms of both networks anew, from so many batches of training images: where constants "
+            "were "
+            "dropped, that gives accuracy back",
+            cxxopts::value<std::string>()->default_value("0"),
+            "N")("layers", "print the layers' widths, and what each costs, too");
+        tool::add_sparse_options(add);
         tool::add_comparison_options(add);
         tool::add_data_options(add, "synthetic");
       },

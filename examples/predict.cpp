@@ -50,7 +50,7 @@ int tool::predict_main(int argc, char** argv) {
         add("weights", "the .pth file", cxxopts::value<Text>(), "FILE")(
             "dataset", tool::listed(dataset_names()) + " (synthetic is built in)",
             cxxopts::value<Text>()->default_value("synthetic"),
-            "NAME")("data", "folder of the dataset's files", cxxopts::value<Text>(), "DIR");
+            "NAME")("data", "folder of the dataset's files (default: ESPALIER_DATA)", cxxopts::value<Text>(), "DIR");
       },
       predict);
 }

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <numeric>
 
@@ -41,8 +42,9 @@ std::vector<std::string> model_names() {
 
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset) {
   add("dataset", listed(dataset_names()) + " (synthetic is built in)",
-      cxxopts::value<Text>()->default_value(default_dataset), "NAME")(
-      "data", "folder of the dataset's files (scripts/download_data fetches them)", cxxopts::value<Text>(), "DIR")(
+      cxxopts::value<Text>()->default_value(default_dataset),
+      "NAME")("data", "folder of the dataset's files (default: ESPALIER_DATA; scripts/download_data fetches them)",
+              cxxopts::value<Text>(), "DIR")(
       "images",
       "training images: how many to draw of synthetic (default 2000), the first N of a file set (default all)",
       cxxopts::value<Text>(),
@@ -81,7 +83,8 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
                                             : split == Split::train ? 2000
                                                                     : 500,
                                    .meanwhile = [] { leave_if_stopped("nothing was written"); }};
-  ImageSet set = load_images(dataset, c.text("data"), split, synthetic);
+  const char* folder = std::getenv("ESPALIER_DATA");
+  ImageSet set = load_images(dataset, c.given("data") || !folder ? c.text("data") : folder, split, synthetic);
   if (!(set.image_shape() == model.input))
     fail(ErrorKind::usage, "[--dataset] ", dataset, " has images of ", set.image_shape(), ", ", model.name, " takes ",
          model.input);
@@ -117,7 +120,10 @@ void check_finite(const Tensor& logits, int64_t first) {
 }
 
 Running::Running(Module& model, const ModelInfo& info, Device device)
-    : graph_(trace(model, random_images(info, 1).to(device))), engine_(graph_, device) {}
+    : Running(model, info, EngineOptions{.device = device}) {}
+
+Running::Running(Module& model, const ModelInfo& info, const EngineOptions& options)
+    : graph_(trace(model, random_images(info, 1).to(options.device))), engine_(graph_, options) {}
 
 Evaluation test(const Context& c, Module& module, const ModelInfo& info, BatchSource& source, const Loss& loss) {
   Running running(module, info, c.device());
@@ -236,7 +242,7 @@ Comparison compare(Module& masked, const std::string& masked_file, Module& shrun
   };
   measure(c.masked, masked, masked_file);
   measure(c.shrunk, shrunk, shrunk_file);
-  Running a_runs(masked, info, device), b_runs(shrunk, info, device);
+  Running a_runs(masked, info, EngineOptions{.device = device, .sparse = false}), b_runs(shrunk, info, device);
   for (int64_t batch : batches) {
     const auto times =
         latencies({&a_runs.module(), &b_runs.module()}, random_images(info, batch).to(device), batch == 1 ? 5 * n : n);

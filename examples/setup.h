@@ -33,6 +33,7 @@ ImageSet images_for(const Context& context, const ModelInfo& model, Split split)
 class Running {
  public:
   Running(Module& model, const ModelInfo& info, Device device = {});
+  Running(Module& model, const ModelInfo& info, const EngineOptions& options);
   const Engine& engine() const { return engine_; }
   const Graph& graph() const { return graph_; }  // as it was traced
   Module& module() { return module_; }
@@ -80,8 +81,8 @@ struct Latency {
 };
 std::vector<Latency> latencies(const std::vector<Module*>& models, const Tensor& input, int n);
 
-// A masked model beside the shrunk one, both as they are run: the table that the tools print, with a warning where
-// times spread widely.
+// A masked model, whose zeros are taken for numbers, beside the shrunk one as it is run: the table that the tools
+// print, with a warning where times spread widely.
 struct Comparison {
   struct Side {
     int64_t parameters, flops, bytes;  // flops for one image; bytes of the .pth file

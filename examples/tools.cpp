@@ -1,37 +1,71 @@
 // One program that is every tool.
 #include "tools.h"
 
+#include <espalier/core/build_info.h>
 #include <espalier/core/nearest.h>
 
+#include <cstdio>
 #include <iostream>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace espalier::tool {
 
+namespace {
+
+struct Tool {
+  const char *name, *short_name;  // either is understood
+  int (*run)(int, char**);
+  const char* what;
+};
+
+const Tool all[]{{"train", "train", train_main, "train a network"},
+                 {"model_prune", "prune", model_prune_main, "mask what matters least, and fine-tune"},
+                 {"model_quantize", "quantize", model_quantize_main, "find codes of few bits, after training or in it"},
+                 {"model_speedup", "speedup", model_speedup_main, "cut out what is masked, and time both"},
+                 {"evaluate", "evaluate", evaluate_main, "accuracy, logits and codes of a .pth"},
+                 {"predict", "predict", predict_main, "the classes that a .pth sees"},
+                 {"sensitivity", "sensitivity", sensitivity_main, "what pruning one layer costs the network"},
+                 {"report", "report", report_main, "pictures from CSV files"},
+                 {"quickstart", "quickstart", quickstart_main, "the whole story on a VGG-19"}};
+
+void print_help(std::ostream& out, const std::string& program) {
+  out << "Usage:\n  " << program
+      << " TOOL [options]\n\nTrains, prunes, quantizes, shrinks and runs neural networks.\n\n";
+  char line[200];
+  for (const Tool& t : all) {
+    std::snprintf(line, sizeof line, "  %-11s %s\n", t.short_name, t.what);
+    out << line;
+  }
+  out << "\n"
+      << program << " TOOL --help explains one of them; " << program << " --version says what this was built "
+      << "with.\n";
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  using Main = int (*)(int, char**);
-  static const std::vector<std::pair<std::string, Main>> all{{"train", train_main},
-                                                             {"model_prune", model_prune_main},
-                                                             {"model_quantize", model_quantize_main},
-                                                             {"model_speedup", model_speedup_main},
-                                                             {"evaluate", evaluate_main},
-                                                             {"predict", predict_main},
-                                                             {"quickstart", quickstart_main}};
-  const std::string wanted = argc > 1 ? argv[1] : "";
+  const std::string program = argc > 0 ? argv[0] : "espalier", wanted = argc > 1 ? argv[1] : "";
   std::vector<std::string> names;
   std::string list;
-  for (const auto& [name, run] : all) {
-    if (name == wanted) return run(argc - 1, argv + 1);
-    names.push_back(name);
-    list += (list.empty() ? "" : ", ") + name;
+  for (const Tool& t : all) {
+    if (wanted == t.name || wanted == t.short_name) return t.run(argc - 1, argv + 1);
+    names.push_back(t.short_name);
+    list += (list.empty() ? "" : ", ") + names.back();
   }
-  const bool help = wanted == "--help" || wanted == "-h";
-  (help ? std::cout : std::cerr) << (argc > 0 ? argv[0] : "espalier") << ": expected one of " << list
-                                 << (wanted.empty() || help ? "" : ", got \"" + wanted + "\"")
-                                 << did_you_mean(wanted, names) << " (TOOL --help explains it)" << std::endl;
-  return help && std::cout.good() ? 0 : 2;
+  if (wanted == "--help" || wanted == "-h") {
+    print_help(std::cout, program);
+  } else if (wanted == "--version") {
+    for (const auto& [what, value] : build_info()) std::cout << what << ' ' << value << '\n';
+  } else if (wanted == "--list") {  // for completion
+    for (const std::string& name : names) std::cout << name << '\n';
+  } else {
+    std::cerr << program << ": expected one of " << list << (wanted.empty() ? "" : ", got \"" + wanted + "\"")
+              << did_you_mean(wanted, names) << " (--help explains them)" << std::endl;
+    return 2;
+  }
+  std::cout.flush();
+  return std::cout.good() ? 0 : 1;
 }
 
 }  // namespace espalier::tool

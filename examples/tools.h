@@ -19,6 +19,8 @@ int model_speedup_main(int argc, char** argv);
 int evaluate_main(int argc, char** argv);
 int predict_main(int argc, char** argv);
 int quickstart_main(int argc, char** argv);
+int report_main(int argc, char** argv);
+int sensitivity_main(int argc, char** argv);
 
 // All of them in one program: argv[1] names the tool, the rest is its own.
 int main(int argc, char** argv);

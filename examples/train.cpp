@@ -1,9 +1,15 @@
 // train: one network on one set of images, from first values or given weights, with checkpoints, exact resume and, for
 // comparisons with other frameworks, the loss of every step and the state before chosen ones.
 #include <espalier/compress/slim_penalty.h>
+#include <espalier/nn/clip_grad.h>
+#include <espalier/nn/plateau.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
 
+#include <optional>
+
+#include "distilled.h"
+#include "report.h"
 #include "setup.h"
 #include "step_log.h"
 #include "tools.h"
@@ -41,6 +47,24 @@ class StepSaver : public TrainObserver {
   std::string folder_, note_;
 };
 
+// The optimiser that --optimizer names. Its rate, where none is given, is the recipe's for SGD and PyTorch's for
+// others;
+// --momentum is Adam's beta1, and RMSprop has one only where it is given.
+std::unique_ptr<Optimizer> make_optimizer(const tool::Context& c, Module& module, tool::Recipe& recipe) {
+  const std::string kind = c.choice("optimizer", {"sgd", "adam", "adamw", "rmsprop"});
+  SgdOptions& o = recipe.sgd;
+  if (kind == "sgd") return std::make_unique<SGD>(module, o);
+  if (!c.given("lr")) o.lr = kind == "rmsprop" ? 1e-2 : 1e-3;
+  if (kind == "rmsprop") {
+    if (!c.given("momentum")) o.momentum = 0;
+    return std::make_unique<RMSprop>(
+        module, RMSpropOptions{.lr = o.lr, .weight_decay = o.weight_decay, .momentum = o.momentum});
+  }
+  const AdamOptions adam{.lr = o.lr, .beta1 = o.momentum, .weight_decay = o.weight_decay};
+  if (kind == "adamw") return std::make_unique<AdamW>(module, adam);
+  return std::make_unique<Adam>(module, adam);
+}
+
 void train_model(tool::Context& c) {
   const Device device = c.device();
   std::unique_ptr<Module> module;
@@ -52,30 +76,37 @@ void train_model(tool::Context& c) {
   } else {
     info = model_info(c.text("model"));
     info.name = c.text("model");
-    module = make_model(info.name);
+    if (const int64_t classes = dataset_classes(c.text("dataset"))) info.classes = classes;
+    module = make_model(info.name, {.classes = info.classes});
   }
   if (c.choice("dropout", {"on", "off"}) == "off")
     for (auto& [name, m] : named_modules(*module))
       if (auto* dropout = dynamic_cast<Dropout*>(m)) dropout->p = 0;
-  const tool::Recipe recipe = tool::recipe_for(c, info);
+  tool::Recipe recipe = tool::recipe_for(c, info);
   const auto train_set = tool::train_loader(c, info, recipe);
   const auto test_set = tool::test_loader(c, info);
   const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
   const std::vector<int64_t> saved_steps = c.given("save-steps") ? c.integers("save-steps") : std::vector<int64_t>{};
-  TrainOptions options{.epochs = recipe.epochs,
-                       .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
-                       .schedule = parse_schedule(recipe.schedule, recipe.epochs, train_set->batches()),
-                       .loss = loss_of(info, float(c.real("label-smoothing", 0, 1))),
-                       .device = device,
-                       .out = c.text("out"),
-                       .note = model_note(info),
-                       .checkpoint_minutes = tool::checkpoint_minutes(c),
-                       .resume = c.resume(),
-                       .stop = &tool::stop()};
+  const Loss loss = loss_of(info, float(c.real("label-smoothing", 0, 1)));
+  const auto plateau = parse_plateau(recipe.schedule);
+  TrainOptions options{
+      .epochs = recipe.epochs,
+      .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
+      .schedule = plateau ? plateau->schedule() : parse_schedule(recipe.schedule, recipe.epochs, train_set->batches()),
+      .loss = loss,
+      .device = device,
+      .out = c.text("out"),
+      .note = model_note(info),
+      .checkpoint_minutes = tool::checkpoint_minutes(c),
+      .resume = c.resume(),
+      .stop = &tool::stop()};
   to(*module, device);
-  SGD optimizer(*module, recipe.sgd);
+  const auto teacher = tool::Teacher::of(c, *module, info);
+  if (teacher) teacher->teach(options);
+  const auto optimizer = make_optimizer(c, *module, recipe);
   auto files = training_files();
   files.push_back("model.pth");
+  for (const std::string& file : tool::report_files("training")) files.push_back(file);
   for (const int64_t step : saved_steps) files.push_back(step_file(step));
   c.make_out(files);
 
@@ -83,21 +114,26 @@ void train_model(tool::Context& c) {
   StepSaver saver(*module, saved_steps, c.text("out"), options.note);
   SlimPenalty penalty(recipe.slim);
   std::vector<TrainObserver*> observers{&penalty, &progress, &saver};
+  std::optional<ClipGradNorm> clip;
+  if (c.given("clip-norm")) observers.push_back(&clip.emplace(c.real("clip-norm", 0, 1e30)));
+  if (plateau) observers.push_back(plateau.get());
   std::unique_ptr<tool::StepLog> log;
   if (!step_log.empty()) {
-    log = std::make_unique<tool::StepLog>(step_log, optimizer, c.resume());
+    log = std::make_unique<tool::StepLog>(step_log, *optimizer, c.resume());
     observers.push_back(log.get());
   }
   c.say() << info.name << " on " << c.text("dataset") << ": " << train_set->examples() << " training and "
           << test_set->examples() << " test images, " << recipe.epochs << " epochs, lr " << recipe.sgd.lr
           << ", schedule " << options.schedule.text << std::endl;
-  const TrainResult result = train(*module, optimizer, *train_set, test_set.get(), options, observers);
+  const TrainResult result = train(*module, *optimizer, *train_set, test_set.get(), options, observers);
   if (log) log->write();
   tool::leave_if_stopped(tool::how_to_go_on);
   saver.save(result.state.step);  // the state after the last step, if asked for
 
+  if (teacher) teacher->leave();
   save_model(c.out("model.pth"), *module, info.name, info.classes);
-  const Evaluation test = tool::test(c, *module, info, *test_set, options.loss);
+  tool::write_training_report(c, "training", "", info.name + " on " + c.text("dataset"));
+  const Evaluation test = tool::test(c, *module, info, *test_set, loss);
   c.say() << "test accuracy " << 100 * test.accuracy << " %, written to " << c.text("out") << std::endl;
   double seconds = 0;
   for (const EpochRow& row : result.state.rows) seconds += row.seconds;
@@ -105,6 +141,7 @@ void train_model(tool::Context& c) {
                {"dataset", c.text("dataset")},
                {"device", name_of(device)},
                {"seed", c.integer("seed")},
+               {"optimizer", c.text("optimizer")},
                {"recipe", tool::to_json(recipe)},
                {"epochs", result.state.epoch},
                {"steps", result.state.step},
@@ -112,6 +149,7 @@ void train_model(tool::Context& c) {
                {"seconds", seconds},
                {"test", tool::to_json(test)},
                {"best_accuracy", result.state.best_accuracy}};
+  if (teacher) c.summary["teacher"] = teacher->to_json();
   if (!result.state.rows.empty()) {
     c.summary["train_loss"] = result.state.rows.back().train_loss;
     c.summary["train_accuracy"] = result.state.rows.back().train_accuracy;
@@ -126,13 +164,19 @@ int tool::train_main(int argc, char** argv) {
       {.name = "train",
        .what =
            "Trains a bundled network. OUT gets metrics.csv, the checkpoints last.pth and best.pth (torch.load reads\n"
-           "them), the final weights model.pth and summary.json.\n",
+           "them), the final weights model.pth, summary.json and the curves in report/.\n",
        .examples =
            "  train --model vgg19 --dataset synthetic --epochs 4 --lr 0.05 --out out/first      no files needed\n"
            "  train --model vgg19 --dataset cifar10 --data DIR --slim 1e-4 --out out/vgg19       NNI's recipe: 160 "
            "epochs\n"
+           "  train ... --optimizer adamw --clip-norm 1 --schedule plateau:0.5:3                 half the rate after "
+           "3\n"
+           "                                                                                     epochs without a "
+           "lower "
+           "loss\n"
            "  train ... --out out/vgg19 --resume                                                 after a kill or "
            "Ctrl-C\n"
+           "  train --model vgg11 --dataset cifar10 --data DIR --teacher vgg19.pth --temperature 4 --out out/student\n"
            "  train --model vgg19 --dataset cifar10 --data DIR --augment none --shuffle off --lr 0.01 --max-steps 20 "
            "\\\n"
            "    --log-steps losses.csv --save-steps 0,1,4,9,19 --out out/steps     step by step beside another "
@@ -145,6 +189,10 @@ int tool::train_main(int argc, char** argv) {
                  cxxopts::value<std::string>(), "FILE");
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
+        tool::add_teacher_options(add);
+        add("optimizer", "sgd, adam, adamw or rmsprop", cxxopts::value<std::string>()->default_value("sgd"), "NAME")(
+            "clip-norm", "scale all gradients together so that their norm is at most this",
+            cxxopts::value<std::string>(), "X");
         add("label-smoothing", "of the loss", cxxopts::value<std::string>()->default_value("0"), "X")(
             "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
             "max-steps", "stop after so many steps", cxxopts::value<std::string>(), "N")(

@@ -101,4 +101,16 @@ void orthogonal_(Tensor& t, double gain) {
   t.copy_from(host);
 }
 
+Tensor randn(const Shape& shape) {
+  Tensor t = Tensor::empty(shape);
+  normal_(t, 0, 1);
+  return t;
+}
+
+Tensor rand(const Shape& shape) {
+  Tensor t = Tensor::empty(shape);
+  uniform_(t, 0, 1);
+  return t;
+}
+
 }  // namespace espalier

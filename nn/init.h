@@ -31,6 +31,10 @@ ESPALIER_API void xavier_uniform_(Tensor& t, double gain = 1);
 // 2013, arXiv 1312.6120.
 ESPALIER_API void orthogonal_(Tensor& t, double gain = 1);
 
+// New f32 tensors from one draw: standard normal, or uniform in [0, 1).
+ESPALIER_API Tensor randn(const Shape& shape);
+ESPALIER_API Tensor rand(const Shape& shape);
+
 // While it lives, this thread's random initialisers write zeros and draw nothing: for models about to be loaded.
 class ESPALIER_API SkipInit {
  public:

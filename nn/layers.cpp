@@ -10,13 +10,14 @@ namespace espalier {
 
 namespace {
 
-// PyTorch's reset_parameters for convolutions and linear layers.
-void first_values(Parameter& weight, Parameter& bias, const Shape& shape, bool with_bias) {
+// PyTorch's reset_parameters for convolutions and linear layers; a bias has `out` numbers, by default the weight's
+// rows.
+void first_values(Parameter& weight, Parameter& bias, const Shape& shape, bool with_bias, int64_t out = 0) {
   Tensor w = Tensor::empty(shape);
   kaiming_uniform_(w, std::sqrt(5.));
   weight.set(w);
   if (!with_bias) return;
-  Tensor b = Tensor::empty({shape[0]});
+  Tensor b = Tensor::empty({out ? out : shape[0]});
   const double bound = 1 / std::sqrt(double(fan_in(w)));
   uniform_(b, -bound, bound);
   bias.set(b);
@@ -58,6 +59,59 @@ std::string Conv2d::describe() const {
 int64_t Conv2d::groups() const { return multiplier_ ? weight.value().dim(0) / multiplier_ : groups_; }
 
 Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight(), bias(), window, groups()); }
+
+ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, ConvTranspose2dOptions o)
+    : options{{o.stride, o.padding, o.dilation}, o.output_padding, o.groups} {
+  if (in < 1 || out < 1 || o.groups < 1 || in % o.groups || out % o.groups || o.kernel.h < 1 || o.kernel.w < 1)
+    fail(ErrorKind::usage, "[ConvTranspose2d] ", in, " -> ", out, " channels in ", o.groups, " group(s), kernel ",
+         text(o.kernel), "; expected positive numbers and channels that divide by the groups");
+  first_values(weight, bias, {in, out / o.groups, o.kernel.h, o.kernel.w}, o.bias, out);
+}
+
+void ConvTranspose2d::members(Members& m) {
+  m("weight", weight);
+  m("bias", bias);
+}
+
+std::string ConvTranspose2d::describe() const {
+  return text("ConvTranspose2d(weight=", weight.value().shape(), ", stride=", text(options.window.stride),
+              ", padding=", text(options.window.padding), options.groups == 1 ? "" : ", groups=" + text(options.groups),
+              bias.defined() ? "" : ", bias=false", ")");
+}
+
+Tensor ConvTranspose2d::forward(const Tensor& x) { return conv_transpose2d(x, weight(), bias(), options); }
+
+GroupNorm::GroupNorm(int64_t g, int64_t channels, float e, bool affine) : groups(g), eps(e) {
+  if (g < 1 || channels < 1 || channels % g)
+    fail(ErrorKind::usage, "[GroupNorm] ", channels, " channels in ", g,
+         " groups, expected positive numbers that divide");
+  if (!affine) return;
+  weight.set(Tensor::ones({channels}));
+  bias.set(Tensor::zeros({channels}));
+}
+
+void GroupNorm::members(Members& m) {
+  m("weight", weight);
+  m("bias", bias);
+}
+
+std::string GroupNorm::describe() const {
+  return text("GroupNorm(", groups, weight.defined() ? ", " + text(weight.value().dim(0)) : "", ")");
+}
+
+LayerNorm::LayerNorm(const Shape& s, float e, bool affine) : shape(s), eps(e) {
+  if (s.rank() == 0 || s.numel() == 0) fail(ErrorKind::usage, "[LayerNorm] of ", s, ", expected sizes of 1 or more");
+  if (!affine) return;
+  weight.set(Tensor::ones(s));
+  bias.set(Tensor::zeros(s));
+}
+
+void LayerNorm::members(Members& m) {
+  m("weight", weight);
+  m("bias", bias);
+}
+
+std::string LayerNorm::describe() const { return text("LayerNorm(", shape, ")"); }
 
 Linear::Linear(int64_t in, int64_t out, LinearOptions o) {
   if (in < 1 || out < 1) fail(ErrorKind::usage, "[Linear] ", in, " -> ", out, " features, expected positive numbers");
@@ -127,20 +181,21 @@ Tensor Dropout::forward(const Tensor& x) {
   return dropout(x, next_draw("dropout", x.device()), {.p = p, .channels = channels_});
 }
 
-void Sequential::members(Members& m) {
+void ModuleList::members(Members& m) {
   for (size_t i = 0; i < children_.size(); ++i) m(std::to_string(i), *children_[i]);
 }
 
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
-  for (size_t i = 0; i < children_.size(); ++i) {
-    auto* bn = dynamic_cast<BatchNorm*>(children_[i].get());
-    auto* next = i + 1 < children_.size() ? dynamic_cast<ReLU*>(children_[i + 1].get()) : nullptr;
+  for (size_t i = 0; i < size(); ++i) {
+    Module& module = (*this)[i];
+    auto* bn = dynamic_cast<BatchNorm*>(&module);
+    auto* next = i + 1 < size() ? dynamic_cast<ReLU*>(&(*this)[i + 1]) : nullptr;
     if (bn && next) {
       y = norm_act(*bn, *next, y);
       ++i;
     } else {
-      y = (*children_[i])(y);
+      y = module(y);
     }
   }
   return y;

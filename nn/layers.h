@@ -33,6 +33,28 @@ class ESPALIER_API Conv2d : public Module {
   int64_t groups_, multiplier_;  // the second is a depthwise layer's filters per channel, else 0
 };
 
+struct ConvTranspose2dOptions {
+  Pair kernel = 1, stride = 1, padding = 0, output_padding = 0, dilation = 1;
+  int64_t groups = 1;
+  bool bias = true;
+};
+
+// x [N,in,H,W] -> [N,out,OH,OW]: see conv_transpose2d(). weight [in,out/groups,KH,KW] and bias [out] start uniform in
+// ±1/sqrt(out/groups·KH·KW).
+class ESPALIER_API ConvTranspose2d : public Module {
+ public:
+  ConvTranspose2d(int64_t in, int64_t out, ConvTranspose2dOptions options);
+  std::string_view type() const override { return "ConvTranspose2d"; }
+  void members(Members& m) override;
+  std::string describe() const override;
+
+  Parameter weight, bias;
+  ConvTransposeOptions options;
+
+ protected:
+  Tensor forward(const Tensor& x) override;
+};
+
 struct LinearOptions {
   bool bias = true;
 };
@@ -96,6 +118,52 @@ class ESPALIER_API BatchNorm2d : public BatchNorm {  // x [N,channels,H,W]
   int rank() const override { return 4; }
 };
 
+// Normalises groups of channels within each example, then scales and shifts: x [N,channels,H,W] or [N,channels]. weight
+// 1, bias 0 [channels], or absent without `affine`.
+class ESPALIER_API GroupNorm : public Module {
+ public:
+  GroupNorm(int64_t groups, int64_t channels, float eps = 1e-5f, bool affine = true);
+  std::string_view type() const override { return "GroupNorm"; }
+  void members(Members& m) override;
+  std::string describe() const override;
+
+  Parameter weight, bias;
+  int64_t groups;
+  float eps;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return group_norm(x, groups, weight(), bias(), eps); }
+};
+
+// Normalises the last dimensions, which are `shape`, as weight 1 and bias 0 are, absent without `affine`.
+class ESPALIER_API LayerNorm : public Module {
+ public:
+  explicit LayerNorm(const Shape& shape, float eps = 1e-5f, bool affine = true);
+  std::string_view type() const override { return "LayerNorm"; }
+  void members(Members& m) override;
+  std::string describe() const override;
+
+  Parameter weight, bias;
+  Shape shape;
+  float eps;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return layer_norm(x, shape, weight(), bias(), eps); }
+};
+
+// x where positive, else weight·x: see prelu(). weight [parameters], 1 or the channels, starts at `init`.
+class ESPALIER_API PReLU : public Module {
+ public:
+  explicit PReLU(int64_t parameters = 1, float init = 0.25f) : weight(Tensor::full({parameters}, init)) {}
+  std::string_view type() const override { return "PReLU"; }
+  void members(Members& m) override { m("weight", weight); }
+
+  Parameter weight;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return prelu(x, weight()); }
+};
+
 // relu(bn(x)) for the functional style of writing: one pass unless a transform wants to see what bn puts out.
 ESPALIER_API Tensor norm_relu(BatchNorm& bn, const Tensor& x);
 // The same with an activation that is a module; what sits on its output port sees what it would see anyway. Only a ReLU
@@ -156,6 +224,36 @@ class ESPALIER_API Dropout2d : public Dropout {
   std::string_view type() const override { return "Dropout2d"; }
 };
 
+// Images of another size: see interpolate().
+class ESPALIER_API Upsample : public Module {
+ public:
+  explicit Upsample(InterpolateOptions o) : options(o) {}
+  std::string_view type() const override { return "Upsample"; }
+  InterpolateOptions options;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return interpolate(x, options); }
+};
+
+// A border of one number around images: {left, right, top, bottom}.
+class ESPALIER_API ConstantPad2d : public Module {
+ public:
+  ConstantPad2d(std::vector<int64_t> pads_, double value_) : pads(std::move(pads_)), value(value_) {}
+  std::string_view type() const override { return "ConstantPad2d"; }
+  std::vector<int64_t> pads;
+  double value;
+
+ protected:
+  Tensor forward(const Tensor& x) override { return pad(x, pads, value); }
+};
+
+class ESPALIER_API ZeroPad2d : public ConstantPad2d {
+ public:
+  explicit ZeroPad2d(int64_t all) : ZeroPad2d(std::vector<int64_t>{all, all, all, all}) {}
+  explicit ZeroPad2d(std::vector<int64_t> pads_) : ConstantPad2d(std::move(pads_), 0) {}
+  std::string_view type() const override { return "ZeroPad2d"; }
+};
+
 // Passes its input on: a place with ports, where a network has a value that no other layer gives.
 class ESPALIER_API Identity : public Module {
  public:
@@ -175,11 +273,10 @@ class ESPALIER_API Flatten : public Module {
   Tensor forward(const Tensor& x) override { return flatten(x, start_dim); }
 };
 
-// Modules one after the other, named "0", "1", ... BatchNorm followed by ReLU runs as one pass while no transform
-// sits between the two; names and types stay.
-class ESPALIER_API Sequential : public Module {
+// Modules named "0", "1", ..., for the network that holds the list to call: a list itself has no forward().
+class ESPALIER_API ModuleList : public Module {
  public:
-  std::string_view type() const override { return "Sequential"; }
+  std::string_view type() const override { return "ModuleList"; }
   void members(Members& m) override;
   // add<Conv2d>(3, 64, {...}) gives the module back.
   template <class M, class... Arguments>
@@ -193,11 +290,18 @@ class ESPALIER_API Sequential : public Module {
   size_t size() const { return children_.size(); }
   Module& operator[](size_t i) { return *children_.at(i); }
 
- protected:
-  Tensor forward(const Tensor& x) override;
-
  private:
   std::vector<std::unique_ptr<Module>> children_;
+};
+
+// Modules one after the other. BatchNorm followed by ReLU runs as one pass while no transform sits between the two;
+// names and types stay.
+class ESPALIER_API Sequential : public ModuleList {
+ public:
+  std::string_view type() const override { return "Sequential"; }
+
+ protected:
+  Tensor forward(const Tensor& x) override;
 };
 
 }  // namespace espalier

@@ -1,9 +1,11 @@
 // The note's JSON, and the loading that ends with a trial run, so that a file whose shapes do not fit together is
 // refused here and not at the first use.
+#include <espalier/core/io/packed.h>
 #include <espalier/core/tape.h>
 #include <espalier/nn/find_not_finite.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/model_file.h>
+#include <espalier/nn/packed_codes.h>
 #include <espalier/nn/ports.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/version.h>
@@ -83,7 +85,11 @@ LoadedModel load_model(const std::string& path, const std::string& model) {
       SkipInit skip;
       loaded.module = make_model(name, {.classes = info.classes});
     }
-    pth::StateDict weights = weights_of(value, path);
+    pth::StateDict weights = pth::unpack_zeros(weights_of(value, path), path);
+    pth::StateDict port_state;
+    if (const pth::Value* ports = std::holds_alternative<pth::Dict>(value) ? value.find("ports") : nullptr)
+      port_state = pth::state_dict(*ports, path);
+    unpack_codes(weights, port_state);
     std::set<std::string> coded;
     for (auto& [key, t] : weights)
       if (t.dtype() == DType::s8 || t.dtype() == DType::u8) {
@@ -91,8 +97,7 @@ LoadedModel load_model(const std::string& path, const std::string& model) {
         t = t.to(DType::f32);
       }
     load_state_dict(*loaded.module, weights, {.adopt_shapes = true});
-    if (const pth::Value* ports = std::holds_alternative<pth::Dict>(value) ? value.find("ports") : nullptr)
-      restore_ports(*loaded.module, pth::state_dict(*ports, path));
+    restore_ports(*loaded.module, port_state);
     decode_values(*loaded.module, coded);
     if (const std::string bad = first_not_finite(*loaded.module); !bad.empty())
       fail(ErrorKind::data, bad, " holds values that are not finite");

@@ -22,7 +22,8 @@ struct LoadedModel {
 // masks that the file carries on its ports. `model` names it where the file does not (a plain PyTorch file), and wins
 // where both do. Throws ErrorKind::data on a file that does not fit: only fewer channels are taken as the same model
 // (never another kernel, input or number of classes), every tensor of a port must be known (nn/ports.h), and weights
-// and buffers must be finite. Weights of s8 or u8 are codes, whose worth the ports say.
+// and buffers must be finite. Weights of s8 or u8 are codes, whose worth the ports say; packed ones (core/io/packed.h)
+// are unpacked.
 ESPALIER_API LoadedModel load_model(const std::string& path, const std::string& model = "");
 
 // The weights among what a file holds: the state dict itself, or the entry "model" or "state_dict" of a checkpoint.

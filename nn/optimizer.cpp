@@ -261,4 +261,32 @@ void Adam::update(size_t group, const Update& u, const Pace& pace) {
             pace, u.grad, u.keep, p.value().out(), m.out(), v.out());
 }
 
+RMSprop::RMSprop(std::vector<RMSpropGroup> groups)
+    : Optimizer([&] {
+        std::vector<Group> made;
+        for (const RMSpropGroup& g : groups) {
+          const Rate rate{g.options.lr, g.options.momentum};
+          made.push_back({g.parameters, rate, {rate}});
+        }
+        return made;
+      }()),
+      options_(options_of<RMSpropOptions>(groups)) {
+  for (const RMSpropOptions& o : options_) {
+    check(o.alpha >= 0 && o.alpha < 1, "alpha", o.alpha);
+    check(o.eps >= 0, "eps", o.eps);
+    check(o.weight_decay >= 0, "weight_decay", o.weight_decay);
+  }
+}
+
+void RMSprop::update(size_t group, const Update& u, const Pace& pace) {
+  const RMSpropOptions& o = options_[group];
+  Parameter& p = u.parameter;
+  Tensor& square = state_of(p, "square_avg");
+  run::rmsprop(
+      p.value().device(),
+      geometry::RmsPropStep{.alpha = float(o.alpha), .eps = float(o.eps), .weight_decay = float(o.weight_decay)}, pace,
+      u.grad, u.keep, p.value().out(), square.out(), o.centered ? state_of(p, "grad_avg").out() : Out{},
+      u.rate.momentum != 0 ? state_of(p, "momentum_buffer").out() : Out{});
+}
+
 }  // namespace espalier

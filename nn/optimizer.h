@@ -129,4 +129,27 @@ class ESPALIER_API AdamW : public Adam {
   std::string_view type() const override { return "AdamW"; }
 };
 
+struct RMSpropOptions {
+  double lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0;
+  bool centered = false;  // the mean of the gradients is taken out of their mean square (Graves 2013, arXiv 1308.0850)
+};
+struct RMSpropGroup {
+  Named<Parameter> parameters;
+  RMSpropOptions options;
+};
+
+// Tieleman & Hinton 2012, as PyTorch's. State: square_avg, grad_avg where centered, momentum_buffer with a momentum.
+class ESPALIER_API RMSprop : public Optimizer {
+ public:
+  RMSprop(Module& module, RMSpropOptions options) : RMSprop({{learned_parameters(module), options}}) { follow(module); }
+  explicit RMSprop(std::vector<RMSpropGroup> groups);
+  std::string_view type() const override { return "RMSprop"; }
+
+ protected:
+  void update(size_t group, const Update& u, const Pace& pace) override;
+
+ private:
+  std::vector<RMSpropOptions> options_;
+};
+
 }  // namespace espalier

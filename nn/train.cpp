@@ -254,7 +254,9 @@ class Run {
   void save(const std::string& name) {
     if (options_.out.empty()) return;
     if (name == "last.pth") keep_previous();
+    tell([](auto& o) { o.checkpoint_begins(); });
     save_checkpoint(path(name.c_str()), module_, optimizer_, s_, options_.schedule.text, options_.note, statefuls());
+    tell([](auto& o) { o.checkpoint_ends(); });
     if (name != "last.pth") return;
     last_is_good_ = true;
     saved_ = Clock::now();

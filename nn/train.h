@@ -74,6 +74,9 @@ class ESPALIER_API TrainObserver : public Stateful {
   virtual void gradients_ready(const StepContext&) {}  // between backward and the update
   virtual void step_ends(const StepReport&) {}
   virtual void test_step_ends(const TestReport&) {}
+  // Around the writing of a checkpoint: what the module is in between is what the file holds.
+  virtual void checkpoint_begins() {}
+  virtual void checkpoint_ends() {}
   virtual void epoch_ends(const EpochRow&) {}
 };
 

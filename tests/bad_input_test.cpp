@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
@@ -202,7 +203,8 @@ TEST_CASE("damaged data files") {
   const std::string cifar = "train --model vgg11 --dataset cifar10 --epochs 1" + force + "--data ";
   refused(cifar + "cifar", 3, "data_batch_1.bin");
   refused(cifar + "nowhere", 3, "scripts/download_data");
-  refused("train --model vgg11 --dataset cifar10" + force, 2, "needs the folder");
+  refused("train --model vgg11 --dataset cifar10" + force, 2, "needs the folder", "unset ESPALIER_DATA;");
+  refused("train --model vgg11 --dataset cifar10" + force, 3, "nowhere", "export ESPALIER_DATA=nowhere;");
   auto idx = [](uint32_t magic, uint32_t n, size_t bytes) {
     std::string s;
     for (uint32_t v : {magic, n, 28u, 28u})
@@ -266,6 +268,10 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
   refused(ptq + " --calibrate 65", 2, "65 images, there are 64");
   refused(ptq + " --observer msee", 2, "did you mean \"mse\"");
   refused(ptq + " --epochs 1", 2, "ptq takes no steps");
+  for (const std::string b : {"size", "size<0", "speed<1", "latency@0<1", "size<nan"})
+    refused(ptq + " --budget \"" + b + "\"", 2, "[--budget] expected");
+  refused(ptq + " --budget \"size<0.01\"", 2, "nothing fits");
+  refused(quantize + " --quantizer bnn --budget \"size<0.1\"", 2, "bnn has none");
   for (const std::string b : {"0", "1", "33"}) refused(ptq + " --bits " + b, 2, "bits");
   refused(quantize + " --quantizer dorefa --calibrate 8", 2, "is for --quantizer ptq");
   for (const std::string o : {"--repeats 0", "--batch-sizes 0", "--exact-images -1"})
@@ -582,4 +588,56 @@ TEST_CASE("every tool stops on the first signal") {
         "stop2/shrunk.pth", SIGINT);
   stops("model_prune --model naive --images 5000 --test-images 16 --epochs 3 --pruner l1 --out stop3",
         "stop3/settings.json", SIGINT);
+}
+
+TEST_CASE("sensitivity, report and teachers: options that do not fit, files that are none") {
+  house();
+  const std::string s = "sensitivity --weights good/model.pth --images 32 --sparsities 0.5 ";
+  refused("sensitivity" + force, 2, "expected --weights");
+  refused(s + "--prune-type l3" + force, 2, "expected one of l1, l2, fine-grained");
+  refused(s + "--sparsities 0.5,1" + force, 2, "a sparsity is 1");
+  refused(s + "--sparsities 0.5,x" + force, 2, "got \"x\"");
+  refused(s + "--early-stop dropped" + force, 2, "a colon and a number");
+  refused(s + "--early-stop fell:0.1" + force, 2, "minimize, maximize, dropped or raised");
+  refused(s + "--early-stop dropped:much" + force, 2, "got \"much\"");
+  refused(s + "--layers conv9" + force, 2, "\"conv9\"");
+  refused(s + "--prune-type fine-grained --by group" + force, 2, "no groups");
+  refused(s + "--channel-dependency nowhere/sets.csv" + force, 2, "its folder does not exist");
+  CHECK(House::run(s + "--layers conv1 --out senses") == 0);
+  write("senses/sensitivity.csv", "layername,0.5\nconv9,1\n");
+  CHECK(House::run("sensitivity --resume --out senses") == 3);
+  CHECK(slurp("err").find("line 2") != std::string::npos);
+
+  write("table.csv", "label,accuracy,parameters\na,0.5,100\n");
+  write("words.csv", "a,b\n1,2\n");
+  write("broken.csv", "label,accuracy,parameters\na,much,100\n");
+  refused("report" + force, 2, "expected --csv");
+  refused("report --csv missing.csv" + force, 3, "missing.csv");
+  refused("report --csv good" + force, 3, "good");
+  refused("report --csv words.csv" + force, 3, "none of the pictures");
+  refused("report --csv broken.csv" + force, 3, "\"much\"");
+  refused("report --csv table.csv --kind pie" + force, 2, "expected one of training");
+
+  const std::string t = "train --model naive --images 32 --test-images 16 --epochs 1 ";
+  refused(t + "--temperature 3" + force, 2, "needs a --teacher");
+  refused(t + "--teacher missing.pth" + force, 3, "missing.pth");
+  refused(t + "--teacher good/model.pth --temperature 0" + force, 2, "temperature");
+  refused(t + "--teacher good/model.pth --hints conv1" + force, 2, "expected LAYER=LAYER");
+  refused(t + "--teacher good/model.pth --hints conv1=conv7" + force, 2, "no layer \"conv7\"");
+  refused("train --model vgg11 --images 32 --test-images 16 --epochs 1 --teacher good/model.pth" + force, 2,
+          "[--teacher]");
+}
+
+TEST_CASE("with --json stdout holds JSON, too, where something is wrong") {
+  house();
+  for (const auto& [command, code] : std::map<std::string, int>{{"train --json", 2},
+                                                                {"train --json --no-such-option", 2},
+                                                                {"train --json --lr fast --out keep --force", 2},
+                                                                {"evaluate --json --weights nowhere.pth", 3}}) {
+    CAPTURE(command);
+    CHECK(House::run(command) == code);
+    const auto said = nlohmann::json::parse(slurp("out"));
+    CHECK(said.at("exit_code") == code);
+    CHECK(slurp("err").find(said.at("error").get<std::string>()) != std::string::npos);
+  }
 }

@@ -6,6 +6,7 @@
 #include <espalier/compress/quantize/integer_config.h>
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/nn/model_file.h>
+#include <espalier/nn/packed_codes.h>
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
 
@@ -45,6 +46,11 @@ std::vector<std::vector<uint8_t>> codes(Module& model, const Tensor& x) {
   return all;
 }
 
+// A layer that is neither first nor last, whose weights have the bits that were asked for.
+std::string packed_of(const std::string& model) {
+  return model == "resnet20" ? "layer1.0.conv1.weight" : "conv2.weight";
+}
+
 const pth::Value& entry(const pth::Value& v, const char* a, const std::string& b) {
   const pth::Value* found = v.find(a)->find(b);
   REQUIRE(found != nullptr);
@@ -61,7 +67,8 @@ TEST_CASE("a quantized file holds codes and gives the same codes") {
   for (const Case& one :
        {Case{"naive", {}}, Case{"lenet", {.weight_bits = 4}}, Case{"resnet20", {.activation_bits = 6}},
         Case{"naive", {.quant_scheme = "per_tensor_affine"}},
-        Case{"naive", {.weight_bits = 2, .quant_scheme = "per_tensor_symmetric"}}}) {
+        Case{"naive", {.weight_bits = 2, .quant_scheme = "per_tensor_symmetric"}}, Case{"naive", {.weight_bits = 3}},
+        Case{"naive", {.weight_bits = 6, .quant_scheme = "per_tensor_affine"}}}) {
     CAPTURE(one.model);
     manual_seed(11);
     const auto model = make_model(one.model);
@@ -72,6 +79,13 @@ TEST_CASE("a quantized file holds codes and gives the same codes") {
     for (const auto& [name, v] : std::get<pth::Dict>(*file.find("model"))) {
       const auto& t = std::get<Tensor>(v);
       if (t.rank() >= 2) CHECK(t.dtype() == (is_signed ? DType::s8 : DType::u8));
+      if (name == packed_of(one.model) && one.options.weight_bits < 8) {
+        int64_t elements = 0;
+        for (auto& [own, p] : named_parameters(*model))
+          if (own == name) elements = p->value().numel();
+        CHECK(t.dtype() == DType::u8);
+        CHECK(t.shape() == Shape{(elements * one.options.weight_bits + 7) / 8});
+      }
     }
     const Tensor x = images(one.model);
     const LoadedModel loaded = load_model(path);
@@ -97,7 +111,7 @@ TEST_CASE("other quantizers' files, too") {
     const LoadedModel loaded = load_model(path);
     CHECK((*loaded.module)(x).to_vector() == (*model)(x).to_vector());
     const auto dtype = std::get<Tensor>(entry(pth::load(path), "model", "fc1.weight")).dtype();
-    CHECK(dtype == (name == "dorefa" ? DType::f32 : DType::s8));
+    CHECK(dtype == (name == "dorefa" ? DType::f32 : name == "bnn" ? DType::u8 : DType::s8));
   }
 }
 
@@ -211,4 +225,46 @@ TEST_CASE("quantizers can be found and taken away") {
   remove_quantizers(*model);
   CHECK_FALSE(is_quantized(*model));
   CHECK(port_tensors(*model).empty());
+}
+
+TEST_CASE("codes of fewer bits lie packed and come back") {
+  for (int bits = 1; bits <= 7; ++bits)
+    for (const bool is_signed : {true, false}) {
+      CAPTURE(bits);
+      CAPTURE(is_signed);
+      std::vector<int8_t> s;
+      std::vector<uint8_t> u;
+      for (int i = 0; i < 45; ++i) {
+        const int range = 1 << bits, v = (i * 37 + 11) % range;
+        u.push_back(uint8_t(v));
+        s.push_back(int8_t(bits == 1 ? 1 - 2 * v : v - range / 2));
+      }
+      const Tensor codes = is_signed ? Tensor::from(s, {5, 3, 3}) : Tensor::from(u, {5, 3, 3});
+      const Tensor packed = pack_codes(codes, bits), packing = packing_of(codes, bits);
+      CHECK(packed.shape() == Shape{(45 * bits + 7) / 8});
+      const Tensor back = unpack_codes(packed, packing);
+      REQUIRE(back.dtype() == codes.dtype());
+      CHECK(back.shape() == codes.shape());
+      if (is_signed)
+        CHECK(back.to_vector<int8_t>() == s);
+      else
+        CHECK(back.to_vector<uint8_t>() == u);
+    }
+  // Two codes of 4 bits: the first in the lower half.
+  CHECK(pack_codes(Tensor::from(std::vector<int8_t>{-7, 3}, {2}), 4).to_vector<uint8_t>() ==
+        std::vector<uint8_t>{0x39});
+  const Tensor packed = Tensor::from(std::vector<uint8_t>{1, 2}, {2});
+  const auto refused = [&](std::vector<int64_t> words) {
+    const auto n = int64_t(words.size());
+    return refusal([&] { unpack_codes(packed, Tensor::from(words, {n})); });
+  };
+  CHECK(refused({8, 1, 2}).find("[bits] 8") != std::string::npos);
+  CHECK(refused({4, 2, 4}).find("signed is 2") != std::string::npos);
+  CHECK(refused({4, 1, 5}).find("expected u8[3]") != std::string::npos);
+  CHECK(refused({4, 1, -4}).find("a size of -4") != std::string::npos);
+  CHECK(refused({4, 1, int64_t(1) << 40, int64_t(1) << 40}).find("a size of") != std::string::npos);
+  CHECK(refused({4}).find("expected s64[2 + rank]") != std::string::npos);
+  CHECK(refusal([&] {
+          unpack_codes(Tensor::ones({2}), Tensor::from(std::vector<int64_t>{4, 1, 4}, {3}));
+        }).find("f32") != std::string::npos);
 }

@@ -248,14 +248,14 @@ TEST_CASE("a label that is no class is refused by the CPU, and makes loss and gr
     const Tensor logp = noise({3, 4}, 31).to(d), target = Tensor::from(std::vector<int64_t>{0, 4, 1}, {3}).to(d);
     Tensor loss = Tensor::empty({1}, DType::f32, d);
     if (d.kind == Device::cpu) {
-      CHECK_THROWS_WITH_AS(run::nll_loss(d, g, logp.in(), target.in(), loss.out()),
+      CHECK_THROWS_WITH_AS(run::nll_loss(d, g, logp.in(), target.in(), In{}, loss.out()),
                            "[nll_loss] target 4 of image 1 is not one of 4 classes", Error);
       continue;
     }
-    run::nll_loss(d, g, logp.in(), target.in(), loss.out());
+    run::nll_loss(d, g, logp.in(), target.in(), In{}, loss.out());
     CHECK(std::isnan(loss.item()));
     Tensor grad = Tensor::empty({3, 4}, DType::f32, d);
-    run::nll_loss_grad(d, g, target.in(), Tensor::ones({1}, DType::f32, d).in(), grad.out());
+    run::nll_loss_grad(d, g, target.in(), In{}, Tensor::ones({1}, DType::f32, d).in(), grad.out());
     const auto v = grad.to_vector();
     for (size_t i = 0; i < v.size(); ++i) CHECK(std::isnan(v[i]) == (i / 4 == 1));
   }

@@ -103,6 +103,33 @@ TEST_CASE("cifar10: hostile bytes are refused with the file's name") {
   CHECK(refusal([&] { read_cifar10(folder.path.string(), Split::test); }).find("found a folder") != std::string::npos);
 }
 
+TEST_CASE("cifar100: the second label counts, and 99 is the last") {
+  Bytes bytes;
+  for (int64_t i = 0; i < 3; ++i) {
+    bytes.push_back(uint8_t(19 - i));
+    bytes.push_back(uint8_t(99 - i));
+    for (int64_t p = 0; p < 3072; ++p) bytes.push_back(uint8_t(random_u32(7, uint64_t(i), uint64_t(p))));
+  }
+  const ImageSet set = parse_cifar100(bytes.data(), bytes.size(), "x", 3);
+  CHECK((set.name == "cifar100" && set.normalize.mean[0] == .5071f));
+  const auto logical = set.images.to_vector<uint8_t>();
+  for (int64_t i = 0; i < 3; ++i) {
+    CHECK(set.labels.data<int64_t>()[i] == 99 - i);
+    CHECK(std::equal(logical.begin() + i * 3072, logical.begin() + (i + 1) * 3072, bytes.begin() + i * 3074 + 2));
+  }
+  bytes[3075] = 100;
+  CHECK(refusal([&] { parse_cifar100(bytes.data(), bytes.size(), "f.bin", 3); }) ==
+        "[cifar100] f.bin: record 1 has label 100, expected 0 to 99");
+  CHECK(refusal([&] { parse_cifar100(bytes.data(), bytes.size() - 1, "f.bin", 3); }) ==
+        "[cifar100] f.bin: 9221 bytes, expected 3 records of 3074 bytes");
+  Folder folder;
+  folder.write("cifar-100-binary/test.bin", bytes);
+  CHECK(refusal([&] { read_cifar100(folder.path.string(), Split::test); }).find("9222 bytes, expected 30740000") !=
+        std::string::npos);
+  CHECK(dataset_classes("cifar100") == 100);
+  CHECK(dataset_classes("cifar10") == 10);
+}
+
 TEST_CASE("mnist: images, labels and every wrong header") {
   const ImageSet set = [&] {
     const Bytes i = idx_images(5), l = idx_labels(5);

@@ -42,11 +42,12 @@ struct Door {
 const std::vector<Door> doors = {
     {"oneDNN", std::regex(R"(\bdnnl(::|_|\.hpp?\b)|oneapi/)"), std::regex(R"(core/cpu/onednn[a-z_]*\.(h|cpp))")},
     {"ONNX", std::regex(R"(\bonnx::|<onnx/|google/protobuf)"), std::regex(R"(compress/(.*/)?onnx[a-z_]*\.(h|cpp))")},
+    {"Cairo", std::regex(R"(\bcairo_|<cairo)"), std::regex(R"(compress/report/cairo\.cpp)")},
     {"CUDA", std::regex(R"(\bcublas[A-Z]|\bcudnn[A-Z]|\bcuda[A-Z]|<cuda|<cublas)"), std::regex(R"(cuda/.*)")},
     {"OpenMP", std::regex(R"(#pragma omp|\bomp_[a-z]|<omp\.h>)"), std::regex(R"(core/cpu/onednn[a-z_]*\.(h|cpp))")},
 };
 const std::regex foreign_include(
-    R"(#\s*include\s*[<"](Eigen/|dnnl|oneapi/|onnx/|google/|cuda|cublas|nlohmann/|zlib|omp\.h|cxxopts|doctest))");
+    R"(#\s*include\s*[<"](Eigen/|dnnl|oneapi/|onnx/|google/|cairo|cuda|cublas|nlohmann/|zlib|omp\.h|cxxopts|doctest))");
 
 std::string room_of(const std::string& path) { return path.substr(0, path.find('/')); }
 

@@ -445,3 +445,41 @@ TEST_CASE("unknown models and impossible layers are refused") {
   CHECK_THROWS_AS(Conv2d(3, 8, {.kernel = 3, .groups = 2}), Error);
   CHECK_THROWS_AS(Linear(0, 8), Error);
 }
+
+TEST_CASE("layers of other families: names, first values, and what they make of a shape") {
+  struct Net : Module {
+    std::string_view type() const override { return "Net"; }
+    void members(Members& m) override { m("up", up), m("norm", norm), m("act", act), m("last", last), m("list", list); }
+    ConvTranspose2d up{4, 6, {.kernel = 3, .stride = 2, .padding = 1, .output_padding = 1}};
+    GroupNorm norm{3, 6};
+    PReLU act{6};
+    LayerNorm last{{6, 8, 10}};
+    ModuleList list;
+    Net() {
+      list.add<ZeroPad2d>(1);
+      list.add<Upsample>(InterpolateOptions{.scale_factor = 2});
+      list.add<Conv2d>(6, 2, Conv2dOptions{.kernel = 1});
+    }
+
+   protected:
+    Tensor forward(const Tensor& x) override {
+      Tensor y = last(act(norm(up(x))));
+      for (size_t i = 0; i < list.size(); ++i) y = list[i](y);
+      return y;
+    }
+  } net;
+  std::string names;
+  for (auto& [name, p] : named_parameters(net)) names += name + " ";
+  CHECK(names == "up.weight up.bias norm.weight norm.bias act.weight last.weight last.bias list.2.weight list.2.bias ");
+  CHECK(net.up.weight.value().shape() == Shape{4, 6, 3, 3});
+  CHECK(net.act.weight.value().to_vector() == std::vector<float>(6, 0.25f));
+  const double bound = 1 / std::sqrt(6 * 9.);  // PyTorch's fan_in of a transposed convolution
+  double top = 0;
+  for (float w : net.up.weight.value().to_vector()) top = std::max(top, std::abs(double(w)));
+  CHECK((top <= bound && top > 0.9 * bound));
+  CHECK(net(Tensor::ones({2, 4, 4, 5})).shape() == Shape{2, 2, 20, 24});
+  CHECK_THROWS_WITH_AS(net.list(Tensor::ones({1})), doctest::Contains("[ModuleList] has no forward()"), Error);
+  CHECK_THROWS_AS(GroupNorm(4, 6), Error);
+  CHECK_THROWS_AS(LayerNorm(Shape{}), Error);
+  CHECK_FALSE(GroupNorm(2, 4, 1e-5f, false).weight.defined());
+}

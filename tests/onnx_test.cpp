@@ -24,6 +24,18 @@ using namespace espalier;
 
 namespace {
 
+// Functions of two operands that are exported, but for the four of arithmetic, which have cases of their own.
+#define EXPORTED_BINARY(X) \
+  X(maximum)               \
+  X(minimum)               \
+  X(gt)                    \
+  X(ge)                    \
+  X(lt)                    \
+  X(le)                    \
+  X(eq)                    \
+  X(ne)                    \
+  X(prelu_term)
+
 // Values in -1..1 from a formula of the index, the same on every machine.
 Tensor wave(const Shape& shape, float scale = 1, float shift = 0) {
   std::vector<float> v(size_t(shape.numel()));
@@ -125,6 +137,7 @@ int64_t parameter_count(Module& model) {
 
 TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
   const Shape image{2, 6, 8, 8};
+  static const std::set<std::string_view> positive{"log", "sqrt", "pow"};
   const std::vector<std::tuple<std::string, Shape, Function>> cases = {
       {"conv2d", image,
        [](auto& x, auto& l) {
@@ -137,6 +150,42 @@ TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
       {"conv2d_depthwise", image,
        [](auto& x, auto& l) {
          return conv2d(x, l["w"] = wave({6, 1, 3, 3}), {}, {1, 1}, 6);
+       }},
+      {"conv_transpose2d", image,
+       [](auto& x, auto& l) {
+         return conv_transpose2d(
+             x, l["w"] = wave({6, 5, 3, 2}), l["b"] = wave({5}),
+             {.window = {.stride = 2, .padding = {1, 0}, .dilation = {1, 2}}, .output_padding = {1, 0}});
+       }},
+      {"conv_transpose2d_groups", image,
+       [](auto& x, auto& l) {
+         return conv_transpose2d(x, l["w"] = wave({6, 1, 2, 2}), {}, {.window = {.stride = 2}, .groups = 6});
+       }},
+      {"group_norm", image,
+       [](auto& x, auto& l) { return group_norm(x, 3, l["w"] = wave({6}, 1, 2), l["b"] = wave({6})); }},
+      {"group_norm_plain", {2, 6}, [](auto& x, auto&) { return group_norm(x, 2); }},
+      {"layer_norm",
+       {2, 9},
+       [](auto& x, auto& l) { return layer_norm(x, {9}, l["w"] = wave({9}, 1, 2), l["b"] = wave({9})); }},
+      {"layer_norm_image", image,
+       [](auto& x, auto&) {
+         return layer_norm(layer_norm(x, {6, 8, 8}), {8}, {}, {}, 1e-3f);
+       }},
+      {"pad", image,
+       [](auto& x, auto&) {
+         return pad(x, {1, 2, 0, 3, 1, 0}, -0.5);
+       }},
+      {"prelu", image,
+       [](auto& x, auto& l) { return prelu(prelu(x, l["w"] = wave({6})), l["s"] = wave({1}, 0, 0.1f)); }},
+      {"upsample_nearest", image,
+       [](auto& x, auto&) {
+         return interpolate(x, {.scale_factor = {2, 3}});
+       }},
+      {"upsample_bilinear", image,
+       [](auto& x, auto&) { return interpolate(x, {.scale_factor = 2, .bilinear = true}); }},
+      {"upsample_corners", image,
+       [](auto& x, auto&) {
+         return interpolate(x, {.size = {12, 16}, .bilinear = true, .align_corners = true});
        }},
       {"linear",
        {2, 7},
@@ -190,10 +239,48 @@ TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
        [](auto& x, auto&) {
          return adaptive_avg_pool2d(x, {4, 2});
        }},
-#define X(name, Functor, ...) {#name, {2, 50}, [](auto& x, auto&) { return name(x * Tensor::full({1}, 9)); }},
+#define X(name, Functor, ...) \
+  {#name, {2, 50}, [](auto& x, auto&) { return name(positive.contains(#name) ? x * 4 + 5 : x * 9); }},
       ESPALIER_UNARY(X)
 #undef X
-          {"leaky_relu_steep", {2, 50}, [](auto& x, auto&) { return leaky_relu(x, {.negative_slope = 0.3f}); }},
+#define X(name) {#name, {2, 50}, [](auto& x, auto&) { return name(x, x * -0.5 + 0.25); }},
+          EXPORTED_BINARY(X)
+#undef X
+              {"pow_square", {2, 50}, [](auto& x, auto&) { return pow(x, 2) - 3 / (x + 2); }},
+      {"clamp_narrow", {2, 50}, [](auto& x, auto&) { return clamp(x, -0.25, 0.5); }},
+      {"where", image, [](auto& x, auto&) { return where(x > 0, x, -2) + where(ne(x, 0), 1, x); }},
+      {"gather", {2, 6}, [](auto& x, auto&) { return gather(x, 1, argmax(x, 1, true)); }},
+      {"index_select", image,
+       [](auto& x, auto& l) {
+         return index_select(x, 1, l["i"] = Tensor::from(std::vector<int64_t>{5, 0, 1, 1}, {4}));
+       }},
+      {"amax", image,
+       [](auto& x, auto&) {
+         return amax(x, {2, 3}) - amin(x, {-1, 2});
+       }},
+      {"argmax", image, [](auto& x, auto&) { return argmax(x, 1); }},
+      {"argmin", {2, 9}, [](auto& x, auto&) { return argmin(x, 1, true); }},
+      {"permute", image,
+       [](auto& x, auto&) {
+         return permute(x, {0, 2, 3, 1});
+       }},
+      {"squeeze", {2, 1, 5, 1}, [](auto& x, auto&) { return squeeze(squeeze(x, 1), -1); }},
+      {"unsqueeze", {2, 5}, [](auto& x, auto&) { return unsqueeze(unsqueeze(x, 1), -1); }},
+      {"stack", image,
+       [](auto& x, auto&) {
+         return stack({x, -x}, 1);
+       }},
+      {"split", image,
+       [](auto& x, auto&) {
+         const auto parts = split(x, 2, 1);
+         return parts[0] * parts[1] - parts[2];
+       }},
+      {"reshape_open",
+       {2, 12},
+       [](auto& x, auto&) {
+         return reshape(reshape(x, {-1, 3}), {-1, 12});
+       }},
+      {"leaky_relu_steep", {2, 50}, [](auto& x, auto&) { return leaky_relu(x, {.negative_slope = 0.3f}); }},
       {"hardtanh_narrow", {2, 50}, [](auto& x, auto&) { return hardtanh(x, {.min_val = -0.2f, .max_val = 0.7f}); }},
       {"add", image, [](auto& x, auto&) { return x + relu(x); }},
       {"sub_broadcast", image,

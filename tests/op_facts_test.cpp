@@ -73,6 +73,11 @@ int64_t flops(const Tensor& y) {
   return y.node()->op->flops(shapes, y.shape());
 }
 
+int64_t flops_of(const std::function<Tensor()>& f) {
+  Tracing on;
+  return flops(f());
+}
+
 }  // namespace
 
 TEST_CASE("a convolution joins its input with its weight's slices and gives its filters on") {
@@ -161,6 +166,64 @@ TEST_CASE("elementwise: equal dimensions share a fate, repeated ones live") {
   CHECK(constant.pinned(constant.tags(0, 1)));
   Probe scalar([] { return t({2, 3, 4, 4}) + t({}); }, {{1}, {}});
   CHECK(scalar.free(scalar.out[1]));
+}
+
+TEST_CASE("what chooses and reshapes couples as its kin") {
+  Probe chosen([] { return where(t({2, 3, 4, 4}), t({2, 3, 4, 4}), t({2, 3, 1, 1})); }, {{1}, {1}, {1}});
+  CHECK(chosen.same(chosen.tags(0, 1), chosen.tags(1, 1)));
+  CHECK(chosen.same(chosen.tags(2, 1), chosen.out[1]));
+  CHECK(chosen.free(chosen.out[1]));
+  Probe number([] { return where(t({2, 3, 4, 4}), t({2, 3, 4, 4}), 0); }, {{1}, {1}, {}});
+  CHECK(number.free(number.out[1]));
+  const auto places = [](int64_t n) { return Tensor::zeros({n}, DType::s64); };
+  Probe picked([&] { return index_select(t({2, 3, 4}), 1, places(5)); }, {{1, 2}, {}});
+  CHECK(picked.pinned(picked.tags(0, 1)));
+  CHECK((picked.out[1].empty() && picked.out[2] == picked.tags(0, 2) && picked.free(picked.out[2])));
+  Probe gathered([&] { return gather(t({2, 3}), 0, Tensor::zeros({2, 3}, DType::s64)); }, {{1}, {}});
+  CHECK(gathered.pinned(gathered.tags(0, 1)));
+  Probe turned([] { return permute(t({2, 3, 4, 5}), {0, 2, 3, 1}); }, {{1}});
+  CHECK((turned.out[3] == turned.tags(0, 1) && turned.out[1].empty()));
+  Probe raised([] { return unsqueeze(t({2, 3}), 1); }, {{1}});
+  CHECK((raised.out[2] == raised.tags(0, 1) && raised.out[1].empty()));
+  Probe squeezed([] { return squeeze(t({2, 3, 1, 1})); }, {{1}});
+  CHECK(squeezed.out[1] == squeezed.tags(0, 1));
+  Probe largest([] { return amax(t({2, 3, 2, 2}), {1}); }, {{1}});
+  CHECK(largest.pinned(largest.tags(0, 1)));
+  Probe spatial([] { return amax(t({2, 3, 2, 2}), {2, 3}); }, {{1}});
+  CHECK((spatial.out[1] == spatial.tags(0, 1) && spatial.free(spatial.out[1])));
+  Probe twice([] { return t({2, 3, 4, 4}) * 2; }, {{1}, {}});
+  CHECK((twice.out[1] == twice.tags(0, 1) && twice.free(twice.out[1])));
+}
+
+TEST_CASE("transposed convolutions, norms within an example, padding, resampling") {
+  Probe plain([] { return conv_transpose2d(t({2, 3, 4, 4}), t({3, 5, 2, 2}), t({5})); }, {{1}, {0, 1}, {0}});
+  CHECK(plain.same(plain.tags(0, 1), plain.tags(1, 0)));
+  CHECK(plain.same(plain.tags(2, 0), plain.out[1]));
+  CHECK((plain.out[1] == plain.tags(1, 1) && plain.free(plain.out[1])));
+  Probe depthwise([] { return conv_transpose2d(t({2, 3, 4, 4}), t({3, 1, 2, 2}), {}, {.groups = 3}); }, {{1}, {0, 1}});
+  CHECK(depthwise.same(depthwise.tags(0, 1), depthwise.out[1]));
+  CHECK((depthwise.free(depthwise.out[1]) && depthwise.pinned(depthwise.tags(1, 1))));
+  Probe grouped(
+      [] {
+        return conv_transpose2d(t({2, 4, 4, 4}), t({4, 3, 2, 2}), t({6}), {.groups = 2});
+      },
+      {{1}, {0, 1}, {0}});
+  CHECK(
+      (grouped.pinned(grouped.tags(0, 1)) && grouped.pinned(grouped.tags(1, 0)) && grouped.pinned(grouped.tags(2, 0))));
+  Probe normed([] { return group_norm(t({2, 4, 3, 3}), 2, t({4}), t({4})); }, {{1}, {0}, {0}});
+  CHECK((normed.pinned(normed.tags(0, 1)) && normed.same(normed.tags(1, 0), normed.out[1])));
+  Probe padded([] { return pad(t({2, 3, 4, 4}), {1, 1, 1, 1, 0, 2}); }, {{1}});
+  CHECK((padded.out[1].size() == 5 && padded.free(padded.tags(0, 1))));
+  CHECK(padded.pinned({padded.out[1].begin() + 3, padded.out[1].end()}));
+  Probe larger([] { return interpolate(t({2, 3, 4, 4}), {.scale_factor = 2}); }, {{1}});
+  CHECK((larger.out[1] == larger.tags(0, 1) && larger.free(larger.out[1])));
+  Probe sloped([] { return prelu(t({2, 3}), t({3})); }, {{1}, {0}});
+  CHECK(sloped.same(sloped.tags(0, 1), sloped.tags(1, 0)));
+  CHECK(flops_of([] {
+          return conv_transpose2d(t({2, 3, 4, 4}), t({3, 5, 2, 2}), t({5}), {.window = {.stride = 2}});
+        }) == 2 * 5 * 64 * (3 * 4 + 1));
+  CHECK(flops_of([] { return group_norm(t({2, 4, 3, 3}), 2); }) == 2 * 2 * 36);
+  CHECK(flops_of([] { return prelu(t({2, 3}), t({1})); }) == 6);
 }
 
 TEST_CASE("cat appends, slices take, equal parts stay equal") {
@@ -272,13 +335,29 @@ TEST_CASE("who keeps zeros") {
                           transpose(x, 0, 1),
                           mean(x),
                           sum(x),
+                          -x,
+                          abs(x),
+                          sqrt(x),
+                          pow(x, 2),
+                          clamp(x, -1, 1),
+                          maximum(x, x),
+                          x > x,
+                          where(x, x, x),
+                          amax(x),
+                          permute(x, {0, 2, 3, 1}),
+                          unsqueeze(x, 0),
+                          pad(x, {1, 1}),
+                          interpolate(x, {.scale_factor = 2}),
+                          conv_transpose2d(x, t({3, 2, 1, 1})),
+                          prelu_term(x, x),
                           max_pool2d(x, {}),
                           avg_pool2d(x, {}),
                           adaptive_avg_pool2d(x, 1),
                           dropout(x, {})})
     CHECK_MESSAGE(zero_from_zeros(y), y.node()->op->name());
-  for (const Tensor& y :
-       {sigmoid(x), x / x, softmax(x), log_softmax(x), batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})})
+  for (const Tensor& y : {exp(x), log(x), pow(x, 0), clamp(x, 1, 2), hardtanh(x, {.min_val = 1, .max_val = 2}), x >= x,
+                          pad(x, {1, 1}, 1), group_norm(x, 1, t({3}), t({3})), sigmoid(x), x / x, softmax(x),
+                          log_softmax(x), batch_norm(x, t({3}), t({3}), mean3, var3, {.training = false})})
     CHECK_MESSAGE(!zero_from_zeros(y), y.node()->op->name());
 }
 
@@ -424,6 +503,60 @@ TEST_CASE("errors say what came, what was expected and where") {
          mse_loss(t({2, 3}), t({3}));
        },
        "[mse_loss] values [2,3], targets [3]"},
+      {[&] {
+         reshape(t({2, 3}), {-1, 4});
+       },
+       "[reshape] of [2,3] to [-1,4]: the sizes differ"},
+      {[&] {
+         reshape(t({2, 3}), {-1, -1});
+       },
+       "[reshape] more than one size is -1"},
+      {[&] {
+         permute(t({2, 3}), {0, 0});
+       },
+       "[permute] expected each of 2 dimensions once"},
+      {[&] {
+         split(t({2, 3}), {1, 1}, 1);
+       },
+       "[split] the parts sum to 2, dimension 1 has 3"},
+      {[&] {
+         stack({t({2, 3}), t({2, 4})});
+       },
+       "[stack] shapes [2,3] and [2,4] differ"},
+      {[&] {
+         gather(t({2, 3}), 1, t({2, 1}));
+       },
+       "[gather] the index holds f32, expected s64"},
+      {[&] {
+         gather(t({2, 3}), 1, Tensor::zeros({3, 1}, DType::s64));
+       },
+       "[gather] an index [3,1] for [2,3] along dimension 1"},
+      {[&] {
+         index_select(t({2, 3}), 1, Tensor::full({1}, 3, DType::s64));
+       },
+       "[index_select] index 3 is not one of 3 places"},
+      {[&] {
+         amax(t({2, 0}), {1});
+       },
+       "[amax] of no elements: [2,0]"},
+      {[&] {
+         cross_entropy(t({2, 3}), Tensor::zeros({2}, DType::s64), 0, t({4}));
+       },
+       "[nll_loss] weights [4] for 3 classes"},
+      {[&] {
+         conv_transpose2d(x, t({64, 8, 3, 3}));
+       },
+       "[conv_transpose2d] input has 48 channels, weight expects 64"},
+      {[&] {
+         conv_transpose2d(x, t({48, 8, 1, 1}), {}, {.window = {.padding = 2}});
+       },
+       "[conv_transpose2d] an input [2,48,4,4] leaves no output under a padding of 2x2"},
+      {[&] { group_norm(x, 5); }, "[group_norm] 48 channels do not divide into 5 groups"},
+      {[&] { layer_norm(x, {5}); }, "[layer_norm] of [5], the input is [2,48,4,4]"},
+      {[&] { pad(x, {1}); }, "[pad] 1 numbers for [2,48,4,4], expected two for each dimension from the last on"},
+      {[&] { interpolate(x, {}); }, "[interpolate] expected a size or a scale_factor, got neither"},
+      {[&] { prelu(x, t({3})); },
+       "[prelu] expected a weight [1] or one for each of dimension 1 of [2,48,4,4], got [3]"},
   };
   for (const auto& [f, expected] : table) CHECK(message(f) == expected + " (in layer2.0.conv1)");
 }

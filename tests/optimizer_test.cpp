@@ -32,6 +32,13 @@ std::unique_ptr<Optimizer> make(Module& module, const nlohmann::json& golden) {
                                                     .dampening = get("dampening", 0),
                                                     .weight_decay = get("weight_decay", 0),
                                                     .nesterov = o.value("nesterov", false)});
+  if (golden["type"] == "RMSprop")
+    return std::make_unique<RMSprop>(module, RMSpropOptions{.lr = get("lr", 0),
+                                                            .alpha = get("alpha", 0.99),
+                                                            .eps = get("eps", 1e-8),
+                                                            .weight_decay = get("weight_decay", 0),
+                                                            .momentum = get("momentum", 0),
+                                                            .centered = o.value("centered", false)});
   AdamOptions a{.lr = get("lr", 0), .eps = get("eps", 1e-8), .weight_decay = get("weight_decay", 0)};
   if (o.contains("betas")) {
     a.beta1 = o["betas"][0];

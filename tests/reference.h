@@ -72,6 +72,76 @@ inline Array conv2d(const Array& x, const Array& w, const Array* b, Pair stride,
   return y;
 }
 
+// Every input element scatters its products; groups share nothing.
+inline Array conv_transpose2d(const Array& x, const Array& w, const Array* b, Pair stride, Pair pad, Pair dilation,
+                              Pair more, int64_t groups) {
+  const int64_t n = x.shape[0], in = x.shape[1], h = x.shape[2], wd = x.shape[3], each = w.shape[1];
+  const int64_t oh = (h - 1) * stride.h - 2 * pad.h + dilation.h * (w.shape[2] - 1) + more.h + 1;
+  const int64_t ow = (wd - 1) * stride.w - 2 * pad.w + dilation.w * (w.shape[3] - 1) + more.w + 1;
+  Array y({n, each * groups, oh, ow});
+  for (int64_t i = 0; i < y.shape.numel(); ++i) y.v[size_t(i)] = b ? b->v[size_t(place_of(i, y.shape)[1])] : 0;
+  for (int64_t i = 0; i < x.shape.numel(); ++i) {
+    const auto p = place_of(i, x.shape);
+    for (int64_t c = 0; c < each; ++c)
+      for (int64_t kr = 0; kr < w.shape[2]; ++kr)
+        for (int64_t kq = 0; kq < w.shape[3]; ++kq) {
+          const int64_t r = p[2] * stride.h - pad.h + kr * dilation.h, q = p[3] * stride.w - pad.w + kq * dilation.w;
+          if (r < 0 || r >= oh || q < 0 || q >= ow) continue;
+          y({p[0], p[1] / (in / groups) * each + c, r, q}) += x.v[size_t(i)] * w({p[1], c, kr, kq});
+        }
+  }
+  return y;
+}
+
+// x [N,C,...] in groups of channels; w and b per channel.
+inline Array group_norm(const Array& x, const Array* w, const Array* b, int64_t groups, double eps) {
+  const int64_t c = x.shape[1], n = x.shape.numel() / (x.shape[0] * groups);  // a group's elements are neighbours
+  Array y = x;
+  for (int64_t g = 0; g < x.shape[0] * groups; ++g) {
+    double mean = 0, var = 0;
+    for (int64_t i = 0; i < n; ++i) mean += x.v[size_t(g * n + i)] / double(n);
+    for (int64_t i = 0; i < n; ++i)
+      var += (x.v[size_t(g * n + i)] - mean) * (x.v[size_t(g * n + i)] - mean) / double(n);
+    for (int64_t i = 0; i < n; ++i) {
+      const auto channel = size_t(g % groups * (c / groups) + i / (n / (c / groups)));
+      double& v = y.v[size_t(g * n + i)];
+      v = (v - mean) / std::sqrt(var + eps) * (w ? w->v[channel] : 1) + (b ? b->v[channel] : 0);
+    }
+  }
+  return y;
+}
+
+inline Array pad(const Array& x, const std::vector<int64_t>& pads, double value) {
+  Shape shape = x.shape;
+  for (size_t i = 0; i < pads.size(); ++i) shape[-1 - int(i / 2)] += pads[i];
+  Array y(shape, value);
+  for (int64_t i = 0; i < x.shape.numel(); ++i) {
+    auto place = place_of(i, x.shape);
+    for (size_t d = 0; d < pads.size() / 2; ++d) place[place.size() - 1 - d] += pads[2 * d];
+    y.v[size_t(index_of(place, shape))] = x.v[size_t(i)];
+  }
+  return y;
+}
+
+inline Array interpolate(const Array& x, Pair to, bool bilinear, bool corners) {
+  Array y({x.shape[0], x.shape[1], to.h, to.w});
+  // The weight of input i in output o of an axis.
+  const auto weight = [&](int64_t i, int64_t in, int64_t o, int64_t out) {
+    if (!bilinear) return i == o * in / out ? 1. : 0.;
+    double at = corners ? (out > 1 ? double(o) * double(in - 1) / double(out - 1) : 0)
+                        : (double(o) + 0.5) * double(in) / double(out) - 0.5;
+    at = std::clamp(at, 0., double(in - 1));
+    return std::max(0., 1 - std::abs(at - double(i)));
+  };
+  for (int64_t i = 0; i < y.shape.numel(); ++i) {
+    const auto p = place_of(i, y.shape);
+    for (int64_t r = 0; r < x.shape[2]; ++r)
+      for (int64_t q = 0; q < x.shape[3]; ++q)
+        y.v[size_t(i)] += weight(r, x.shape[2], p[2], to.h) * weight(q, x.shape[3], p[3], to.w) * x({p[0], p[1], r, q});
+  }
+  return y;
+}
+
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 inline Array matmul(const Array& a, const Array& b, bool ta, bool tb) {
@@ -216,6 +286,36 @@ inline Array sum(const Array& x, std::vector<int> dims, bool keepdim, bool mean)
   return y;
 }
 
+inline Array most(const Array& x, std::vector<int> dims, bool keepdim, bool largest) {
+  Array y = sum(x, dims, keepdim, false);
+  const Array kept = sum(x, dims, true, false);
+  std::vector<bool> seen(y.v.size());
+  for (int64_t i = 0; i < x.shape.numel(); ++i) {
+    auto place = place_of(i, x.shape);
+    for (int d = 0; d < x.shape.rank(); ++d)
+      if (kept.shape[d] == 1) place[size_t(d)] = 0;
+    const auto at = size_t(index_of(place, kept.shape));
+    const double v = x.v[size_t(i)];
+    if (!seen[at] || (largest ? v > y.v[at] : v < y.v[at])) y.v[at] = v;
+    seen[at] = true;
+  }
+  return y;
+}
+
+inline Array place_of_most(const Array& x, int dim, bool keepdim, bool largest) {
+  const int d = dim < 0 ? dim + x.shape.rank() : dim;
+  const Array values = most(x, {d}, true, largest);
+  Array y = sum(x, {d}, keepdim, false);
+  for (int64_t i = 0; i < x.shape.numel(); ++i) {
+    auto place = place_of(i, x.shape);
+    const int64_t at = place[size_t(d)];
+    place[size_t(d)] = 0;
+    const auto out = size_t(index_of(place, values.shape));
+    if (x.v[size_t(i)] == values.v[out]) y.v[out] = double(at);
+  }
+  return y;
+}
+
 inline Array softmax(const Array& x, int dim, bool log) {
   const int d = dim < 0 ? dim + x.shape.rank() : dim;
   Array y = x;
@@ -239,16 +339,23 @@ inline Array nll_loss(const Array& logp, const std::vector<int64_t>& target, dou
   return loss;
 }
 
-inline Array transpose(const Array& x, int d0, int d1) {
-  Shape shape = x.shape;
-  std::swap(shape[d0], shape[d1]);
+inline Array permute(const Array& x, std::vector<int> dims) {
+  Shape shape;
+  for (int& d : dims) shape.push_back(x.shape[d = d < 0 ? d + x.shape.rank() : d]);
   Array y(shape);
   for (int64_t i = 0; i < x.shape.numel(); ++i) {
-    auto place = place_of(i, x.shape);
-    std::swap(place[size_t(d0)], place[size_t(d1)]);
-    y.v[size_t(index_of(place, shape))] = x.v[size_t(i)];
+    const auto place = place_of(i, x.shape);
+    std::vector<int64_t> there;
+    for (int d : dims) there.push_back(place[size_t(d)]);
+    y.v[size_t(index_of(there, shape))] = x.v[size_t(i)];
   }
   return y;
+}
+
+inline Array transpose(const Array& x, int d0, int d1) {
+  std::vector<int> dims;
+  for (int d = 0; d < x.shape.rank(); ++d) dims.push_back(d == d0 ? d1 : d == d1 ? d0 : d);
+  return permute(x, dims);
 }
 
 inline Array cat(const Arrays& parts, int dim) {

@@ -96,6 +96,8 @@ TEST_CASE("every search meets its target, leaves real masks and repeats itself")
     const auto whole = count_flops_params(one, chain_input);
     auto options = options_for(folder.path);
     if (name == "amc") options.settings = {{"train_episode", 12}, {"warmup", 4}};
+    if (name == "autocompress") options.settings = {{"num_iterations", 2}, {"admm_num_iterations", 0}};
+    options.trainer = [](Module&, TrainObserver&, int64_t) {};
     const RandomState random = random_state();
     const auto search = make_search(name, one, all_conv(0.4), options);
     search->compress();
@@ -252,6 +254,45 @@ TEST_CASE("NNI's annealing: draws that never fit, any loss accepted, masks of on
   };
   CHECK(refused(1) <= 1);
   CHECK(refused(100000) > 3);
+}
+
+TEST_CASE("AutoCompress shrinks the network round by round; killed between rounds it goes on to the same bits") {
+  const Folder folder("search_autocompress_rounds");
+  const auto run = [&](Chain& model, int64_t stop_at, bool resume, const std::string& path, int64_t& asked) {
+    auto options = options_for(path);
+    options.resume = resume;
+    options.settings = {{"num_iterations", 2}, {"admm_num_iterations", 2}, {"admm_training_epochs", 1}};
+    training::Source source({3, 8, 8});
+    options.trainer = train_with_adam(source, [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); });
+    options.evaluator = [&](Module& m) {
+      if (asked++ == stop_at) throw Killed{};
+      return weighed(m);
+    };
+    AutoCompressPruner search(model, all_conv(0.5), options);
+    search.compress();
+    return search.result();
+  };
+  Chain straight;
+  int64_t all = 0;
+  const SearchResult result = run(straight, -1, false, "", all);
+  CHECK(masks_of(straight).empty());
+  CHECK(count_flops_params(straight, chain_input).params == result.after.params);
+  CHECK(result.after.params < 0.8 * double(result.before.params));
+  CHECK(!result.config_list.empty());
+  for (const int64_t at : {int64_t(3), all / 2, all - 1}) {
+    CAPTURE(at);
+    std::filesystem::remove_all(folder.path);
+    std::filesystem::create_directory(folder.path);
+    Chain killed, model;
+    const std::string before = training::bits(killed);
+    int64_t asked = 0;
+    CHECK_THROWS_AS(run(killed, at, false, folder.path, asked), Killed);
+    CHECK(training::bits(killed) == before);
+    asked = 0;
+    run(model, -1, true, folder.path, asked);
+    CHECK(asked == all - at);
+    CHECK(training::bits(model) == training::bits(straight));
+  }
 }
 
 TEST_CASE("a latency that was asked for is measured, or missed by so much") {

@@ -44,3 +44,28 @@ TEST_CASE("the pool hands a freed block out again") {
   { first = Tensor::empty({1000}).data(); }
   CHECK(Tensor::empty({990}).data() == first);
 }
+
+TEST_CASE("arange is PyTorch's: whole numbers are s64, others f32, and end is left out") {
+  CHECK(arange(5).to_vector<int64_t>() == std::vector<int64_t>{0, 1, 2, 3, 4});
+  CHECK(arange(5).dtype() == DType::s64);
+  CHECK(arange(7, 1, -2).to_vector<int64_t>() == std::vector<int64_t>{7, 5, 3});
+  CHECK(arange(0., 1., 0.25).to_vector() == std::vector<float>{0, 0.25f, 0.5f, 0.75f});
+  CHECK(arange(0., 1., 0.25).dtype() == DType::f32);
+  CHECK(arange(3, 3).numel() == 0);
+  CHECK_THROWS_AS(arange(0, 3, -1), Error);
+  CHECK_THROWS_AS(arange(0, 3, 0), Error);
+}
+
+TEST_CASE("printed tensors stand in rows and columns, long ones shortened") {
+  const auto text = [](const Tensor& t) {
+    std::ostringstream out;
+    out << t;
+    return out.str();
+  };
+  CHECK(text(Tensor::from(std::vector<float>{1, -2.5f, 3, 4, 5, 10}, {2, 3})) ==
+        "f32[2,3] on cpu\n[[   1, -2.5,    3],\n [   4,    5,   10]]");
+  CHECK(text(arange(10)) == "s64[10] on cpu [0, 1, 2, ..., 7, 8, 9]");
+  CHECK(text(Tensor::full({}, 2)) == "f32[] on cpu 2");
+  CHECK(text(Tensor{}) == "(undefined)");
+  CHECK(text(Tensor::zeros({2, 1, 2})) == "f32[2,1,2] on cpu\n[[[0, 0]],\n\n [[0, 0]]]");
+}

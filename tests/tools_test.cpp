@@ -3,6 +3,7 @@
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/quantize/engine.h>
 #include <espalier/compress/quantize/exact.h>
+#include <espalier/core/io/file.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/storage.h>
 #include <espalier/data/augment.h>
@@ -57,7 +58,7 @@ struct House {
     std::vector<std::string> words{"mine"};
     std::istringstream in(line + " --json");
     for (std::string word; in >> word;) {
-      if (const size_t at = word.find('@'); at != std::string::npos) word.replace(at, 1, root.string());
+      if (word[0] == '@') word.replace(0, 1, root.string());
       words.push_back(word);
     }
     const Answer a = call(words);
@@ -104,7 +105,15 @@ TEST_CASE("one program is every tool") {
   CHECK(wrong.err.find("did you mean \"train\"") != std::string::npos);
   const Answer help = call({"mine", "--help"});
   CHECK(help.code == 0);
-  CHECK(help.out.find("model_speedup") != std::string::npos);
+  CHECK(help.out.find("speedup ") != std::string::npos);
+  for (const char* name : {"model_prune", "prune"})
+    CHECK(call({"mine", name, "--help"}).out.find("--sparsity") != std::string::npos);
+  const std::string list = call({"mine", "--list"}).out;
+  CHECK(list.find("quantize\n") != std::string::npos);
+  const std::string version = call({"mine", "--version"}).out;
+  for (const char* what :
+       {"espalier 0.", "\ncommit ", "\ncompiler ", "\noneDNN ", "\nONNX ", "\nCUDA ", "\ninstructions AVX2"})
+    CHECK(version.find(what) != std::string::npos);
 }
 
 TEST_CASE("more images than the machine has memory for are refused, not drawn") {
@@ -116,11 +125,11 @@ namespace {
 
 const std::string few = " --test-images 32 --batch-sizes 1 --repeats 1";
 
-void all_integers(const nlohmann::json& comparison) {
+void all_integers(const nlohmann::json& comparison, double ratio = 0.3) {
   CHECK(comparison["integers"]["in_integers"] == comparison["integers"]["layers"]);
   CHECK(comparison["exact"]["codes"] > 1000);
   CHECK(comparison["exact"]["differ"] == 0);
-  CHECK(comparison["file_ratio"] <= 0.3);
+  CHECK(comparison["file_ratio"] <= ratio);
   for (const char* side : {"float", "integer"}) {
     CHECK(comparison[side]["test"]["examples"] == 32);
     CHECK(comparison[side]["latency"]["batch_1"]["median_ms"] > 0);
@@ -233,4 +242,89 @@ TEST_CASE("prune, shrink, quantize is a chain of files; so is prune, quantize, s
   double difference = 0;
   for (size_t i = 0; i < a.size(); ++i) difference = std::max(difference, std::abs(double(a[i]) - double(b[i])));
   CHECK(difference < 0.2);
+}
+
+TEST_CASE("fine-tuning on the shrunk network gives what fine-tuning under masks gives, in files of full size") {
+  const House house;
+  const std::string prune =
+      "model_prune --model naive --images 128 --test-images 32 --epochs 1 --lr 0.02 --pruner l1 "
+      "--sparsity 0.6 --finetune-epochs 2 --finetune-lr 0.01 --recalibrate 1 ";
+  const auto masked = house.run(prune + "--finetune-on masked --out @/masked");
+  const auto shrunk = house.run(prune + "--out @/shrunk");
+  CHECK(masked["finetuned_on"] == "masked");
+  CHECK(shrunk["finetuned_on"] == "shrunk");
+  CHECK(double(shrunk["tuned"]["loss"]) == doctest::Approx(double(masked["tuned"]["loss"])).epsilon(1e-4));
+  for (const char* file : {"mask.pth", "model.pth"}) {
+    const auto size = [&](const std::string& run) { return std::filesystem::file_size(house / (run + "/" + file)); };
+    CHECK(size("masked") == size("shrunk"));
+  }
+  CHECK(std::filesystem::exists(house / "shrunk/report/kept.csv"));
+  CHECK(std::filesystem::exists(house / "shrunk/report/finetune.csv"));
+  // A teacher, and hints, by option.
+  const auto student = house.run(
+      "train --model naive --images 64 --test-images 32 --epochs 1 --teacher @/shrunk/model.pth "
+      "--hints conv2=conv2 --out @/student");
+  CHECK(student["teacher"]["model"] == "naive");
+  CHECK(student["teacher"]["hints"][0]["student"] == "conv2");
+}
+
+TEST_CASE("sensitivity goes on from its file, and repaired masks are written") {
+  const House house;
+  save_model(house / "naive.pth", *make_model("naive"), "naive");
+  const std::string ask = "sensitivity --weights @/naive.pth --images 64 --sparsities 0.3,0.6 --out @/senses";
+  const auto whole = house.run(ask + " --channel-dependency @/sets.csv");
+  CHECK(whole["sensitivities"]["conv1"].size() == 2);
+  CHECK(std::filesystem::exists(house / "sets.csv"));
+  const auto text = [&] {
+    const auto bytes = read_file(house / "senses/sensitivity.csv", 1 << 20);
+    return std::string(bytes.begin(), bytes.end());
+  };
+  const std::string csv = text();
+  write_file(house / "senses/sensitivity.csv", csv.substr(0, csv.rfind(',')));
+  CHECK(house.run("sensitivity --resume --out @/senses")["sensitivities"] == whole["sensitivities"]);
+  CHECK(text() == csv);
+
+  house.run("model_prune --weights @/naive.pth --pruner l1 --epochs 0 --finetune-epochs 0 --out @/pruned");
+  const auto fixed = house.run(
+      "model_speedup --weights @/naive.pth --masks @/pruned/mask.pth --fix-mask-conflict --repeats 1 "
+      "--batch-sizes 1 --out @/small");
+  CHECK(fixed["mask_conflicts"]["masked_before"] == fixed["mask_conflicts"]["masked_after"]);  // a plan has none
+  CHECK(std::filesystem::exists(house / "small/mask.pth"));
+}
+
+TEST_CASE("learned scales and frozen norms by the tool; bits under a budget") {
+  const House h;
+  h.run("train --model naive --images 192 --test-images 32 --epochs 1 --lr 0.02 --out @/dense");
+  const std::string dense = "model_quantize --weights @/dense/model.pth --images 128 " + few;
+  for (const std::string name : {"lsq", "lsq_plus"}) {
+    CAPTURE(name);
+    all_integers(h.run(dense + " --quantizer " + name +
+                       " --bits weight=4,output=8 --epochs 2 --freeze-norm 1 --lr 0.01 --out @/" + name));
+  }
+
+  const auto ptq = h.run(dense + " --quantizer ptq --calibrate 64 --budget size<0.12 --out @/bits");
+  all_integers(ptq, 0.2);
+  CHECK(ptq["budget"]["of_float"] <= 0.12);
+  CHECK(ptq["budget"]["bits"].size() == 4);
+  // What the plan counts is what the file holds.
+  double bytes = 0;
+  const pth::Value file = pth::load(h / "bits/model.pth");
+  for (const auto& [name, v] : std::get<pth::Dict>(*file.find("model")))
+    if (const auto& t = std::get<Tensor>(v); t.dtype() == DType::u8 || t.dtype() == DType::s8)
+      bytes += double(t.bytes());
+  CHECK(bytes == ptq["budget"]["bytes"]);
+  CHECK(std::filesystem::exists(h / "bits/bits.json"));
+
+  // Milliseconds that nothing meets and that all do; training resumes with the bits that were chosen.
+  const std::string qat = " --quantizer qat --epochs 1 --lr 0.01 --calibrate 32 --float-epochs 1 ";
+  const auto kept = h.run(dense + qat + "--budget size<0.2,latency@3<10000 --out @/kept");
+  CHECK(kept["budget"]["kept"] == true);
+  CHECK(kept["integer"]["latency"]["batch_3"]["median_ms"] > 0);
+  const auto again = h.run("model_quantize --resume --out @/kept");
+  CHECK(again["budget"]["bits"] == kept["budget"]["bits"]);
+  CHECK(again["integer"]["test"] == kept["integer"]["test"]);
+  CHECK(call({"mine", "model_quantize", "--weights", h / "dense/model.pth", "--quantizer", "ptq", "--images", "64",
+              "--test-images", "16", "--calibrate", "16", "--budget", "latency@1<0.000001", "--out", h / "none"})
+            .code == 2);
+  CHECK_FALSE(std::filesystem::exists(h / "none"));
 }

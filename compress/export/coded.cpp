@@ -6,6 +6,7 @@
 #include <espalier/compress/quantize/learned_quant.h>
 #include <espalier/core/arithmetic.h>
 #include <espalier/core/ops/fake_quant.h>
+#include <espalier/nn/packed_codes.h>
 #include <espalier/nn/trace.h>
 
 #include <algorithm>
@@ -89,12 +90,17 @@ class Coding {
         instead_[&p.value()] = value;
         continue;
       }
-      if (untouched && f && has_byte_codes(*f)) instead_[&p.value()] = codes_of(*f, value);
+      if (untouched && f && has_byte_codes(*f)) codes(name, p, codes_of(*f, value), f->qparams().bits);
       if (untouched && binarizer)
-        instead_[&p.value()] = bytes_of<int8_t>(value, [](int64_t, float v) { return binarize_one(v); });
+        codes(name, p, bytes_of<int8_t>(value, [](int64_t, float v) { return binarize_one(v); }), 1);
       transform(name, *t, untouched && f && has_byte_codes(*f));
       untouched = false;
     }
+  }
+
+  void codes(const std::string& name, Parameter& p, const Tensor& t, int bits) {
+    if (bits < 8) ports_.emplace_back(name + "_bits", packing_of(t, bits));
+    instead_[&p.value()] = bits < 8 ? pack_codes(t, bits) : t;
   }
 
   void port(const std::string& name, Port& port) {

@@ -1,5 +1,6 @@
 // Quantized models as files have them: a weight that its quantizer gives codes of at most 8 bits is written as those
-// codes, s8 or u8, under its own name; what they are worth, and where activations are quantized, is said by "ports".
+// codes, s8 or u8, under its own name; those of fewer than 8 bits lie packed (nn/packed_codes.h). What codes are worth,
+// and where activations are quantized, is said by "ports".
 // load_model() reads such a file, and PyTorch does. Masks are no longer needed: what they hide is zero.
 #pragma once
 #include <espalier/core/io/pth.h>

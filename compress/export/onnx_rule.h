@@ -23,6 +23,7 @@ class ESPALIER_API OnnxStep {
   const std::string out;
   const bool dynamic;  // is the batch, the first dimension, left open?
   const Shape& out_shape() const { return value_.shape; }
+  std::string_view name() const { return value_.op->name(); }  // of the operation
 
   // An attribute of the operation; fails naming what it lacks.
   int64_t integer(const char* name) const { return attribute<int64_t>(name); }

@@ -31,6 +31,15 @@ std::string transposed(Step& s, size_t operand) {
   return s.node("Transpose", {s.in[operand]}, {{"perm", swapped(rank, rank - 2, rank - 1)}});
 }
 
+// The ONNX operator of a function of two operands, or "".
+std::string_view binary_operator(std::string_view op) {
+#define X(name, Functor, onnx) \
+  if (op == #name) return onnx;
+  ESPALIER_BINARY(X)
+#undef X
+  return "";
+}
+
 void conv2d(Step& s) {
   auto inputs = s.in;
   if (inputs.back().empty()) inputs.pop_back();
@@ -41,6 +50,19 @@ void conv2d(Step& s) {
           {"pads", both_ends(s.integers("padding"))},
           {"dilations", s.integers("dilation")},
           {"group", s.shapes[0][1] / weight[1]}});
+}
+
+void conv_transpose2d(Step& s) {
+  auto inputs = s.in;
+  if (inputs.back().empty()) inputs.pop_back();
+  const Shape& weight = s.shapes[1];
+  s.emit("ConvTranspose", inputs,
+         {{"kernel_shape", Integers{weight[2], weight[3]}},
+          {"strides", s.integers("stride")},
+          {"pads", both_ends(s.integers("padding"))},
+          {"output_padding", s.integers("output_padding")},
+          {"dilations", s.integers("dilation")},
+          {"group", s.integer("groups")}});
 }
 
 void linear(Step& s) {
@@ -60,6 +82,53 @@ void batch_norm(Step& s) {
   const Attributes attributes{{"epsilon", s.real("eps")}};
   if (!s.integer("relu")) return s.emit("BatchNormalization", s.in, attributes);
   s.emit("Relu", {s.node("BatchNormalization", s.in, attributes)});
+}
+
+// Groups are the channels of an instance norm, whose scale and shift are put behind it.
+void group_norm(Step& s) {
+  const Shape& x = s.shapes[0];
+  const int64_t groups = s.integer("num_groups");
+  const std::string parts = s.node("Reshape", {s.in[0], s.numbers("groups", {0, groups, -1})});
+  const std::string flat =
+      s.node("InstanceNormalization",
+             {parts, s.constant("ones", Tensor::ones({groups})), s.constant("zeros", Tensor::zeros({groups}))},
+             {{"epsilon", s.real("eps")}});
+  Integers shape{0}, channels{x[1]};
+  for (int d = 1; d < x.rank(); ++d) shape.push_back(x[d]);
+  for (int d = 2; d < x.rank(); ++d) channels.push_back(1);
+  std::string y = s.node("Reshape", {flat, s.numbers("shape", shape)});
+  const auto along = [&](size_t operand) {
+    return s.node("Reshape", {s.in[operand], s.numbers("channels", channels)});
+  };
+  if (!s.in[1].empty()) y = s.node("Mul", {y, along(1)});
+  s.emit(s.in[2].empty() ? "Identity" : "Add",
+         s.in[2].empty() ? std::vector<std::string>{y} : std::vector<std::string>{y, along(2)});
+}
+
+void layer_norm(Step& s) {
+  auto inputs = s.in;
+  if (inputs[1].empty()) inputs[1] = s.constant("ones", Tensor::ones({s.shapes[0][1]}));
+  if (inputs[2].empty()) inputs.pop_back();
+  s.emit("LayerNormalization", inputs, {{"axis", int64_t(-1)}, {"epsilon", s.real("eps")}});
+}
+
+void pad(Step& s) {
+  Integers pads = s.integers("before");
+  const Integers after = s.integers("after");
+  pads.insert(pads.end(), after.begin(), after.end());
+  s.emit("Pad", {s.in[0], s.numbers("pads", pads), s.number("value", s.real("value"))});
+}
+
+void interpolate(Step& s) {
+  const Shape &x = s.shapes[0], &y = s.out_shape();
+  const bool linear = s.text("mode") == "bilinear", corners = s.integer("align_corners");
+  Attributes attributes{{"mode", std::string(linear ? "linear" : "nearest")},
+                        {"coordinate_transformation_mode", std::string(corners  ? "align_corners"
+                                                                       : linear ? "half_pixel"
+                                                                                : "asymmetric")}};
+  if (!linear) attributes.emplace_back("nearest_mode", std::string("floor"));
+  const std::vector<float> scales{1, 1, float(y[2]) / float(x[2]), float(y[3]) / float(x[3])};
+  s.emit("Resize", {s.in[0], "", s.constant("scales", Tensor::from(scales, {4}))}, attributes);
 }
 
 Attributes window(const Step& s) {
@@ -95,13 +164,19 @@ void flatten(Step& s) {
 
 void reshape(Step& s) {
   const Integers shape = s.integers("shape");
-  if (s.dynamic && (shape.empty() || shape[0] != 0))
+  if (s.dynamic && (shape.empty() || (shape[0] != 0 && shape[0] != -1)))
     s.refuse("to ", s.out_shape(), " does not keep the batch as its first dimension; export with a fixed batch size");
   s.emit("Reshape", {s.in[0], s.numbers("shape", shape)});
 }
 
 void transpose(Step& s) {
   s.emit("Transpose", s.in, {{"perm", swapped(s.shapes[0].rank(), s.integer("dim0"), s.integer("dim1"))}});
+}
+
+void squeeze(Step& s) {
+  const Integers dims = s.integers("dim");
+  if (dims.empty()) return s.emit("Identity", s.in);
+  s.emit("Squeeze", {s.in[0], s.numbers("dim", dims)});
 }
 
 void cat(Step& s) { s.emit("Concat", s.in, {{"axis", s.integer("dim")}}); }
@@ -122,6 +197,39 @@ void sum(Step& s) {
   if (const Integers dims = s.integers("dim"); !dims.empty()) inputs.push_back(s.numbers("dim", dims));
   s.emit("ReduceSum", inputs, {{"keepdims", s.integer("keepdim")}});
 }
+
+void most(Step& s) {
+  Attributes attributes{{"keepdims", s.integer("keepdim")}};
+  if (const Integers dims = s.integers("dim"); !dims.empty()) attributes.emplace_back("axes", dims);
+  s.emit(s.name() == "amax" ? "ReduceMax" : "ReduceMin", s.in, attributes);
+}
+
+void arg_most(Step& s) {
+  s.emit(s.name() == "argmax" ? "ArgMax" : "ArgMin", s.in,
+         {{"axis", s.integers("dim")[0]}, {"keepdims", s.integer("keepdim")}});
+}
+
+constexpr int64_t as_float = 1, as_bool = 9;  // TensorProto.DataType
+
+void compare(Step& s) {
+  const std::string holds =
+      s.name() == "ne" ? s.node("Not", {s.node("Equal", s.in)}) : s.node(std::string(binary_operator(s.name())), s.in);
+  s.emit("Cast", {holds}, {{"to", as_float}});
+}
+
+void where(Step& s) { s.emit("Where", {s.node("Cast", {s.in[0]}, {{"to", as_bool}}), s.in[1], s.in[2]}); }
+
+void smooth_l1(Step& s) {
+  const double beta = s.real("beta");
+  const std::string size = s.node("Abs", s.in);
+  const std::string square = s.node("Mul", {s.node("Mul", {size, size}), s.number("half", 0.5 / beta)});
+  const std::string line = s.node("Sub", {size, s.number("shift", 0.5 * beta)});
+  s.emit("Where", {s.node("Less", {size, s.number("beta", beta)}), square, line});
+}
+
+void power(Step& s) { s.emit("Pow", {s.in[0], s.number("exponent", s.real("exponent"))}); }
+
+void clamp(Step& s) { s.emit("Clip", {s.in[0], s.number("min", s.real("min")), s.number("max", s.real("max"))}); }
 
 void clip(Step& s) {
   s.emit("Clip", {s.in[0], s.number("min", s.real("min_val")), s.number("max", s.real("max_val"))});
@@ -196,10 +304,42 @@ const std::map<std::string_view, Rule> rules = {
     {"quantize", quantize},
     {"dequantize", dequantize},
     {"dequantize_channels", dequantize_channels},
-    {"add", [](Step& s) { s.emit("Add", s.in); }},
-    {"sub", [](Step& s) { s.emit("Sub", s.in); }},
-    {"mul", [](Step& s) { s.emit("Mul", s.in); }},
-    {"div", [](Step& s) { s.emit("Div", s.in); }},
+    {"conv_transpose2d", conv_transpose2d},
+    {"group_norm", group_norm},
+    {"layer_norm", layer_norm},
+    {"pad", pad},
+    {"interpolate", interpolate},
+    {"gt", compare},
+    {"ge", compare},
+    {"lt", compare},
+    {"le", compare},
+    {"eq", compare},
+    {"ne", compare},
+    {"where", where},
+    {"pow", power},
+    {"smooth_l1", smooth_l1},
+    {"clamp", clamp},
+    {"amax", most},
+    {"amin", most},
+    {"argmax", arg_most},
+    {"argmin", arg_most},
+    {"squeeze", squeeze},
+    {"unsqueeze",
+     [](Step& s) {
+       s.emit("Unsqueeze", {s.in[0], s.numbers("dim", {s.integer("dim")})});
+     }},
+    {"permute",
+     [](Step& s) {
+       s.emit("Transpose", s.in, {{"perm", s.integers("dims")}});
+     }},
+    {"gather",
+     [](Step& s) {
+       s.emit("GatherElements", s.in, {{"axis", s.integer("dim")}});
+     }},
+    {"index_select",
+     [](Step& s) {
+       s.emit("Gather", s.in, {{"axis", s.integer("dim")}});
+     }},
     {"softmax",
      [](Step& s) {
        s.emit("Softmax", s.in, {{"axis", s.integer("dim")}});
@@ -216,7 +356,7 @@ std::string_view plain_operator(std::string_view op) {
   if (op == #name) return onnx;
   ESPALIER_UNARY(X)
 #undef X
-  return "";
+  return binary_operator(op);
 }
 
 bool has_rule(std::string_view op) { return rules.contains(op) || !plain_operator(op).empty(); }

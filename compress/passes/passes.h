@@ -1,7 +1,9 @@
 // Passes over graphs, for running them: each takes a graph, gives one that computes the same, and says what it did.
 #pragma once
 #include <espalier/core/graph.h>
+#include <espalier/core/sparse.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,16 @@ ESPALIER_API Graph lower(const Graph& graph, PassNotes* notes = nullptr);
 // Convolutions and linear layers of real numbers take in a sum that adds to them and an activation that bounds them
 // (ReLU, ReLU6, Hardtanh), where nobody reads what lies between. No value changes.
 ESPALIER_API Graph fuse(const Graph& graph, PassNotes* notes = nullptr);
+
+struct SparsifyOptions {
+  int64_t batch = 0;  // for which it has to pay; 0: for any, so that one graph serves all
+  std::shared_ptr<const SparseTable> table = SparseTable::shipped();
+};
+
+// Convolutions and linear layers whose constant weights have enough zeros become sparse ones (core/ops/sparse.h), where
+// the table promises at least SparseTable::least_gain. Masks are folded, what is fused stays fused. A layer chooses its
+// format for the batch that it meets, the dense one too. Values move by rounding, or not at all (blocks). CPU only.
+ESPALIER_API Graph sparsify(const Graph& graph, const SparsifyOptions& options = {}, PassNotes* notes = nullptr);
 
 // A fake-quantized graph as files tell it: float operations between quantize and dequantize, weights and biases as
 // codes under dequantize_channels. A value NAME that has codes keeps its name as what is dequantized; its codes are

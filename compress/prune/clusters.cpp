@@ -1,7 +1,6 @@
 // Units and clusters are read from the graph once; scores as often as weights change.
 #include <espalier/compress/prune/clusters.h>
 #include <espalier/compress/prune/groups.h>
-#include <espalier/core/tape.h>
 
 #include <algorithm>
 #include <cmath>
@@ -82,23 +81,19 @@ void Clusters::find_channels(const Selection& selection) {
 
 void Clusters::score() {
   if (!channels()) return;
-  const NoGrad no_grad;
   Channels& channels = dry_->channels();
-  std::map<int, std::pair<double, int>> units;  // sum and number of members, by root
+  std::map<int, std::vector<double>> units;  // members' scores, by root
   for (const auto& layer : selection_.layers) {
-    const auto scores = channel_scores(scorer_, layer);
     const Dims dims = channels.tags_of(weight_of(*layer.module)->value());
     if (dims.empty() || dims[0].empty()) continue;
-    for (size_t i = 0; i < dims[0].size(); ++i) {
-      auto& unit = units[channels.coupling().root(dims[0][i])];
-      unit.first += scores[i];
-      ++unit.second;
-    }
+    const auto scores = channel_scores(scorer_, layer);
+    for (size_t i = 0; i < dims[0].size(); ++i) units[channels.coupling().root(dims[0][i])].push_back(scores[i]);
   }
   for (Cluster& cluster : all_) {
     const auto score_of = [&](int root) {
-      const auto& [sum, n] = units.at(root);
-      return scorer_.reduce == Reduce::mean ? sum / n : sum;
+      const auto& scores = units.at(root);
+      const double sum = std::accumulate(scores.begin(), scores.end(), 0.);
+      return scorer_.reduce == Reduce::mean ? sum / double(scores.size()) : sum;
     };
     std::stable_sort(cluster.roots.begin(), cluster.roots.end(), [&](int a, int b) {
       const double x = score_of(a), y = score_of(b);

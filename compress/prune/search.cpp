@@ -41,11 +41,10 @@ Examples random_one(const Examples& examples) {
   return one;
 }
 
-Scorer scorer_named(const std::string& wanted) {
-  Scorer scorer = make_scorer(wanted);
+Scorer base_scorer(const std::string& name) {
+  Scorer scorer = make_scorer(name);
   if (!scorer.needs.empty())
-    fail(ErrorKind::usage, "[search] the base_algo ", scorer.name,
-         " reads more than weights; expected one such as l1, ", "l2, fpgm or level");
+    fail(ErrorKind::usage, "[search] base_algo \"", name, "\" reads more than weights, which candidates do not gather");
   return scorer;
 }
 
@@ -97,7 +96,7 @@ SearchRun::SearchRun(Search& search)
       options(search.options_),
       search_(search),
       result_(search.result_),
-      scorer_(scorer_named(search.options_.base_algo)),
+      scorer_(base_scorer(search.options_.base_algo)),
       table_(!options.latency_table.empty() ? options.latency_table : path_in(options.folder, "latency.json"),
              options.target.batch),
       example_(random_one(options.example)),
@@ -316,8 +315,6 @@ void SearchRun::calibrate() {
 Search::Search(SearchMethod method, Module& model, ConfigList config_list, SearchOptions options)
     : method_(std::move(method)), model_(model), config_list_(std::move(config_list)), options_(std::move(options)) {
   if (!options_.evaluator) fail(ErrorKind::usage, "[", method_.name, "] needs an evaluator");
-  if (!options_.folder.empty() && !std::filesystem::is_directory(options_.folder))
-    fail(ErrorKind::data, "[", method_.name, "] ", options_.folder, " is no folder");
   if (!(options_.max_sparsity > 0 && options_.max_sparsity < 1))
     fail(ErrorKind::usage, "[", method_.name, "] max_sparsity is ", options_.max_sparsity,
          ", expected between 0 and 1");
@@ -336,6 +333,8 @@ Search::~Search() = default;
 
 Module& Search::compress() {
   if (done_) return model_;
+  if (!options_.folder.empty() && !std::filesystem::is_directory(options_.folder))
+    fail(ErrorKind::data, "[", method_.name, "] ", options_.folder, " is no folder");
   Trial whole(model_);
   SearchRun run(*this);
   const bool timed = options_.target.ms.has_value();
@@ -349,6 +348,7 @@ Module& Search::compress() {
         result_.config_list.push_back({.op_names = {name}, .sparsity = 1 - double(width) / double(widths.at(name))});
   } else {
     run.apply(found.sparsities);
+    if (options_.prepare) options_.prepare(model_);
     result_.config_list = run.clusters().config(found.sparsities);
   }
   const std::vector<int64_t> gone = run.clusters().gone(found.sparsities);

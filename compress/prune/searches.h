@@ -9,6 +9,7 @@ namespace espalier {
   X(greedy, GreedyPruner)                \
   X(netadapt, NetAdaptPruner)            \
   X(annealing, SimulatedAnnealingPruner) \
+  X(autocompress, AutoCompressPruner)    \
   X(sensitivity, SensitivityPruner)      \
   X(amc, AMCPruner)                      \
   /* the next one's line goes here */

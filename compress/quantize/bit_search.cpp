@@ -28,10 +28,7 @@ std::string layer_of(const std::string& weight) {
   return dot == std::string::npos ? weight : weight.substr(0, dot);
 }
 
-double stored_bytes(const Shape& weight, int64_t bits) {
-  const int64_t depth = weight.numel() / std::max<int64_t>(1, weight[0]);
-  return double(weight[0] * (bits <= 4 ? (depth + 1) / 2 : depth));
-}
+double stored_bytes(const Shape& weight, int64_t bits) { return double((weight.numel() * bits + 7) / 8); }
 
 // Σ p·(log p - log q) of softmaxes, in double, the mean over images.
 double divergence(const Tensor& reference, const Tensor& output) {

@@ -17,7 +17,7 @@ namespace espalier {
 struct BitChoice {
   int64_t bits;
   double loss = 0;   // by how much the network's grows when this layer alone has them
-  double bytes = 0;  // of the weights as files and engines hold them
+  double bytes = 0;  // of the weights as files hold them
   double ms = 0;     // of the layer, in the network; 0: not measured
 };
 

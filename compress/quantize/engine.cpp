@@ -1,6 +1,7 @@
 // The engine: a plan per batch size, kept with its arena and lent to one call at a time.
 #include <espalier/compress/quantize/engine.h>
 #include <espalier/core/kernels.h>
+#include <espalier/core/ops/sparse.h>
 #include <espalier/core/rewrite.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <ostream>
+#include <sstream>
 #include <tuple>
 
 namespace espalier {
@@ -138,10 +140,12 @@ Workspace::Workspace(const Graph& graph, std::vector<Shape> shapes, Device devic
   }
 }
 
-Graph prepared(const Graph& graph, Device device, PassNotes& notes) {
+Graph prepared(const Graph& graph, const EngineOptions& options, PassNotes& notes) {
+  const Device device = options.device;
   Graph g = fold_norm(graph, &notes);
   if (is_fake_quantized(g)) g = lower(g, &notes);
   g = fuse(fold_constants(g), &notes);
+  if (options.sparse && device == Device{}) g = sparsify(g, {.table = options.table}, &notes);
   for (GraphValue& v : g.values) {
     if (!has_values(v)) continue;
     v.value = v.value.device() == device ? v.value.clone() : v.value.to(device);
@@ -159,7 +163,9 @@ struct Engine::State {
   std::mutex guard;
   std::vector<std::unique_ptr<Workspace>> idle;  // the least recently used first
 
-  State(const Graph& g, Device d) : graph(prepared(g, d, notes)), device(d) { idle.reserve(most_idle + 1); }
+  State(const Graph& g, const EngineOptions& o) : graph(prepared(g, o, notes)), device(o.device) {
+    idle.reserve(most_idle + 1);
+  }
 
   static bool fits(const Workspace& w, Inputs inputs) {
     for (size_t i = 0; i < inputs.size(); ++i)
@@ -243,7 +249,8 @@ struct Engine::State {
   }
 };
 
-Engine::Engine(const Graph& graph, Device device) : state_(std::make_unique<State>(graph, device)) {}
+Engine::Engine(const Graph& graph, Device device) : Engine(graph, EngineOptions{.device = device}) {}
+Engine::Engine(const Graph& graph, const EngineOptions& options) : state_(std::make_unique<State>(graph, options)) {}
 Engine::~Engine() = default;
 
 const Graph& Engine::graph() const { return state_->graph; }
@@ -285,6 +292,21 @@ std::vector<std::pair<std::string, Tensor>> Engine::codes(std::vector<Tensor> in
   return all;
 }
 
+namespace {
+
+// How a step with a sparse op is run, and its density.
+std::optional<std::pair<SparseChoice, double>> sparsity_of(const Step& step) {
+  std::vector<Shape> shapes;
+  for (const Tensor& t : step.operands) shapes.push_back(t.defined() ? t.shape() : Shape{});
+  if (const auto* conv = dynamic_cast<const SparseConv2dOp*>(step.op))
+    return std::pair(conv->choice(shapes), conv->weights.sparsity.elements);
+  if (const auto* linear = dynamic_cast<const SparseLinearOp*>(step.op))
+    return std::pair(linear->choice(shapes), linear->weights.sparsity.elements);
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::vector<Engine::Layer> Engine::report(std::vector<Tensor> inputs, int times) const {
   using Clock = std::chrono::steady_clock;
   const Graph& g = state_->graph;
@@ -303,8 +325,15 @@ std::vector<Engine::Layer> Engine::report(std::vector<Tensor> inputs, int times)
           const GraphValue& v = g.values[size_t(step.value)];
           if (run < 0) {
             const auto found = why.find(v.name);
-            layers.push_back({v.name, std::string(v.op->name()) + " -> " + std::string(name_of(v.dtype)), 0, 0,
-                              found == why.end() ? "" : found->second});
+            Layer layer;
+            layer.name = v.name;
+            layer.kernel = std::string(v.op->name()) + " -> " + std::string(name_of(v.dtype));
+            if (found != why.end()) layer.why = found->second;
+            layers.push_back(std::move(layer));
+            if (const auto sparse = sparsity_of(step)) {
+              Layer& l = layers.back();
+              l.format = name_of(sparse->first.format), l.density = sparse->second, l.gain = sparse->first.gain;
+            }
             ms.emplace_back();
           } else {
             ms[at].push_back(std::chrono::duration<double, std::milli>(now - before).count());
@@ -329,6 +358,13 @@ size_t Engine::arena_bytes(const std::vector<Shape>& inputs) const {
 }
 
 std::ostream& operator<<(std::ostream& out, const std::vector<Engine::Layer>& report) {
+  const auto sparsity = [](const Engine::Layer& l) {
+    std::ostringstream text;
+    if (!l.format.empty())
+      text << "  " << l.format << ", " << std::setprecision(3) << 100 * l.density << "% of its weights";
+    if (l.gain != 1) text << ", " << l.gain << "x by the table";
+    return text.str();
+  };
   size_t name = 5, kernel = 6;
   for (const auto& l : report) name = std::max(name, l.name.size()), kernel = std::max(kernel, l.kernel.size());
   const auto flags = out.flags();
@@ -340,7 +376,7 @@ std::ostream& operator<<(std::ostream& out, const std::vector<Engine::Layer>& re
   for (const auto& l : report)
     out << std::left << std::setw(int(name)) << l.name << "  " << std::setw(int(kernel)) << l.kernel << std::right
         << std::setw(10) << l.ms << std::setw(7) << std::setprecision(1) << 100 * l.share << '%' << std::setprecision(3)
-        << (l.why.empty() ? "" : (l.kernel.starts_with("q") ? "  " : "  float: ") + l.why) << '\n';
+        << (l.why.empty() ? "" : (l.kernel.starts_with("q") ? "  " : "  float: ") + l.why) << sparsity(l) << '\n';
   out.flags(flags);
   out.precision(precision);
   return out;

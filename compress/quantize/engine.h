@@ -1,6 +1,7 @@
 // Engine: a graph made ready to run many times, fast. Batch norms are folded, what is fake-quantized is lowered to
-// integers (its codes are exact()'s), what stays float is fused, weights are packed once, and all that is computed on
-// the way lies in an arena that is planned from lifetimes. It serves float graphs too.
+// integers (its codes are exact()'s), what stays float is fused, weights that are mostly zeros run as such where that
+// pays (sparsify), weights are packed once, and all that is computed on the way lies in an arena that is planned from
+// lifetimes. It serves float graphs too.
 //
 //     const Engine engine(trace(model, example));
 //     const Tensor scores = engine(images);
@@ -17,10 +18,17 @@
 
 namespace espalier {
 
+struct EngineOptions {
+  Device device{};
+  bool sparse = true;                                                 // run zeros of weights as such, on the CPU
+  std::shared_ptr<const SparseTable> table = SparseTable::shipped();  // which says where that pays
+};
+
 class ESPALIER_API Engine {
  public:
   // The graph of a model in eval mode; its weights are copied. Throws what lower() throws.
   explicit Engine(const Graph& graph, Device device = {});
+  Engine(const Graph& graph, const EngineOptions& options);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -39,6 +47,9 @@ class ESPALIER_API Engine {
     std::string name, kernel;
     double ms = 0, share = 0;  // the median of some runs, and its part of them all
     std::string why;           // a layer of floats in a quantized network: why it is not integers
+    std::string format;        // of a layer whose weights have zeros: lanes, blocks or dense
+    double density = 1;        // the part of its weights that is not zero
+    double gain = 1;           // the dense time over its own, as the table promises for this batch
   };
   std::vector<Layer> report(std::vector<Tensor> inputs, int times = 10) const;
 

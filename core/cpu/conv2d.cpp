@@ -11,19 +11,6 @@ namespace espalier::cpu {
 
 namespace {
 
-Gather forward_gather(const Conv& g) {
-  return {.images = g.n,
-          .in = g.c / g.groups,
-          .out = g.o / g.groups,
-          .rows = forward_axis(g.h, g.out_h(), g.kh, g.stride_h, g.pad_h, g.dilation_h),
-          .cols = forward_axis(g.w, g.out_w(), g.kw, g.stride_w, g.pad_w, g.dilation_w),
-          .x_width = g.w,
-          .x_image = g.h * g.w * g.c,
-          .x_pixel = g.c,
-          .y_image = g.out_h() * g.out_w() * g.o,
-          .y_pixel = g.o};
-}
-
 Gather backward_gather(const Conv& g) {
   return {.images = g.n,
           .in = g.o / g.groups,
@@ -43,7 +30,7 @@ void multiply_groups(const Gather& gather, int64_t groups, bool columns, const f
   const auto panels = packed_panels(w, groups, gather.taps(), gather.in, gather.out, columns);
   const int64_t size = panel_floats(gather.taps(), gather.in, gather.out);
   for (int64_t i = 0; i < groups; ++i)
-    gather_multiply(gather, x + i * gather.in, static_cast<const float*>(panels->data()) + i * size,
+    gather_multiply(gather, x + i * gather.in, {static_cast<const float*>(panels->data()) + i * size},
                     bias ? bias + i * gather.out : nullptr, y + i * gather.out, finish);
 }
 

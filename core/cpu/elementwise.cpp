@@ -134,35 +134,65 @@ void unary_grad(int kind, const void* functor, In x, In dy, Out dx) {
   });
 }
 
-void binary(int kind, const Broadcast& g, In a, In b, Out y) {
-  const float *p = a.f32(), *q = b.f32();
-  float* out = y.f32();
-  if (y.numel == 0) return;
+namespace {
+
+// Calls row(at, a, b, n, step_a, step_b) for stretches of the output, from element `at` on, and where the operands'
+// elements lie. One long row is cut anywhere.
+template <class F>
+void for_pairs(const Broadcast& g, int64_t numel, F row) {
+  if (numel == 0) return;
   const int last = g.rank - 1;
   const int64_t inner = g.rank ? g.dims[size_t(last)] : 1;
   const int64_t sa = g.rank ? g.a_stride[size_t(last)] : 0, sb = g.rank ? g.b_stride[size_t(last)] : 0;
-  if (g.rank <= 1 && sa == 1 && sb == 1) {  // one long row: cut it anywhere
-    visit_binary(kind, [&](auto f) {
-      parallel_for(inner, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) out[i] = f(p[i], q[i]);
-      });
-    });
+  if (g.rank <= 1) {
+    parallel_for(inner, grain,
+                 [&](int64_t begin, int64_t end) { row(begin, begin * sa, begin * sb, end - begin, sa, sb); });
     return;
   }
+  parallel_for(numel / inner, std::max<int64_t>(1, grain / inner), [&](int64_t begin, int64_t end) {
+    Odometer at(g.dims.data(), g.a_stride.data(), g.b_stride.data(), last, begin);
+    for (int64_t r = begin; r < end; ++r, at.next()) row(r * inner, at.a, at.b, inner, sa, sb);
+  });
+}
+
+}  // namespace
+
+void binary(int kind, const Broadcast& g, In a, In b, Out y) {
   visit_binary(kind, [&](auto f) {
-    parallel_for(y.numel / inner, std::max<int64_t>(1, grain / inner), [&](int64_t begin, int64_t end) {
-      Odometer at(g.dims.data(), g.a_stride.data(), g.b_stride.data(), std::max(last, 0), begin);
-      for (int64_t r = begin; r < end; ++r, at.next()) {
-        const float *x1 = p + at.a, *x2 = q + at.b;
-        float* o = out + r * inner;
-        if (sa == 1 && sb == 1)
-          for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i], x2[i]);
-        else if (sa == 1 && sb == 0)
-          for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i], *x2);
-        else
-          for (int64_t i = 0; i < inner; ++i) o[i] = f(x1[i * sa], x2[i * sb]);
-      }
+    for_pairs(g, y.numel, [&](int64_t at, int64_t from_a, int64_t from_b, int64_t n, int64_t sa, int64_t sb) {
+      const float *p = a.f32() + from_a, *q = b.f32() + from_b;
+      float* o = y.f32() + at;
+      if (sa == 1 && sb == 1)
+        for (int64_t i = 0; i < n; ++i) o[i] = f(p[i], q[i]);
+      else if (sa == 1 && sb == 0)
+        for (int64_t i = 0; i < n; ++i) o[i] = f(p[i], *q);
+      else
+        for (int64_t i = 0; i < n; ++i) o[i] = f(p[i * sa], q[i * sb]);
     });
+  });
+}
+
+void binary_grad(int kind, bool second, const Broadcast& g, In a, In b, In dy, Out d) {
+  visit_binary(kind, [&]<class F>(F f) {
+    const auto walk = [&](auto grad) {
+      for_pairs(g, d.numel, [&](int64_t at, int64_t from_a, int64_t from_b, int64_t n, int64_t sa, int64_t sb) {
+        const float *p = a.f32() + from_a, *q = b.f32() + from_b, *s = dy.f32() + at;
+        float* o = d.f32() + at;
+        for (int64_t i = 0; i < n; ++i) o[i] = grad(p[i * sa], q[i * sb], s[i]);
+      });
+    };
+    if constexpr (requires { f.grad_a(0.f, 0.f, 0.f); })
+      if (!second) walk([f](float p, float q, float s) { return f.grad_a(p, q, s); });
+    if constexpr (requires { f.grad_b(0.f, 0.f, 0.f); })
+      if (second) walk([f](float p, float q, float s) { return f.grad_b(p, q, s); });
+  });
+}
+
+void where(In condition, In a, In b, Out y) {
+  const float *c = condition.f32(), *p = a.f32(), *q = b.f32();
+  float* out = y.f32();
+  parallel_for(y.numel, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = c[i] != 0 ? (p ? p[i] : 0) : (q ? q[i] : 0);
   });
 }
 

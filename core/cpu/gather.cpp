@@ -17,8 +17,16 @@ constexpr int64_t most_work = 8388608;   // and that others may have to wait for
 constexpr int64_t narrow = 16;           // below this many channels, taps are lined up into one row
 
 using TileFunction = void (*)(const TilePart&, float* const*, int64_t, int, bool, const float*);
-constexpr TileFunction tile_function[] = {nullptr,        gather_tile<1>, gather_tile<2>, gather_tile<3>,
-                                          gather_tile<4>, gather_tile<5>, gather_tile<6>};
+template <bool Listed>
+constexpr TileFunction tile_function[] = {
+    nullptr,
+    gather_tile<1, Listed>,
+    gather_tile<2, Listed>,
+    gather_tile<3, Listed>,
+    gather_tile<4, Listed>,
+    gather_tile<5, Listed>,
+    gather_tile<6, Listed>,
+};
 
 struct Tile {
   int rows;
@@ -93,16 +101,24 @@ void Block::build(const Gather& g, const float* x, float* y, int64_t begin, int6
 
 }  // namespace
 
-void gather_multiply(const Gather& g, const float* x, const float* panels, const float* bias, float* y,
+SumSlices::SumSlices(int64_t all_taps, int64_t in) {
+  const bool lined = in < narrow && all_taps > 1;
+  taps = lined ? 1 : all_taps, channels = lined ? all_taps * in : in;
+  slice_channels = std::clamp<int64_t>(channels, 1, depth);  // a sum over nothing is 0, and ends
+  per_tap = std::max<int64_t>(1, (channels + slice_channels - 1) / slice_channels);
+  taps_together = std::max<int64_t>(1, depth / std::max<int64_t>(1, channels));
+}
+
+void gather_multiply(const Gather& g, const float* x, const ListedPanels& panels, const float* bias, float* y,
                      const Finish& finish) {
   const int64_t total = g.images * g.pixels(), all_panels = (g.out + tile_cols - 1) / tile_cols;
-  const bool lined = g.in < narrow && g.taps() > 1;
-  const int64_t taps = lined ? 1 : g.taps(), channels = lined ? g.taps() * g.in : g.in;
   if (total == 0 || all_panels == 0) return;
 
-  const int64_t slice_channels = std::clamp<int64_t>(channels, 1, depth);  // a sum over nothing is 0, and ends
-  const int64_t slice_taps = std::max<int64_t>(1, depth / std::max<int64_t>(1, channels));
+  const SumSlices cut(g.taps(), g.in);
+  const int64_t taps = cut.taps, channels = cut.channels;
+  const int64_t slice_channels = cut.slice_channels, slice_taps = cut.taps_together;
   const int64_t slices = (taps + slice_taps - 1) / slice_taps;
+  const auto& function = panels.starts ? tile_function<true> : tile_function<false>;
   const int64_t slice = slice_channels * std::min(taps, slice_taps);
   const int64_t fitting = std::clamp<int64_t>(block_floats / std::max<int64_t>(1, slice), tile_rows, 480);
   // Blocks for every thread, and where rows are few or long, threads share the panels too. No sum is cut by this, and
@@ -131,7 +147,12 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
                                .channels = channels,
                                .from = from,
                                .count = std::min(slice_channels, channels - from),
-                               .panel = panels + p * taps * channels * tile_cols};
+                               .panel = panels.values + (panels.starts ? 0 : p * taps * channels * tile_cols)};
+            if (panels.starts) {
+              tile_part.starts = panels.starts + p * taps * cut.per_tap + from / slice_channels;
+              tile_part.listed = panels.listed;
+              tile_part.lists = cut.per_tap;
+            }
             const int cols = int(std::min<int64_t>(tile_cols, g.out - p * tile_cols));
             for (size_t t = 0; t < block.tiles.size(); ++t) {
               const size_t at = t * size_t(slices) + size_t(s);
@@ -139,8 +160,7 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
               tile_part.reaches = int(block.starts[at + 1] - block.starts[at]);
               if (tile_part.reaches == 0 && !first) continue;
               const Tile& tile = block.tiles[t];
-              tile_function[tile.rows](tile_part, tile.y, p * tile_cols, cols, first,
-                                       bias ? bias + p * tile_cols : nullptr);
+              function[tile.rows](tile_part, tile.y, p * tile_cols, cols, first, bias ? bias + p * tile_cols : nullptr);
             }
           }
         }
@@ -152,6 +172,19 @@ void gather_multiply(const Gather& g, const float* x, const float* panels, const
       }
     }
   });
+}
+
+Gather forward_gather(const Conv& g) {
+  return {.images = g.n,
+          .in = g.c / g.groups,
+          .out = g.o / g.groups,
+          .rows = forward_axis(g.h, g.out_h(), g.kh, g.stride_h, g.pad_h, g.dilation_h),
+          .cols = forward_axis(g.w, g.out_w(), g.kw, g.stride_w, g.pad_w, g.dilation_w),
+          .x_width = g.w,
+          .x_image = g.h * g.w * g.c,
+          .x_pixel = g.c,
+          .y_image = g.out_h() * g.out_w() * g.o,
+          .y_pixel = g.o};
 }
 
 void forward_axis(Axis& axis, int64_t size, int64_t outs, int64_t kernel, int64_t stride, int64_t pad,

@@ -34,8 +34,26 @@ struct Gather {
   bool reads_padding() const { return rows.leaves() || cols.leaves(); }
 };
 
-// y and bias may be one group's part of a wider tensor. Panels as pack.h makes them.
-void gather_multiply(const Gather&, const float* x, const float* panels, const float* bias, float* y,
+Gather forward_gather(const Conv& g);  // of one of its groups
+
+// Panels as pack.h makes them or, of a weight that is mostly zeros, only what of them is not zero: `values` has
+// 16 numbers for every channel in `listed`, which `starts` counts by [panel][tap][slice of channels].
+struct ListedPanels {
+  const float* values;
+  const uint32_t* starts = nullptr;  // null: everything is there
+  const uint32_t* listed = nullptr;
+};
+
+// How sums are cut: whatever makes panels of lists has to cut them alike.
+struct SumSlices {
+  int64_t taps, channels;          // of a row: narrow inputs are lined up, all taps in one
+  int64_t per_tap, taps_together;  // slices of a tap's channels; how many taps make one where that is one
+  int64_t slice_channels;
+  explicit SumSlices(int64_t taps, int64_t in);
+};
+
+// y and bias may be one group's part of a wider tensor.
+void gather_multiply(const Gather&, const float* x, const ListedPanels& panels, const float* bias, float* y,
                      const Finish& finish = {});
 
 }  // namespace espalier::cpu

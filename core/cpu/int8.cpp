@@ -4,7 +4,8 @@
 //     Σ (x-zx)(p+d) = Σ x·p + d·Σ x - zx·(Σ p + K·d),
 // where p is what is packed - s8, or u8 less 128 - and p+d the weight. Where zx is 0, what lies in the padding is not
 // even multiplied, so tiles are cut to have their padding together.
-// Weights of 4 bits stay two in a byte until a tile, or with AVX2 a block of rows, meets them.
+// Weights of 4 bits, two in a byte, are unfolded into such panels: taking them apart on the way costs the tile a
+// quarter of its speed, and no cache here is too small for bytes.
 #include <espalier/core/cpu/depthwise_int8.h>
 #include <espalier/core/cpu/int8_rows.h>
 #include <espalier/core/cpu/isa.h>
@@ -26,7 +27,6 @@ constexpr int64_t part_bytes = 393216;   // of weights that stay near while bloc
 constexpr int64_t most_rows = 480;
 constexpr int64_t least_work = 1 << 20;  // multiply-adds that are worth claiming: some 5 microseconds
 constexpr int64_t most_work = 1 << 26;   // and that others may have to wait for
-constexpr int64_t deepest_four = 65536;  // products of 4 bits, times 16, whose sum fits into 32
 constexpr int64_t narrow = 16;           // below this many channels, a line of the kernel counts as one tap
 
 constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -44,25 +44,13 @@ struct Part {
   const Int8Tiles& tiles;
   ByteRows rows;
   Panels panels;
-  bool four;  // panels hold codes of 4 bits
   const char* weights;
   const int32_t *first, *offset;
   const float* scale;
 
   int64_t depth() const { return rows.taps() * rows.leaving.channels; }
-  int64_t column_bytes() const { return four ? depth() / 2 : depth() * (tiles.wide ? 2 : 1); }
+  int64_t column_bytes() const { return depth() * (tiles.wide ? 2 : 1); }
 };
-
-// A panel of 4 bits as the wide tile wants it, in memory of this thread.
-const char* widened(const char* panel, int64_t bytes) {
-  struct alignas(64) Line {
-    int16_t codes[32];
-  };
-  thread_local std::vector<Line> wide;
-  if (int64_t(wide.size()) * 16 < bytes) wide.resize(size_t(bytes / 16));
-  widen_four(reinterpret_cast<const uint8_t*>(panel), bytes, wide.data()->codes);
-  return reinterpret_cast<const char*>(wide.data());
-}
 
 void multiply(const Part& p) {
   const Gather& g = p.rows.g;
@@ -99,9 +87,7 @@ void multiply(const Part& p) {
       built = b;
       for (int64_t i = p.panels.count * part / parts; i < p.panels.count * (part + 1) / parts; ++i) {
         const int64_t column = 16 * p.panels.begin(i);
-        const char* panel = p.weights + column * p.column_bytes();
-        if (p.four && p.tiles.wide) panel = widened(panel, 16 * p.column_bytes());
-        const Int8Columns c{.panel = panel,
+        const Int8Columns c{.panel = p.weights + column * p.column_bytes(),
                             .vectors = int(p.panels.begin(i + 1) - p.panels.begin(i)),
                             .cols = int(std::min(g.out, 16 * p.panels.begin(i + 1)) - column),
                             .at = column * p.rows.element(),
@@ -140,34 +126,6 @@ void pack_panels(const Weight* w, int64_t taps, int64_t in, int64_t out, const I
   });
 }
 
-// The same of s8 codes of 4 bits, two in a byte: the lower half of byte b is for the first vector that a tile makes of
-// the bytes, the upper half for the second.
-void pack_fours(const int8_t* w, int64_t taps, int64_t in, int64_t out, const Int8Tiles& tiles, const Panels& panels,
-                uint8_t* to, int32_t* sums) {
-  const int64_t group = tiles.group, channels = round_up(in, group);
-  parallel_for(panels.count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t first = 16 * panels.begin(p), width = 16 * panels.begin(p + 1) - first;
-      uint8_t* panel = to + first * taps * channels / 2;
-      std::fill_n(panel, width * taps * channels / 2, uint8_t(0));
-      for (int64_t j = 0; j < std::min(width, out - first); ++j) {
-        const int8_t* filter = w + (first + j) * taps * in;
-        uint32_t sum = 0;
-        for (int64_t t = 0; t < taps; ++t)
-          for (int64_t i = 0; i < in; ++i) {
-            const int64_t k = i % group;  // wide: 16 columns' pairs are two vectors; else each half a group is one
-            const int64_t place = tiles.wide ? (j * 2 + k) % 16 : j * 4 + k % 4;
-            const int64_t half = tiles.wide ? (j * 2 + k) / 16 : k / 4;
-            uint8_t& byte = panel[(t * channels + i / group * group) * width / 2 + place];
-            byte = uint8_t(byte | (filter[t * in + i] & 15) << 4 * half);
-            sum += uint32_t(int32_t(filter[t * in + i]));
-          }
-        sums[first + j] = int32_t(sum);
-      }
-    }
-  });
-}
-
 // Codes of 4 bits (packed_shape()) as s8.
 std::vector<int8_t> unpacked(const uint8_t* from, int64_t out, int64_t depth) {
   std::vector<int8_t> codes(size_t(out * depth));
@@ -184,27 +142,27 @@ std::vector<int8_t> unpacked(const uint8_t* from, int64_t out, int64_t depth) {
 void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, In scale, Out y) {
   if (y.numel == 0) return;
   const int64_t in = conv.c / conv.groups, out = conv.o / conv.groups, taps = conv.kh * conv.kw, all = taps * in;
-  const bool packed_fours = r.weight_bits == 4, four = packed_fours && all <= deepest_four;
+  const bool four = r.weight_bits == 4;
   if (is_depthwise(conv)) {
-    if (!packed_fours) return depthwise_int8(conv, r, x, w, zero, b, scale, y);
+    if (!four) return depthwise_int8(conv, r, x, w, zero, b, scale, y);
     const std::vector<int8_t> codes = unpacked(w.as<uint8_t>(), conv.o, all);
     return depthwise_int8(conv, r, x, {codes.data(), DType::s8, int64_t(codes.size())}, zero, b, scale, y);
   }
   const Isa instructions = isa();
-  const Int8Tiles& tiles = instructions != Isa::vnni ? int8_avx2 : four ? int4_vnni : int8_vnni;
+  const Int8Tiles& tiles = instructions == Isa::vnni ? int8_vnni : int8_avx2;
   const Panels panels(out, tiles.vectors);
-  const bool lined = in < narrow, is_unsigned = w.dtype == DType::u8 && !packed_fours;
+  const bool lined = in < narrow, is_unsigned = w.dtype == DType::u8 && !four;
   const int64_t packed_taps = lined ? conv.kh : taps, packed_in = lined ? conv.kw * in : in;
   const int64_t channels = round_up(packed_in, tiles.group), columns = panels.columns();
   const int64_t codes_bytes = columns * packed_taps * channels;
-  const int64_t group_bytes = round_up(four ? codes_bytes / 2 : codes_bytes * (tiles.wide ? 2 : 1), 64);
+  const int64_t group_bytes = round_up(codes_bytes * (tiles.wide ? 2 : 1), 64);
   const int64_t sum_bytes = round_up(conv.groups * columns * int64_t(sizeof(int32_t)), 64);
 
   auto pack = [&](float* to) {
     auto* sums = reinterpret_cast<int32_t*>(to);
     std::fill_n(sums, conv.groups * columns, 0);
     char* group = reinterpret_cast<char*>(to) + sum_bytes;
-    const auto codes = packed_fours ? unpacked(w.as<uint8_t>(), conv.o, all) : std::vector<int8_t>{};
+    const auto codes = four ? unpacked(w.as<uint8_t>(), conv.o, all) : std::vector<int8_t>{};
     for (int64_t i = 0; i < conv.groups; ++i, group += group_bytes) {
       const auto into_panels = [&]<class Weight>(const Weight* all_weights) {
         const Weight* from = all_weights + i * out * all;
@@ -214,16 +172,11 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
         else
           pack_panels(from, packed_taps, packed_in, out, tiles, panels, reinterpret_cast<int8_t*>(group), of_group);
       };
-      if (four)
-        pack_fours(codes.data() + i * out * all, packed_taps, packed_in, out, tiles, panels,
-                   reinterpret_cast<uint8_t*>(group), sums + i * columns);
-      else
-        is_unsigned ? into_panels(w.as<uint8_t>()) : into_panels(packed_fours ? codes.data() : w.as<int8_t>());
+      is_unsigned ? into_panels(w.as<uint8_t>()) : into_panels(four ? codes.data() : w.as<int8_t>());
     }
   };
-  const auto packed =
-      packed_as(w, {-8, int(instructions), conv.groups, packed_taps, packed_in, out, is_unsigned, packed_fours},
-                size_t(sum_bytes + conv.groups * group_bytes), pack);
+  const auto packed = packed_as(w, {-8, int(instructions), conv.groups, packed_taps, packed_in, out, is_unsigned, four},
+                                size_t(sum_bytes + conv.groups * group_bytes), pack);
 
   // What every sum starts from, is multiplied by, and counts of its row, for columns as they are packed.
   thread_local std::vector<int32_t> first, offset;
@@ -277,7 +230,6 @@ void conv2d_int8(const Conv& conv, const Requant& r, In x, In w, In zero, In b, 
                        .y = y.as<char>() + i * out * int64_t(size_of(y.dtype)),
                        .leaving = leaving},
               .panels = panels,
-              .four = four,
               .weights = static_cast<const char*>(packed->data()) + sum_bytes + i * group_bytes,
               .first = first.data() + at,
               .offset = counts ? offset.data() + at : nullptr,

@@ -78,14 +78,6 @@ void run(const Int8Tile& t, const Int8Columns& c) {
 
 }  // namespace
 
-void widen_four(const uint8_t* from, int64_t bytes, int16_t* to) {
-  for (int64_t i = 0; i < bytes; i += 16, to += 32) {
-    const __m256i two = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm256_srai_epi16(_mm256_slli_epi16(two, 12), 12));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(to + 16), _mm256_srai_epi16(_mm256_slli_epi16(two, 8), 12));
-  }
-}
-
 const Int8Tiles int8_avx2{.run = run, .rows = 4, .vectors = 1, .group = 2, .over = 15, .wide = true};
 
 }  // namespace espalier::cpu

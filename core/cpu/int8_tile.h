@@ -57,11 +57,5 @@ struct Int8Tiles {
 };
 
 extern const Int8Tiles int8_avx2, int8_vnni;
-// Weights of 4 bits, two in a byte: of each 16 columns, in the 8 channels of a group the first four lower, the last
-// four upper.
-extern const Int8Tiles int4_vnni;
-
-// For int8_avx2: of every 16 bytes the lower halves as 16 s16, then the upper ones.
-void widen_four(const uint8_t* from, int64_t bytes, int16_t* to);
 
 }  // namespace espalier::cpu

@@ -31,18 +31,18 @@ const float* floats(const std::shared_ptr<Storage>& s) { return static_cast<cons
 
 void linear(const Affine& g, In x, In w, In b, Out y) {
   const auto panels = packed_panels(w, 1, 1, g.in, g.out, false);
-  gather_multiply(product(g.n, g.in, g.out), x.f32(), floats(panels), b.f32(), y.f32());
+  gather_multiply(product(g.n, g.in, g.out), x.f32(), {floats(panels)}, b.f32(), y.f32());
 }
 
 void linear_fused(const Affine& g, const After& after, In x, In w, In b, In residual, Out y) {
   const auto panels = packed_panels(w, 1, 1, g.in, g.out, false);
-  gather_multiply(product(g.n, g.in, g.out), x.f32(), floats(panels), b.f32(), y.f32(),
+  gather_multiply(product(g.n, g.in, g.out), x.f32(), {floats(panels)}, b.f32(), y.f32(),
                   {.after = after, .residual = residual.f32(), .y = y.f32()});
 }
 
 void linear_grad_input(const Affine& g, In dy, In w, Out dx) {
   const auto panels = packed_panels(w, 1, 1, g.out, g.in, true);
-  gather_multiply(product(g.n, g.out, g.in), dy.f32(), floats(panels), nullptr, dx.f32());
+  gather_multiply(product(g.n, g.out, g.in), dy.f32(), {floats(panels)}, nullptr, dx.f32());
 }
 
 void linear_grad_weight(const Affine& g, In x, In dy, Out dw, Out db) {
@@ -65,7 +65,7 @@ void matmul(const Matmul& g, In a, In b, Out y) {
       });
       left = to;
     }
-    gather_multiply(product(g.m, g.k, g.n), left, packed_b, nullptr, y.f32() + i * g.m * g.n);
+    gather_multiply(product(g.m, g.k, g.n), left, {packed_b}, nullptr, y.f32() + i * g.m * g.n);
   }
 }
 

@@ -88,4 +88,28 @@ void adam(const AdamStep& s, const Pace& pace, In grad, In keep, Out param, Out 
   });
 }
 
+void rmsprop(const RmsPropStep& s, const Pace& pace, In grad, In keep, Out param, Out square, Out mean, Out buffer) {
+  if (halted(pace)) return;
+  const float* d = grad.f32();
+  float *w = param.f32(), *v = square.f32(), *m = mean.f32(), *buf = buffer.f32();
+  const float *rates = rates_now(pace), lr = rates[0], momentum = rates[1];
+  const float alpha = s.alpha, eps = s.eps, decay = s.weight_decay;
+  for_elements(param.numel, keep.f32(), [=](int64_t i, bool moves) {
+    const float g = d[i] + decay * w[i], squared = alpha * v[i] + (1 - alpha) * g * g;
+    float spread = squared;
+    if (m) {
+      const float average = m[i] + (1 - alpha) * (g - m[i]);
+      spread = squared - average * average;
+      set(m[i], moves, average);
+    }
+    float step = g / (std::sqrt(spread) + eps);
+    if (buf) {
+      step = momentum * buf[i] + step;
+      set(buf[i], moves, step);
+    }
+    set(v[i], moves, squared);
+    set(w[i], moves, w[i] - lr * step);
+  });
+}
+
 }  // namespace espalier::cpu

@@ -2,21 +2,18 @@
 #include <espalier/core/cpu/pack.h>
 #include <espalier/core/cpu/tile.h>
 #include <espalier/core/parallel.h>
-#include <espalier/core/storage.h>
 
 #include <algorithm>
 
 namespace espalier::cpu {
 
-std::shared_ptr<Storage> packed_raw(In w, std::span<const int64_t> format, size_t bytes, PackFunction pack,
-                                    void* context) {
+std::shared_ptr<Storage> packed_raw(In w, std::span<const int64_t> format, MakeFunction make, void* context) {
   const size_t offset = w.owner ? size_t(w.as<char>() - static_cast<const char*>(w.owner->data())) : 0;
   const LastWrite source = w.owner ? w.owner->last_write(offset, size_t(w.numel) * size_of(w.dtype)) : LastWrite{};
   bool keep = false;
   if (w.owner)
     if (auto kept = w.owner->packs().find(offset, format, source, keep)) return kept;
-  auto copy = std::make_shared<Storage>(bytes, Device{});
-  pack(context, copy->data());
+  auto copy = make(context);
   if (keep) w.owner->packs().put(offset, format, source, copy);
   return copy;
 }

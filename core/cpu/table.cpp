@@ -37,6 +37,12 @@ const Column& cpu_column() {
                                  .unary = cpu::unary,
                                  .unary_grad = cpu::unary_grad,
                                  .binary = cpu::binary,
+                                 .binary_grad = cpu::binary_grad,
+                                 .where = cpu::where,
+                                 .reduce_most = cpu::reduce_most,  // pick.cpp
+                                 .arg_most = cpu::arg_most,
+                                 .take = cpu::take,
+                                 .take_grad = cpu::take_grad,
                                  .reduce_sum = cpu::reduce_sum,  // reduce.cpp
                                  .softmax = cpu::softmax,        // softmax.cpp
                                  .softmax_grad = cpu::softmax_grad,
@@ -45,6 +51,7 @@ const Column& cpu_column() {
                                  .dropout = cpu::dropout,  // dropout.cpp
                                  .conv2d = cpu::conv2d,    // conv2d.cpp
                                  .conv2d_fused = cpu::conv2d_fused,
+                                 .conv2d_sparse = cpu::conv2d_sparse,  // sparse.cpp
                                  .conv2d_grad_input = cpu::conv2d_grad_input,
                                  .conv2d_grad_weight = cpu::conv2d_grad_weight,
                                  .linear = cpu::linear,  // linear.cpp
@@ -61,6 +68,10 @@ const Column& cpu_column() {
                                  .batch_norm_eval = cpu::batch_norm_eval,
                                  .batch_norm_grad = cpu::batch_norm_grad,
                                  .batch_norm_eval_grad = cpu::batch_norm_eval_grad,
+                                 .group_norm = cpu::group_norm,  // group_norm.cpp
+                                 .group_norm_grad = cpu::group_norm_grad,
+                                 .resample = cpu::resample,  // resample.cpp
+                                 .resample_grad = cpu::resample_grad,
                                  .fake_quant = cpu::fake_quant,  // quantize.cpp
                                  .fake_quant_grad = cpu::fake_quant_grad,
                                  .fake_quant_scale_grad = cpu::fake_quant_scale_grad,
@@ -74,6 +85,7 @@ const Column& cpu_column() {
                                  .range_to_scale = cpu::range_to_scale,
                                  .sgd = cpu::sgd,  // optim.cpp
                                  .adam = cpu::adam,
+                                 .rmsprop = cpu::rmsprop,
                                  .add_count = cpu::add_count,  // step.cpp
                                  .next_draw = cpu::next_draw,
                                  .count_not_finite = cpu::count_not_finite,

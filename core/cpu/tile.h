@@ -19,24 +19,33 @@ struct Reach {
   int64_t tap;
 };
 
-// What a tile is made of: channels [from, from + count) of every reach; the panel is [tap][channels][16].
+// What a tile is made of: channels [from, from + count) of every reach; the panel is [tap][channels][16]. Where most of
+// it is zero, lists say which channels there are: those of tap t are [starts[t·lists], starts[t·lists + 1]), and the
+// panel holds 16 values for each of them.
 struct TilePart {
   const Reach* reach;
   int reaches;
   int64_t channels, from, count;
   const float* panel;
+  const uint32_t* starts = nullptr;
+  const uint32_t* listed = nullptr;
+  int64_t lists = 0;
 };
 
 // y[r][0..cols) = bias + Σ, or += Σ after the first part.
-template <int Rows>
+template <int Rows, bool Listed = false>
 void gather_tile(const TilePart& p, float* const* y, int64_t column, int cols, bool first, const float* bias) {
   __m256 low[Rows], high[Rows];
   ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) low[r] = high[r] = _mm256_setzero_ps();
   for (int i = 0; i < p.reaches; ++i) {
+    const int64_t tap = p.reach[i].tap;
+    const int64_t at = Listed ? p.starts[tap * p.lists] : tap * p.channels + p.from;
+    const int64_t count = Listed ? p.starts[tap * p.lists + 1] - at : p.count;
     const float* a[Rows];
-    ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) a[r] = p.reach[i].row[r] + p.from;
-    const float* b = p.panel + (p.reach[i].tap * p.channels + p.from) * tile_cols;
-    for (int64_t k = 0; k < p.count; ++k, b += tile_cols) {
+    ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) a[r] = p.reach[i].row[r] + (Listed ? 0 : p.from);
+    const float* b = p.panel + at * tile_cols;
+    for (int64_t i_k = 0; i_k < count; ++i_k, b += tile_cols) {
+      const int64_t k = Listed ? int64_t(p.listed[at + i_k]) : i_k;
       const __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
       ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) {
         const __m256 v = _mm256_broadcast_ss(a[r] + k);

@@ -1,5 +1,6 @@
 // Shared pieces of the ops: see common.h.
 #include <espalier/core/ops/common.h>
+#include <espalier/core/ops/elementwise_op.h>
 
 namespace espalier::ops {
 
@@ -27,6 +28,25 @@ Dims tie_all(Coupling& c, const Dims& a, const Dims& b, std::string_view why) {
   return out;
 }
 
+Dims tie_broadcast(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, std::string_view why) {
+  const int rank = std::max(shapes[0].rank(), shapes[1].rank());
+  Dims dims;
+  for (int d = 0; d < rank; ++d) {
+    const int da = d - rank + shapes[0].rank(), db = d - rank + shapes[1].rank();
+    const Tags a = da < 0 ? Tags{} : in[0][size_t(da)], b = db < 0 ? Tags{} : in[1][size_t(db)];
+    const int64_t na = da < 0 ? 1 : shapes[0][da], nb = db < 0 ? 1 : shapes[1][db];
+    if (na == nb && da >= 0 && db >= 0) {
+      dims.push_back(tie(c, a, b, why));
+    } else if (na == nb) {
+      dims.push_back(da < 0 ? b : a);
+    } else {
+      c.pin(na == 1 ? a : b, why);
+      dims.push_back(na == 1 ? b : a);
+    }
+  }
+  return dims;
+}
+
 Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b) {
   const Shape& longer = a.rank() >= b.rank() ? a : b;
   const Shape& shorter = a.rank() >= b.rank() ? b : a;
@@ -46,8 +66,10 @@ Tensor run_binary(Binary kind, const Tensor& a, const Tensor& b) {
   return y;
 }
 
-void run_binary(Binary kind, const Tensor& a, const Tensor& b, Tensor& y) {
-  const Shape& shape = y.shape();
+namespace {
+
+// How a and b are walked for each element of a shape that they broadcast to.
+geometry::Broadcast broadcast(const Shape& shape, const Tensor& a, const Tensor& b) {
   geometry::Broadcast g;
   const auto sa = strides(a.shape()), sb = strides(b.shape());
   for (int m = 0; m < shape.rank(); ++m) {
@@ -71,7 +93,57 @@ void run_binary(Binary kind, const Tensor& a, const Tensor& b, Tensor& y) {
     g.a_stride[next] = step_a;
     g.b_stride[next] = step_b;
   }
-  run::binary(a.device(), int(kind), g, a, b, y.out());
+  return g;
+}
+
+}  // namespace
+
+void run_binary(Binary kind, const Tensor& a, const Tensor& b, Tensor& y) {
+  run::binary(a.device(), int(kind), broadcast(y.shape(), a, b), a, b, y.out());
+}
+
+Tensor run_binary_grad(Binary kind, size_t operand, const Tensor& a, const Tensor& b, const Tensor& dy) {
+  bool learns = false;
+  visit_binary(int(kind), [&]<class F>(F) {
+    learns = operand == 0 ? requires(F f) { f.grad_a(0.f, 0.f, 0.f); } : requires(F f) { f.grad_b(0.f, 0.f, 0.f); };
+  });
+  if (!learns) fail(ErrorKind::other, "[", BinaryOp(kind).name(), "] operand ", operand, " has no gradient");
+  Tensor d = Tensor::empty(dy.shape(), DType::f32, dy.device());
+  run::binary_grad(dy.device(), int(kind), operand == 1, broadcast(dy.shape(), a, b), a, b, dy, d.out());
+  return d;
+}
+
+Tensor run_where(const Tensor& condition, const Tensor& a, const Tensor& b) {
+  Tensor y = Tensor::empty(condition.shape(), DType::f32, condition.device());
+  run::where(condition.device(), condition, a, b, y.out());
+  return y;
+}
+
+Tensor expanded(const Tensor& x, const Shape& shape) {
+  if (x.shape() == shape) return x;
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+  if (y.numel() == 0) return y;
+  const auto from = strides(x.shape()), to = strides(shape);
+  geometry::Strided g;
+  for (int m = 0; m < shape.rank(); ++m) {
+    const int d = memory_order(shape.rank())[size_t(m)], dx = d - shape.rank() + x.rank();
+    push_dimension(g, shape[d], dx < 0 || x.dim(dx) == 1 ? 0 : from[size_t(dx)], to[size_t(d)]);
+  }
+  run::copy_strided(x.device(), g, x, y.out());
+  return y;
+}
+
+Around around(const Shape& x, int dim) {
+  Around a{.n = x[dim]};
+  bool passed = false;
+  for (int m = 0; m < x.rank(); ++m) {
+    const int d = memory_order(x.rank())[size_t(m)];
+    if (d == dim)
+      passed = true;
+    else
+      (passed ? a.inner : a.outer) *= x[d];
+  }
+  return a;
 }
 
 Shape sum_shape(const Shape& x, const std::vector<bool>& dims, bool keepdim) {
@@ -91,8 +163,9 @@ Tensor run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, flo
   return y;
 }
 
-void run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float scale, Tensor& y) {
-  const Shape& shape = y.shape();
+namespace {
+
+geometry::Reduce reduction(const Tensor& x, const std::vector<bool>& dims, bool keepdim, const Shape& shape) {
   std::vector<int> kept, summed;  // logical dimensions of x; kept in y's memory order
   std::vector<int> source;        // y's dimensions in x, -1 for one that was summed
   for (int d = 0; d < x.rank(); ++d)
@@ -120,7 +193,17 @@ void run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float
   };
   append(kept, g.kept, 0);
   append(summed, g.reduced, g.kept);
-  run::reduce_sum(x.device(), g, scale, x, y.out());
+  return g;
+}
+
+}  // namespace
+
+void run_sum(const Tensor& x, const std::vector<bool>& dims, bool keepdim, float scale, Tensor& y) {
+  run::reduce_sum(x.device(), reduction(x, dims, keepdim, y.shape()), scale, x, y.out());
+}
+
+void run_most(const Tensor& x, const std::vector<bool>& dims, bool keepdim, bool largest, Tensor& y) {
+  run::reduce_most(x.device(), reduction(x, dims, keepdim, y.shape()), largest, x, y.out());
 }
 
 Tensor sum_to(const Tensor& x, const Shape& shape, float scale) {
@@ -147,6 +230,19 @@ void push_dimension(geometry::Strided& g, int64_t n, int64_t from_stride, int64_
   g.dims[next] = n;
   g.from_stride[next] = from_stride;
   g.to_stride[next] = to_stride;
+}
+
+void copy_window(const Tensor& from, Tensor& to, std::span<const int64_t> begin) {
+  const bool into = to.numel() >= from.numel();
+  const Shape& part = into ? from.shape() : to.shape();
+  const auto fs = strides(from.shape()), ts = strides(to.shape());
+  geometry::Strided g;
+  for (int m = 0; m < part.rank(); ++m) {
+    const auto d = size_t(memory_order(part.rank())[size_t(m)]);
+    push_dimension(g, part[int(d)], fs[d], ts[d]);
+    (into ? g.to_offset : g.from_offset) += begin[d] * (into ? ts : fs)[d];
+  }
+  run::copy_strided(from.device(), g, from, to.out());
 }
 
 namespace {

@@ -11,13 +11,8 @@ constexpr std::string_view unary_names[] = {
     ESPALIER_UNARY(X)
 #undef X
 };
-constexpr bool unary_keeps_zero[] = {
-#define X(name, Functor, module, onnx, zero) zero,
-    ESPALIER_UNARY(X)
-#undef X
-};
 constexpr std::string_view binary_names[] = {
-#define X(name, Functor, expression) #name,
+#define X(name, Functor, ...) #name,
     ESPALIER_BINARY(X)
 #undef X
 };
@@ -53,7 +48,11 @@ Tensors UnaryOp::backward(const Saved& saved, const Tensor& dy, const Needs&) co
   return {dx};
 }
 
-bool UnaryOp::zero(std::span<const Slice> in) const { return unary_keeps_zero[size_t(kind)] && all_are_zero(in); }
+bool UnaryOp::zero(std::span<const Slice> in) const {
+  bool keeps = false;
+  visit_unary(int(kind), functor.data(), [&](const auto& f) { keeps = f(0.f) == 0; });
+  return keeps && all_are_zero(in);
+}
 
 int64_t UnaryOp::flops(std::span<const Shape>, const Shape& out) const {
   int64_t n = 0;
@@ -81,9 +80,8 @@ void BinaryOp::run(Inputs in, Tensor& out, Saved& saved) const {
     case Binary::Div:
       saved.tensors = {wb ? out : Tensor{}, b};
       break;
-    case Binary::KlTerm:
-      saved.tensors = {{}, b};
-      break;
+    default:
+      if (wa || wb) saved.tensors = {a, b};
   }
 }
 
@@ -105,31 +103,16 @@ Tensors BinaryOp::backward(const Saved& saved, const Tensor& dy, const Needs& ne
       if (needs[0]) give(0, ops::run_binary(Binary::Div, dy, saved.tensors[1]));
       if (needs[1]) give(1, ops::run_binary(Binary::Div, times(0), saved.tensors[1]), -1);
       break;
-    case Binary::KlTerm:
-      if (needs[1]) fail(ErrorKind::other, "[", name(), "] the target has no gradient");
-      give(0, times(1), -1);
-      break;
+    default:
+      for (size_t i = 0; i < 2; ++i)
+        if (needs[i]) give(i, ops::run_binary_grad(kind, i, saved.tensors[0], saved.tensors[1], dy));
   }
   return grads;
 }
 
 // Dimension by dimension: equal ones share a fate; one that is repeated must live, since 0 cannot be repeated.
-Dims BinaryOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const {
-  Dims dims;
-  for (int d = 0; d < out.rank(); ++d) {
-    const int da = d - out.rank() + shapes[0].rank(), db = d - out.rank() + shapes[1].rank();
-    const Tags a = da < 0 ? Tags{} : in[0][size_t(da)], b = db < 0 ? Tags{} : in[1][size_t(db)];
-    const int64_t na = da < 0 ? 1 : shapes[0][da], nb = db < 0 ? 1 : shapes[1][db];
-    if (na == nb && da >= 0 && db >= 0) {
-      dims.push_back(ops::tie(c, a, b, name()));
-    } else if (na == nb) {
-      dims.push_back(da < 0 ? b : a);
-    } else {
-      c.pin(na == 1 ? a : b, name());
-      dims.push_back(na == 1 ? b : a);
-    }
-  }
-  return dims;
+Dims BinaryOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const {
+  return ops::tie_broadcast(c, in, shapes, name());
 }
 
 bool BinaryOp::zero(std::span<const Slice> in) const {
@@ -138,13 +121,20 @@ bool BinaryOp::zero(std::span<const Slice> in) const {
       return in[0] == Slice::zero || in[1] == Slice::zero;
     case Binary::Div:
       return in[0] == Slice::zero && in[1] != Slice::zero;  // 0/0 is none
-    case Binary::KlTerm:
-      return false;
-    case Binary::Add:
-    case Binary::Sub:
+    default:
       break;
   }
-  return all_are_zero(in);
+  bool keeps = false;
+  visit_binary(int(kind), [&](auto f) { keeps = f(0.f, 0.f) == 0; });
+  return keeps && all_are_zero(in);
+}
+
+int64_t BinaryOp::flops(std::span<const Shape>, const Shape& out) const {
+  int64_t n = 0;
+  visit_binary(int(kind), [&]<class F>(const F&) {
+    if constexpr (requires { requires F::counted; }) n = out.numel();
+  });
+  return n;
 }
 
 void CastOp::run(Inputs in, Tensor& out, Saved&) const { run::cast(out.device(), in[0], out.out()); }
@@ -152,15 +142,88 @@ void CastOp::run(Inputs in, Tensor& out, Saved&) const { run::cast(out.device(),
 // The tape gives every gradient its operand's type.
 Tensors CastOp::backward(const Saved&, const Tensor& dy, const Needs&) const { return {dy}; }
 
-#define X(name, Functor, module, onnx, zero) \
+#define X(name, Functor, ...) \
   Tensor name(const Tensor& x, fn::Functor f) { return apply(UnaryOp(Unary::Functor, f), {x}); }
 ESPALIER_UNARY(X)
 #undef X
 
-#define X(name, Functor, expression) \
-  Tensor name(const Tensor& a, const Tensor& b) { return apply(BinaryOp(Binary::Functor), {a, b}); }
+namespace {
+
+// What has no gradient asks for none: comparisons.
+template <class F>
+Tensor apply_binary(Binary kind, const Tensor& a, const Tensor& b, F) {
+  constexpr bool learns = requires(F f) { f.grad_a(0.f, 0.f, 0.f); }
+  || std::is_same_v<F, fn::Add> || std::is_same_v<F, fn::Sub> || std::is_same_v<F, fn::Mul> ||
+      std::is_same_v<F, fn::Div>;
+  if constexpr (learns) return apply(BinaryOp(kind), {a, b});
+  NoGrad no_grad;
+  return apply(BinaryOp(kind), {a, b});
+}
+
+// A number as an operand: of rank 0, on the other one's device.
+Tensor number(double value, const Tensor& beside) {
+  return Tensor::full({}, float(value), DType::f32, beside.device());
+}
+
+// a = a op b, in a's own memory where no tape is told of it.
+Tensor& assign(Binary kind, Tensor& a, const Tensor& b) {
+  const BinaryOp op(kind);
+  const bool recorded = tracing() || (grad_enabled() && (a.requires_grad() || b.requires_grad()));
+  if (!recorded) {
+    const bool overlaps = a.storage() == b.storage() && !a.same_memory(b);
+    run_into(op, std::vector<Tensor>{a, overlaps ? b.clone() : b}, a);
+    return a;
+  }
+  if (grad_enabled() && a.requires_grad() && !a.node()->op)
+    fail(ErrorKind::other, "[", op.name(), "] in place on a tensor that is to receive a gradient; do so under NoGrad");
+  const Tensor y = apply(op, {a, b});
+  if (y.shape() != a.shape()) fail(ErrorKind::other, "[", op.name(), "] in place makes ", y.shape(), " of ", a.shape());
+  return a = y;
+}
+
+}  // namespace
+
+#define X(name, Functor, ...) \
+  Tensor name(const Tensor& a, const Tensor& b) { return apply_binary(Binary::Functor, a, b, fn::Functor()); }
 ESPALIER_BINARY(X)
 #undef X
+
+#define X(op, name, Functor)                                                                   \
+  Tensor operator op(const Tensor& a, double b) { return name(a, number(b, a)); }              \
+  Tensor operator op(double a, const Tensor& b) { return name(number(a, b), b); }              \
+  Tensor& operator op##=(Tensor& a, const Tensor& b) { return assign(Binary::Functor, a, b); } \
+  Tensor& operator op##=(Tensor& a, double b) { return assign(Binary::Functor, a, number(b, a)); }
+X(+, add, Add)
+X(-, sub, Sub)
+X(*, mul, Mul)
+X(/, div, Div)
+#undef X
+
+#define X(op, name) \
+  Tensor operator op(const Tensor& a, double b) { return name(a, number(b, a)); }
+X(>, gt)
+X(>=, ge)
+X(<, lt)
+X(<=, le)
+#undef X
+Tensor eq(const Tensor& a, double b) { return eq(a, number(b, a)); }
+Tensor ne(const Tensor& a, double b) { return ne(a, number(b, a)); }
+
+Tensor prelu(const Tensor& x, const Tensor& weight) {
+  if (weight.rank() != 1 || (weight.numel() != 1 && (x.rank() < 2 || weight.dim(0) != x.dim(1))))
+    fail(ErrorKind::other, "[prelu] expected a weight [1] or one for each of dimension 1 of ", x.shape(), ", got ",
+         weight.shape());
+  if (weight.numel() == 1 || x.rank() == 2) return prelu_term(x, weight);
+  Shape shape{weight.dim(0)};
+  for (int d = 2; d < x.rank(); ++d) shape.push_back(1);
+  return prelu_term(x, reshape(weight, shape));
+}
+
+Tensor pow(const Tensor& x, double exponent) { return pow(x, fn::Pow{.exponent = float(exponent)}); }
+
+Tensor clamp(const Tensor& x, double min, double max) {
+  return clamp(x, fn::Clamp{.min = float(min), .max = float(max)});
+}
 
 Tensor cast(const Tensor& x, DType to) {
   if (x.dtype() == to) return x;

@@ -3,6 +3,9 @@
 // Functors may carry up to a few floats, which each(visitor) names; x is the input, grad(x, dy) what reaches it of dy.
 // `from_output` says that grad(f(x), dy) is grad(x, dy): the backward pass then reads the output, which the next layer
 // keeps anyway. `counted` says that the FLOPs counter counts one per element.
+// A functor of two operands has its value f(a, b), and what reaches each of dy: grad_a(a, b, dy) and grad_b(a, b, dy).
+// One that does not say either has no gradient there; add, sub, mul and div, whose gradients need less than both
+// operands, have theirs in the op.
 // NaN and infinities go where PyTorch lets them go. So what clips compares against its bounds, which no NaN passes, and
 // its gradient selects dy or 0 instead of multiplying, which would make NaN of infinity times 0.
 #pragma once
@@ -100,28 +103,208 @@ struct Sign {
   ESPALIER_KERNEL float grad(float, float) const { return 0; }
 };
 
+struct Neg {
+  ESPALIER_KERNEL float operator()(float x) const { return -x; }
+  ESPALIER_KERNEL float grad(float, float dy) const { return -dy; }
+};
+
+struct Abs {
+  ESPALIER_KERNEL float operator()(float x) const { return std::fabs(x); }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return dy * float((x > 0) - (x < 0)); }
+};
+
+struct Exp {
+  ESPALIER_KERNEL float operator()(float x) const { return std::exp(x); }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return dy * std::exp(x); }
+};
+
+struct Log {
+  ESPALIER_KERNEL float operator()(float x) const { return std::log(x); }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return dy / x; }
+};
+
+struct Sqrt {
+  ESPALIER_KERNEL float operator()(float x) const { return std::sqrt(x); }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return dy / (2 * std::sqrt(x)); }
+};
+
+// To a fixed power. Small whole powers and square roots are computed as such, as PyTorch does.
+struct Pow {
+  float exponent = 1;
+  template <class V>
+  void each(V v) const {
+    v("exponent", exponent);
+  }
+  ESPALIER_KERNEL static float power(float x, float e) {
+    if (e == 2) return x * x;
+    if (e == 1) return x;
+    if (e == 3) return x * x * x;
+    if (e == 0.5f) return std::sqrt(x);
+    if (e == -0.5f) return 1 / std::sqrt(x);
+    if (e == -1) return 1 / x;
+    if (e == -2) return 1 / (x * x);
+    return std::pow(x, e);
+  }
+  ESPALIER_KERNEL float operator()(float x) const { return power(x, exponent); }
+  ESPALIER_KERNEL float grad(float x, float dy) const {
+    return exponent == 0 ? 0 : dy * (exponent * power(x, exponent - 1));
+  }
+};
+
+// Within two bounds; unlike hardtanh's, the gradient passes at a bound. A lower bound above the upper one gives way.
+struct Clamp {
+  float min = -HUGE_VALF, max = HUGE_VALF;
+  template <class V>
+  void each(V v) const {
+    v("min", min), v("max", max);
+  }
+  ESPALIER_KERNEL float operator()(float x) const {
+    const float raised = min > x ? min : x;
+    return max < raised ? max : raised;
+  }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return x >= min && x <= max ? dy : 0; }
+};
+
+// What smooth_l1_loss makes of a difference: x²/(2·beta) within ±beta, else |x| - beta/2 (Girshick 2015, 1504.08083).
+struct SmoothL1 {
+  float beta = 1;
+  template <class V>
+  void each(V v) const {
+    v("beta", beta);
+  }
+  ESPALIER_KERNEL float operator()(float x) const {
+    const float size = std::fabs(x);
+    return size < beta ? 0.5f * size * size / beta : size - 0.5f * beta;
+  }
+  ESPALIER_KERNEL float grad(float x, float dy) const { return x <= -beta ? -dy : x >= beta ? dy : x * dy / beta; }
+};
+
 }  // namespace fn
 
-// One line per function: C++ name, functor, module name, ONNX operator, does it keep 0 at 0.
-#define ESPALIER_UNARY(X)                                \
-  X(relu, Relu, ReLU, "Relu", true)                      \
-  X(relu6, Relu6, ReLU6, "Clip", true)                   \
-  X(leaky_relu, LeakyRelu, LeakyReLU, "LeakyRelu", true) \
-  X(hardtanh, Hardtanh, Hardtanh, "Clip", true)          \
-  X(tanh, Tanh, Tanh, "Tanh", true)                      \
-  X(sigmoid, Sigmoid, Sigmoid, "Sigmoid", false)         \
-  X(silu, Silu, SiLU, "", true)                          \
-  X(hardswish, Hardswish, Hardswish, "HardSwish", true)  \
-  X(gelu, Gelu, GELU, "", true)                          \
-  X(sign, Sign, Sign, "Sign", true)
+// One line per function: C++ name, functor, module name, ONNX operator.
+#define ESPALIER_UNARY(X)                          \
+  X(relu, Relu, ReLU, "Relu")                      \
+  X(relu6, Relu6, ReLU6, "Clip")                   \
+  X(leaky_relu, LeakyRelu, LeakyReLU, "LeakyRelu") \
+  X(hardtanh, Hardtanh, Hardtanh, "Clip")          \
+  X(tanh, Tanh, Tanh, "Tanh")                      \
+  X(sigmoid, Sigmoid, Sigmoid, "Sigmoid")          \
+  X(silu, Silu, SiLU, "")                          \
+  X(hardswish, Hardswish, Hardswish, "HardSwish")  \
+  X(gelu, Gelu, GELU, "")                          \
+  X(sign, Sign, Sign, "Sign")                      \
+  X(neg, Neg, Neg, "Neg")                          \
+  X(abs, Abs, Abs, "Abs")                          \
+  X(exp, Exp, Exp, "Exp")                          \
+  X(log, Log, Log, "Log")                          \
+  X(sqrt, Sqrt, Sqrt, "Sqrt")                      \
+  X(pow, Pow, Pow, "")                             \
+  X(clamp, Clamp, Clamp, "Clip")                   \
+  X(smooth_l1, SmoothL1, SmoothL1, "")
 
-// kl_term(logp, target) is one term of the Kullback-Leibler divergence, 0 where the target is 0 and logp finite.
-#define ESPALIER_BINARY(X) \
-  X(add, Add, a + b)       \
-  X(sub, Sub, a - b)       \
-  X(mul, Mul, a* b)        \
-  X(div, Div, a / b)       \
-  X(kl_term, KlTerm, (b != 0 ? b * std::log(b) : b) - b * a)
+namespace fn {
+
+struct Add {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return a + b; }
+};
+struct Sub {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return a - b; }
+};
+struct Mul {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return a * b; }
+};
+struct Div {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return a / b; }
+};
+
+// The larger of two, NaN if one is; equals share the gradient.
+struct Maximum {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return a != a || a > b ? a : b; }
+  ESPALIER_KERNEL float grad_a(float a, float b, float dy) const { return a < b ? 0 : a == b ? dy / 2 : dy; }
+  ESPALIER_KERNEL float grad_b(float a, float b, float dy) const { return grad_a(b, a, dy); }
+};
+struct Minimum {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return a != a || a < b ? a : b; }
+  ESPALIER_KERNEL float grad_a(float a, float b, float dy) const { return a > b ? 0 : a == b ? dy / 2 : dy; }
+  ESPALIER_KERNEL float grad_b(float a, float b, float dy) const { return grad_a(b, a, dy); }
+};
+
+// 1 where it holds, else 0: nothing holds of NaN but that it differs.
+struct Gt {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return float(a > b); }
+};
+struct Ge {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return float(a >= b); }
+};
+struct Lt {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return float(a < b); }
+};
+struct Le {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return float(a <= b); }
+};
+struct Eq {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return float(a == b); }
+};
+struct Ne {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return float(a != b); }
+};
+
+// One term of the Kullback-Leibler divergence of (logp, target), 0 where the target is 0 and logp finite.
+struct KlTerm {
+  ESPALIER_KERNEL float operator()(float a, float b) const { return (b != 0 ? b * std::log(b) : b) - b * a; }
+  ESPALIER_KERNEL float grad_a(float, float b, float dy) const { return -(dy * b); }
+};
+
+// One term of the binary cross entropy of (probability, target); as PyTorch's, no logarithm is below -100.
+struct BceTerm {
+  ESPALIER_KERNEL static float bounded_log(float x) {
+    const float y = std::log(x);
+    return -100 > y ? -100 : y;
+  }
+  ESPALIER_KERNEL float operator()(float a, float b) const { return (b - 1) * bounded_log(1 - a) - b * bounded_log(a); }
+  ESPALIER_KERNEL float grad_a(float a, float b, float dy) const {
+    const float spread = (1 - a) * a;
+    return dy * (a - b) / (1e-12f > spread ? 1e-12f : spread);
+  }
+};
+
+// The same of a logit: (1-b)·a + log(1 + exp(-a)), without overflow.
+struct BceLogitsTerm {
+  ESPALIER_KERNEL float operator()(float a, float b) const {
+    return (1 - b) * a - ((0 < a ? 0 : a) - std::log1p(std::exp(-std::fabs(a))));
+  }
+  ESPALIER_KERNEL float grad_a(float a, float b, float dy) const { return (Sigmoid()(a) - b) * dy; }
+};
+
+// a where positive, else b·a (He et al. 2015, arXiv 1502.01852)
+struct PreluTerm {
+  static constexpr bool counted = true;
+  ESPALIER_KERNEL float operator()(float a, float b) const { return a > 0 ? a : b * a; }
+  ESPALIER_KERNEL float grad_a(float a, float b, float dy) const { return a > 0 ? dy : b * dy; }
+  ESPALIER_KERNEL float grad_b(float a, float, float dy) const { return a > 0 ? 0 : a * dy; }
+};
+
+}  // namespace fn
+
+// One line per function of two operands: C++ name, functor, ONNX operator; comparisons give truth values there, which
+// become numbers.
+#define ESPALIER_BINARY(X)              \
+  X(add, Add, "Add")                    \
+  X(sub, Sub, "Sub")                    \
+  X(mul, Mul, "Mul")                    \
+  X(div, Div, "Div")                    \
+  X(maximum, Maximum, "Max")            \
+  X(minimum, Minimum, "Min")            \
+  X(gt, Gt, "Greater")                  \
+  X(ge, Ge, "GreaterOrEqual")           \
+  X(lt, Lt, "Less")                     \
+  X(le, Le, "LessOrEqual")              \
+  X(eq, Eq, "Equal")                    \
+  X(ne, Ne, "")                         \
+  X(kl_term, KlTerm, "")                \
+  X(bce_term, BceTerm, "")              \
+  X(bce_logits_term, BceLogitsTerm, "") \
+  X(prelu_term, PreluTerm, "PRelu")
 
 enum class Unary : int {
 #define X(name, Functor, ...) Functor,
@@ -130,19 +313,10 @@ enum class Unary : int {
 };
 
 enum class Binary : int {
-#define X(name, Functor, expression) Functor,
+#define X(name, Functor, ...) Functor,
   ESPALIER_BINARY(X)
 #undef X
 };
-
-namespace fn {
-#define X(name, Functor, expression)                                                \
-  struct Functor {                                                                  \
-    ESPALIER_KERNEL float operator()(float a, float b) const { return expression; } \
-  };
-ESPALIER_BINARY(X)
-#undef X
-}  // namespace fn
 
 // Calls f(functor) with the functor that `kind` names and `data` points to.
 template <class F>
@@ -159,8 +333,8 @@ void visit_unary(int kind, const void* data, F&& f) {
 template <class F>
 void visit_binary(int kind, F&& f) {
   switch (Binary(kind)) {
-#define X(name, Functor, expression) \
-  case Binary::Functor:              \
+#define X(name, Functor, ...) \
+  case Binary::Functor:       \
     return f(fn::Functor());
     ESPALIER_BINARY(X)
 #undef X

@@ -49,6 +49,7 @@ struct ESPALIER_API BinaryOp : Op {
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
   bool zero(std::span<const Slice> in) const override;
   bool constant(std::span<const Slice> in) const override { return zero(in) || all_are_constant(in); }
+  int64_t flops(std::span<const Shape>, const Shape& out) const override;
 };
 
 // To another element type, rounded to nearest; the gradient is converted back.

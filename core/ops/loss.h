@@ -10,6 +10,7 @@ struct ESPALIER_API NllLossOp : Op {
   explicit NllLossOp(float s) : smoothing(s) {}
 
   std::string_view name() const override { return "nll_loss"; }
+  bool optional(size_t operand) const override { return operand == 2; }  // a weight per class
   Attributes attributes() const override { return {{"label_smoothing", double(smoothing)}}; }
   Shape infer(std::span<const Shape> in) const override;
   geometry::Nll geometry(const Shape& logp) const { return {.n = logp[0], .c = logp[1], .smoothing = smoothing}; }

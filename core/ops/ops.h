@@ -7,6 +7,7 @@
 #include <espalier/core/qparams.h>
 #include <espalier/core/tape.h>
 
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,16 @@ struct Window {
 // x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW]. Depthwise is groups == C.
 ESPALIER_API Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Window window = {},
                            int64_t groups = 1);
+struct ConvTransposeOptions {
+  Window window = {};       // of the convolution that leads back
+  Pair output_padding = 0;  // rows and columns more, below the stride
+  int64_t groups = 1;
+};
+// ---- conv_transpose2d.cpp: the input gradient of a convolution (Zeiler et al. 2010)
+// x [N,I,H,W], weight [I,O/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW], OH = (H-1)·stride - 2·padding +
+// dilation·(KH-1) + output_padding + 1.
+ESPALIER_API Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+                                     ConvTransposeOptions options = {});
 // x [N,I], weight [O,I], bias [O] or absent -> [N,O].
 ESPALIER_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 // a [..,M,K] (or [..,K,M] with trans_a), b [..,K,N] (or [..,N,K]); rank 2 or 3, equal batch -> [..,M,N].
@@ -42,6 +53,26 @@ struct BatchNormOptions {
 ESPALIER_API Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& running_mean,
                                Tensor& running_var, BatchNormOptions options = {});
 
+// ---- group_norm.cpp
+// x [N,C,H,W] or [N,C], C in so many equal groups; weight, bias [C] or absent (Wu & He 2018, arXiv 1803.08494).
+ESPALIER_API Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight = {}, const Tensor& bias = {},
+                               float eps = 1e-5f);
+// Over the last dimensions of x, which are `normalized`, as weight and bias are (Ba et al. 2016, arXiv 1607.06450).
+ESPALIER_API Tensor layer_norm(const Tensor& x, const Shape& normalized, const Tensor& weight = {},
+                               const Tensor& bias = {}, float eps = 1e-5f);
+
+// ---- pad.cpp, interpolate.cpp
+// x within `value`: so much before and after its last dimension, then the one before it, ...: {left, right, top,
+// bottom}.
+ESPALIER_API Tensor pad(const Tensor& x, const std::vector<int64_t>& pads, double value = 0);
+struct InterpolateOptions {
+  Pair size = 0, scale_factor = 0;  // one of the two; factors are whole numbers
+  bool bilinear = false;            // else the nearest pixel
+  bool align_corners = false;       // bilinear: corners stay where they are
+};
+// x [N,C,H,W] -> [N,C,OH,OW]
+ESPALIER_API Tensor interpolate(const Tensor& x, InterpolateOptions options);
+
 // ---- pool.cpp
 struct PoolOptions {
   Pair kernel = 2;
@@ -57,15 +88,54 @@ ESPALIER_API Tensor adaptive_avg_pool2d(const Tensor& x, Pair output);
 #define X(name, Functor, ...) ESPALIER_API Tensor name(const Tensor& x, fn::Functor f = {});
 ESPALIER_UNARY(X)
 #undef X
-#define X(name, Functor, expression) ESPALIER_API Tensor name(const Tensor& a, const Tensor& b);
+#define X(name, Functor, ...) ESPALIER_API Tensor name(const Tensor& a, const Tensor& b);
 ESPALIER_BINARY(X)
 #undef X
+// x where positive, else weight·x (He et al. 2015, arXiv 1502.01852); weight [1], or [C] for x's dimension 1.
+ESPALIER_API Tensor prelu(const Tensor& x, const Tensor& weight);
 // To another element type, rounded to nearest; between f32 and bf16 gradients flow.
 ESPALIER_API Tensor cast(const Tensor& x, DType to);
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
 inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
 inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
+inline Tensor operator-(const Tensor& x) { return neg(x); }
+// 1 where it holds, else 0, in f32 and without a gradient; eq() and ne() have no operator.
+inline Tensor operator>(const Tensor& a, const Tensor& b) { return gt(a, b); }
+inline Tensor operator>=(const Tensor& a, const Tensor& b) { return ge(a, b); }
+inline Tensor operator<(const Tensor& a, const Tensor& b) { return lt(a, b); }
+inline Tensor operator<=(const Tensor& a, const Tensor& b) { return le(a, b); }
+// Numbers beside tensors: x * 2, 1 - x, x > 0. And a op= b, where b broadcasts to a's shape. It writes into a's memory,
+// as all who share it see, unless a gradient or a trace is recorded: then a becomes the result, and others keep what
+// they have. On a parameter, which is to receive a gradient, that throws, as in PyTorch, unless NoGrad holds.
+#define X(op)                                                      \
+  ESPALIER_API Tensor operator op(const Tensor& a, double b);      \
+  ESPALIER_API Tensor operator op(double a, const Tensor& b);      \
+  ESPALIER_API Tensor& operator op##=(Tensor& a, const Tensor& b); \
+  ESPALIER_API Tensor& operator op##=(Tensor& a, double b);
+X(+)
+X(-)
+X(*)
+X(/)
+#undef X
+ESPALIER_API Tensor operator>(const Tensor& a, double b);
+ESPALIER_API Tensor operator>=(const Tensor& a, double b);
+ESPALIER_API Tensor operator<(const Tensor& a, double b);
+ESPALIER_API Tensor operator<=(const Tensor& a, double b);
+ESPALIER_API Tensor eq(const Tensor& a, double b);
+ESPALIER_API Tensor ne(const Tensor& a, double b);
+ESPALIER_API Tensor pow(const Tensor& x, double exponent);
+ESPALIER_API Tensor clamp(const Tensor& x, double min, double max);
+
+// ---- pick.cpp
+// a where the condition is not 0, else b; the three broadcast. The condition has no gradient.
+ESPALIER_API Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor where(const Tensor& condition, const Tensor& a, double b);
+ESPALIER_API Tensor where(const Tensor& condition, double a, const Tensor& b);
+// y[i][j][k] = x[i][index[i][j][k]][k] for dim 1; index is s64 of x's rank, and nowhere but in `dim` larger than x.
+ESPALIER_API Tensor gather(const Tensor& x, int dim, const Tensor& index);
+// The slices of x along `dim` that index, s64 [K], names.
+ESPALIER_API Tensor index_select(const Tensor& x, int dim, const Tensor& index);
 
 // ---- dropout.cpp: zero with probability p, else x/(1-p); the draw is a function of (seed, stream) alone.
 struct DropoutOptions {
@@ -94,22 +164,55 @@ ESPALIER_API Tensor dorefa(const Tensor& w, int bits, bool straight = false);
 ESPALIER_API Tensor binarize(const Tensor& x, bool clip = true);
 
 // ---- shape.cpp
+// The same elements in the same order. In a list, one size may be -1: what the others leave.
 ESPALIER_API Tensor reshape(const Tensor& x, const Shape& shape);
+ESPALIER_API Tensor reshape(const Tensor& x, std::initializer_list<int64_t> sizes);
 ESPALIER_API Tensor flatten(const Tensor& x, int start_dim = 1);
 ESPALIER_API Tensor transpose(const Tensor& x, int dim0, int dim1);
+ESPALIER_API Tensor permute(const Tensor& x, const std::vector<int>& dims);  // a copy: y's dimension i is x's dims[i]
+ESPALIER_API Tensor unsqueeze(const Tensor& x, int dim);                     // a size of 1 before dim
+// Without the dimensions of size 1: all of them, or this one, which stays if it has another size.
+ESPALIER_API Tensor squeeze(const Tensor& x);
+ESPALIER_API Tensor squeeze(const Tensor& x, int dim);
+ESPALIER_API Tensor stack(const std::vector<Tensor>& parts, int dim = 0);  // equal shapes, along a new dimension
+// Slices of `size` along a dimension, the last one perhaps smaller; of these sizes, which sum to all; or at most `n`
+// equal ones, the last perhaps smaller.
+ESPALIER_API std::vector<Tensor> split(const Tensor& x, int64_t size, int dim = 0);
+ESPALIER_API std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, int dim = 0);
+ESPALIER_API std::vector<Tensor> chunk(const Tensor& x, int64_t n, int dim = 0);
 ESPALIER_API Tensor cat(const std::vector<Tensor>& parts, int dim = 1);
 ESPALIER_API Tensor slice(const Tensor& x, int dim, int64_t begin, int64_t end);
 
 // ---- reduce.cpp
 ESPALIER_API Tensor sum(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);  // {}: all
 ESPALIER_API Tensor mean(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
+// The largest and smallest over some dimensions ({}: all), NaN where one is; equals share the gradient evenly.
+ESPALIER_API Tensor amax(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
+ESPALIER_API Tensor amin(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
+inline Tensor max(const Tensor& x) { return amax(x); }
+inline Tensor min(const Tensor& x) { return amin(x); }
+// Where that is, s64: the first of equals, or the first NaN. Without a dimension the place counts through all elements.
+ESPALIER_API Tensor argmax(const Tensor& x);
+ESPALIER_API Tensor argmax(const Tensor& x, int dim, bool keepdim = false);
+ESPALIER_API Tensor argmin(const Tensor& x);
+ESPALIER_API Tensor argmin(const Tensor& x, int dim, bool keepdim = false);
 ESPALIER_API Tensor softmax(const Tensor& x, int dim = 1);
 ESPALIER_API Tensor log_softmax(const Tensor& x, int dim = 1);
 
-// ---- loss.cpp: means over the batch, as PyTorch's defaults
-ESPALIER_API Tensor nll_loss(const Tensor& logp, const Tensor& target, float label_smoothing = 0);  // [N,C], s64 [N]
-ESPALIER_API Tensor cross_entropy(const Tensor& logits, const Tensor& target, float label_smoothing = 0);
+// ---- loss.cpp: means over the batch or over all elements, as PyTorch's defaults
+// logp or logits [N,C], target s64 [N]. A weight [C] counts each image as its class's number: Σ w·loss / Σ w.
+ESPALIER_API Tensor nll_loss(const Tensor& logp, const Tensor& target, float label_smoothing = 0,
+                             const Tensor& weight = {});
+ESPALIER_API Tensor cross_entropy(const Tensor& logits, const Tensor& target, float label_smoothing = 0,
+                                  const Tensor& weight = {});
+// Of values and targets of one shape:
 ESPALIER_API Tensor mse_loss(const Tensor& x, const Tensor& target);
+ESPALIER_API Tensor l1_loss(const Tensor& x, const Tensor& target);
+// Squares below a difference of beta (0: none), absolute values above (Girshick 2015, arXiv 1504.08083).
+ESPALIER_API Tensor smooth_l1_loss(const Tensor& x, const Tensor& target, float beta = 1);
+// Of probabilities, 0 to 1, or of logits; the target has no gradient.
+ESPALIER_API Tensor binary_cross_entropy(const Tensor& x, const Tensor& target);
+ESPALIER_API Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target);
 // reduction "batchmean": Σ target·(log target - logp) / N; target holds probabilities.
 ESPALIER_API Tensor kl_div(const Tensor& logp, const Tensor& target);
 

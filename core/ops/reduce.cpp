@@ -4,7 +4,7 @@
 
 namespace espalier {
 
-std::vector<bool> ReduceOp::reduced(int rank) const {
+std::vector<bool> OverDimsOp::reduced(int rank) const {
   std::vector<bool> flags(size_t(rank), dims.empty());
   for (int64_t d : dims) flags[size_t(d)] = true;
   return flags;
@@ -19,7 +19,7 @@ float ReduceOp::scale(const Shape& x) const {
   return 1 / float(n);
 }
 
-Shape ReduceOp::infer(std::span<const Shape> in) const {
+Shape OverDimsOp::infer(std::span<const Shape> in) const {
   Shape shape;
   const auto flags = reduced(in[0].rank());
   for (int d = 0; d < in[0].rank(); ++d) {
@@ -46,31 +46,65 @@ Tensors ReduceOp::backward(const Saved& saved, const Tensor& dy, const Needs&) c
   return {ops::run_binary(Binary::Mul, g, Tensor::full(x, scale(x), DType::f32, dy.device()))};
 }
 
-Dims ReduceOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const {
+Dims OverDimsOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const {
   Dims out;
   const auto flags = reduced(shapes[0].rank());
   for (size_t d = 0; d < in[0].size(); ++d) {
     if (!flags[d]) {
       out.push_back(in[0][d]);
     } else {
-      if (mean) c.pin(in[0][d], name());
+      if (counts_zeros()) c.pin(in[0][d], name());
       if (keepdim) out.emplace_back();
     }
   }
   return out;
 }
 
+Shape MostOp::infer(std::span<const Shape> in) const {
+  const auto flags = reduced(in[0].rank());
+  for (int d = 0; d < in[0].rank(); ++d)
+    if (flags[size_t(d)] && in[0][d] == 0) fail(ErrorKind::other, "[", name(), "] of no elements: ", in[0]);
+  return OverDimsOp::infer(in);
+}
+
+void MostOp::run(Inputs in, Tensor& out, Saved& saved) const {
+  ops::run_most(in[0], reduced(in[0].rank()), keepdim, largest, out);
+  saved.tensors = {in[0], out};
+}
+
+Tensors MostOp::backward(const Saved& saved, const Tensor& dy, const Needs&) const {
+  const Tensor& x = saved.tensors[0];
+  const auto flags = reduced(x.rank());
+  const Shape kept = ops::sum_shape(x.shape(), flags, true);
+  const Tensor hits = ops::run_binary(Binary::Eq, x, ops::reshaped(saved.tensors[1], kept));
+  const Tensor given = ops::run_binary(Binary::Mul, ops::reshaped(dy, kept), hits);
+  return {ops::run_binary(Binary::Div, given, ops::run_sum(hits, flags, true, 1))};
+}
+
+Shape ArgMostOp::infer(std::span<const Shape> in) const {
+  if (in[0][int(dims[0])] == 0) fail(ErrorKind::other, "[", name(), "] of no elements: ", in[0]);
+  return OverDimsOp::infer(in);
+}
+
+DType ArgMostOp::dtype(std::span<const DType> in) const {
+  Op::dtype(in);
+  return DType::s64;
+}
+
+void ArgMostOp::run(Inputs in, Tensor& out, Saved&) const {
+  const ops::Around a = ops::around(in[0].shape(), int(dims[0]));
+  // The kernel writes in the memory order of what keeps the dimension.
+  const Shape shape = ops::sum_shape(in[0].shape(), reduced(in[0].rank()), true);
+  const bool direct = ops::reshape_is_free(shape, out.shape());
+  Tensor kept = direct ? out.view_as(shape) : Tensor::empty(shape, DType::s64, out.device());
+  const geometry::SoftmaxOver g{.outer = a.outer, .n = a.n, .inner = a.inner};
+  run::arg_most(out.device(), g, largest, in[0], kept.out());
+  if (!direct) ops::run_reshape(kept, out);
+}
+
 geometry::SoftmaxOver SoftmaxOp::geometry(const Shape& x) const {
-  geometry::SoftmaxOver g{.outer = 1, .n = x[dim], .inner = 1, .log = log};
-  bool passed = false;
-  for (int m = 0; m < x.rank(); ++m) {
-    const int d = ops::memory_order(x.rank())[size_t(m)];
-    if (d == dim)
-      passed = true;
-    else
-      (passed ? g.inner : g.outer) *= x[d];
-  }
-  return g;
+  const ops::Around a = ops::around(x, dim);
+  return {.outer = a.outer, .n = a.n, .inner = a.inner, .log = log};
 }
 
 void SoftmaxOp::run(Inputs in, Tensor& out, Saved& saved) const {
@@ -92,16 +126,35 @@ Dims SoftmaxOp::couple(Coupling& c, std::span<const Dims> in, std::span<const Sh
 
 namespace {
 
-Tensor reduce(bool mean, const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+std::vector<int64_t> dimensions(const char* op, const Tensor& x, const std::vector<int>& dims) {
   std::vector<int64_t> which;
-  for (int d : dims) which.push_back(ops::dimension(mean ? "mean" : "sum", d, x.rank()));
-  return apply(ReduceOp(mean, std::move(which), keepdim), {x});
+  for (int d : dims) which.push_back(ops::dimension(op, d, x.rank()));
+  return which;
+}
+
+Tensor arg_most(bool largest, const Tensor& x, int dim, bool keepdim) {
+  NoGrad no_grad;  // whole numbers have no gradient
+  return apply(ArgMostOp(largest, ops::dimension(largest ? "argmax" : "argmin", dim, x.rank()), keepdim), {x});
 }
 
 }  // namespace
 
-Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) { return reduce(false, x, dims, keepdim); }
-Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) { return reduce(true, x, dims, keepdim); }
+Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  return apply(ReduceOp(false, dimensions("sum", x, dims), keepdim), {x});
+}
+Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  return apply(ReduceOp(true, dimensions("mean", x, dims), keepdim), {x});
+}
+Tensor amax(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  return apply(MostOp(true, dimensions("amax", x, dims), keepdim), {x});
+}
+Tensor amin(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  return apply(MostOp(false, dimensions("amin", x, dims), keepdim), {x});
+}
+Tensor argmax(const Tensor& x, int dim, bool keepdim) { return arg_most(true, x, dim, keepdim); }
+Tensor argmin(const Tensor& x, int dim, bool keepdim) { return arg_most(false, x, dim, keepdim); }
+Tensor argmax(const Tensor& x) { return arg_most(true, reshape(x, {-1}), 0, false); }
+Tensor argmin(const Tensor& x) { return arg_most(false, reshape(x, {-1}), 0, false); }
 
 Tensor softmax(const Tensor& x, int dim) {
   return apply(SoftmaxOp(ops::dimension("softmax", dim, x.rank()), false), {x});

@@ -1,30 +1,65 @@
-// Sums, means and softmax as ops.
+// Sums, means, extremes and softmax as ops.
 #pragma once
 #include <espalier/core/geometry.h>
 #include <espalier/core/ops/ops.h>
 
 namespace espalier {
 
-struct ESPALIER_API ReduceOp : Op {
-  bool mean;
+// Over some dimensions, which are kept with size 1 or fall away.
+struct ESPALIER_API OverDimsOp : Op {
   std::vector<int64_t> dims;  // none: all
   bool keepdim;
-  ReduceOp(bool m, std::vector<int64_t> d, bool k) : mean(m), dims(std::move(d)), keepdim(k) {}
+  OverDimsOp(std::vector<int64_t> d, bool k) : dims(std::move(d)), keepdim(k) {}
+
+  Attributes attributes() const override { return {{"dim", dims}, {"keepdim", int64_t(keepdim)}}; }
+  std::vector<bool> reduced(int rank) const;
+  Shape infer(std::span<const Shape> in) const override;
+  bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
+  bool constant(std::span<const Slice> in) const override { return all_are_constant(in); }
+  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override;
+
+ protected:
+  // Does a result change when a channel of zeros goes? Then its dimension is pinned.
+  virtual bool counts_zeros() const { return true; }
+};
+
+struct ESPALIER_API ReduceOp : OverDimsOp {
+  bool mean;
+  ReduceOp(bool m, std::vector<int64_t> d, bool k) : OverDimsOp(std::move(d), k), mean(m) {}
 
   std::string_view name() const override { return mean ? "mean" : "sum"; }
-  Attributes attributes() const override { return {{"dim", dims}, {"keepdim", int64_t(keepdim)}}; }
-
-  std::vector<bool> reduced(int rank) const;
   float scale(const Shape& x) const;
-  Shape infer(std::span<const Shape> in) const override;
   void run(Inputs in, Tensor& out, Saved&) const override;
   // dx repeats scale·dy.
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override;
-  // A removed channel adds nothing to a sum, but changes what a mean divides by.
-  Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape&) const override;
-  bool zero(std::span<const Slice> in) const override { return all_are_zero(in); }
   // A sum of one number grows with the image.
   bool constant(std::span<const Slice> in) const override { return zero(in) || (mean && all_are_constant(in)); }
+
+ protected:
+  bool counts_zeros() const override { return mean; }
+};
+
+// The largest or smallest; dy is shared evenly by all that are equal to it.
+struct ESPALIER_API MostOp : OverDimsOp {
+  bool largest;
+  MostOp(bool l, std::vector<int64_t> d, bool k) : OverDimsOp(std::move(d), k), largest(l) {}
+
+  std::string_view name() const override { return largest ? "amax" : "amin"; }
+  Shape infer(std::span<const Shape> in) const override;
+  void run(Inputs in, Tensor& out, Saved& saved) const override;
+  Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override;
+};
+
+// Where along one dimension, s64.
+struct ESPALIER_API ArgMostOp : OverDimsOp {
+  bool largest;
+  ArgMostOp(bool l, int d, bool k) : OverDimsOp({d}, k), largest(l) {}
+
+  std::string_view name() const override { return largest ? "argmax" : "argmin"; }
+  Shape infer(std::span<const Shape> in) const override;
+  DType dtype(std::span<const DType> in) const override;
+  void run(Inputs in, Tensor& out, Saved&) const override;
+  bool zero(std::span<const Slice>) const override { return false; }
 };
 
 struct ESPALIER_API SoftmaxOp : Op {

@@ -3,6 +3,7 @@
 #include <espalier/core/ops/shape.h>
 
 #include <algorithm>
+#include <sstream>
 
 namespace espalier {
 
@@ -39,16 +40,9 @@ Dims couple_reshape(Coupling& c, const Dims& in, const Shape& from, const Shape&
 
 // Copies between a tensor and the stretch of a larger one that starts at `begin` of dimension `dim`.
 void copy_part(const Tensor& from, Tensor& to, int dim, int64_t begin) {
-  const bool into = to.dim(dim) >= from.dim(dim);
-  const Shape& part = into ? from.shape() : to.shape();
-  const auto fs = strides(from.shape()), ts = strides(to.shape());
-  geometry::Strided g;
-  for (int m = 0; m < part.rank(); ++m) {
-    const auto d = size_t(ops::memory_order(part.rank())[size_t(m)]);
-    ops::push_dimension(g, part[int(d)], fs[d], ts[d]);
-  }
-  (into ? g.to_offset : g.from_offset) = begin * (into ? ts : fs)[size_t(dim)];
-  run::copy_strided(from.device(), g, from, to.out());
+  std::array<int64_t, max_rank> all{};
+  all[size_t(dim)] = begin;
+  ops::copy_window(from, to, all);
 }
 
 }  // namespace
@@ -69,10 +63,38 @@ Dims SameOrderOp::couple(Coupling& c, std::span<const Dims> in, std::span<const 
 
 Shape ReshapeOp::infer(std::span<const Shape> in) const {
   Shape shape;
-  for (size_t d = 0; d < target.size(); ++d)
-    shape.push_back(target[d] == 0 && int(d) < in[0].rank() ? in[0][int(d)] : target[d]);
-  if (shape.numel() != in[0].numel())
-    fail(ErrorKind::other, "[reshape] of ", in[0], " to ", shape, ": the sizes differ");
+  int open = -1;
+  for (size_t d = 0; d < target.size(); ++d) {
+    if (target[d] == -1) open = int(d);
+    shape.push_back(target[d] == -1 ? 1 : target[d] == 0 && int(d) < in[0].rank() ? in[0][int(d)] : target[d]);
+  }
+  const int64_t n = in[0].numel(), others = shape.numel();
+  if (open >= 0 && others > 0 && n % others == 0) shape[open] = n / others;
+  if (shape.numel() != n) {
+    std::ostringstream text;
+    for (int d = 0; d < shape.rank(); ++d) text << (d ? "," : "") << (d == open ? int64_t(-1) : shape[d]);
+    fail(ErrorKind::other, "[reshape] of ", in[0], " to [", text.str(), "]: the sizes differ");
+  }
+  return shape;
+}
+
+Shape UnsqueezeOp::infer(std::span<const Shape> in) const {
+  Shape shape;
+  for (int d = 0; d <= in[0].rank(); ++d) {
+    if (d == dim) shape.push_back(1);
+    if (d < in[0].rank()) shape.push_back(in[0][d]);
+  }
+  return shape;
+}
+
+Shape SqueezeOp::infer(std::span<const Shape> in) const {
+  Shape shape;
+  for (int d = 0; d < in[0].rank(); ++d) {
+    if (std::find(dims.begin(), dims.end(), d) == dims.end())
+      shape.push_back(in[0][d]);
+    else if (in[0][d] != 1)
+      fail(ErrorKind::other, "[squeeze] dimension ", d, " of ", in[0], " has not the size 1");
+  }
   return shape;
 }
 
@@ -89,35 +111,59 @@ Shape FlattenOp::infer(std::span<const Shape> in) const {
   return shape;
 }
 
-Shape TransposeOp::infer(std::span<const Shape> in) const {
-  Shape shape = in[0];
-  std::swap(shape[dim0], shape[dim1]);
+Shape PermuteOp::infer(std::span<const Shape> in) const {
+  if (in[0].rank() != int(dims.size()))
+    fail(ErrorKind::other, "[", name(), "] of ", dims.size(), " dimensions, the input is ", in[0]);
+  Shape shape;
+  for (int64_t d : dims) shape.push_back(in[0][int(d)]);
   return shape;
 }
 
-void TransposeOp::run(Inputs in, Tensor& out, Saved&) const {
-  auto source = strides(in[0].shape());
-  std::swap(source[size_t(dim0)], source[size_t(dim1)]);
-  const auto target = strides(out.shape());
+namespace {
+
+// out's dimension i is x's dims[i].
+void permuted(const Tensor& x, const std::vector<int64_t>& dims, Tensor& out) {
+  const auto source = strides(x.shape()), target = strides(out.shape());
   geometry::Strided g;
   for (int m = 0; m < out.rank(); ++m) {
     const auto d = size_t(ops::memory_order(out.rank())[size_t(m)]);
-    ops::push_dimension(g, out.dim(int(d)), source[d], target[d]);
+    ops::push_dimension(g, out.dim(int(d)), source[size_t(dims[d])], target[d]);
   }
-  run::copy_strided(out.device(), g, in[0], out.out());
+  run::copy_strided(out.device(), g, x, out.out());
 }
 
-Tensors TransposeOp::backward(const Saved& saved, const Tensor& dy, const Needs&) const {
+}  // namespace
+
+void PermuteOp::run(Inputs in, Tensor& out, Saved&) const {
+  if (out.numel()) permuted(in[0], dims, out);
+}
+
+Tensors PermuteOp::backward(const Saved& saved, const Tensor& dy, const Needs&) const {
   Tensor dx = Tensor::empty(saved.shapes[0], dy.dtype(), dy.device());
-  Saved none;
-  run(std::span(&dy, 1), dx, none);
+  std::vector<int64_t> back(dims.size());
+  for (size_t d = 0; d < dims.size(); ++d) back[size_t(dims[d])] = int64_t(d);
+  if (dx.numel()) permuted(dy, back, dx);
   return {dx};
 }
 
-Dims TransposeOp::couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const {
-  Dims out = in[0];
-  std::swap(out[size_t(dim0)], out[size_t(dim1)]);
+Dims PermuteOp::couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const {
+  Dims out;
+  for (int64_t d : dims) out.push_back(in[0][size_t(d)]);
   return out;
+}
+
+namespace {
+
+std::vector<int64_t> counted(int rank) {
+  std::vector<int64_t> dims;
+  for (int d = 0; d < rank; ++d) dims.push_back(d);
+  return dims;
+}
+
+}  // namespace
+
+TransposeOp::TransposeOp(int rank, int a, int b) : PermuteOp(counted(rank)), dim0(a), dim1(b) {
+  std::swap(dims[size_t(a)], dims[size_t(b)]);
 }
 
 Shape CatOp::infer(std::span<const Shape> in) const {
@@ -229,10 +275,88 @@ bool CatOp::constant(std::span<const Slice> in) const {
   return any;
 }
 
-Tensor reshape(const Tensor& x, const Shape& shape) {
-  std::vector<int64_t> target(shape.begin(), shape.end());
+namespace {
+
+Tensor reshape_to(const Tensor& x, std::vector<int64_t> target) {
   if (!target.empty() && x.rank() > 0 && target[0] == x.dim(0)) target[0] = 0;  // follows the batch
   return apply(ReshapeOp(std::move(target)), {x});
+}
+
+}  // namespace
+
+Tensor reshape(const Tensor& x, const Shape& shape) { return reshape_to(x, {shape.begin(), shape.end()}); }
+
+Tensor reshape(const Tensor& x, std::initializer_list<int64_t> sizes) {
+  int open = 0;
+  for (int64_t n : sizes) {
+    if (n < -1) fail(ErrorKind::usage, "[reshape] to a size of ", n);
+    if (n == -1 && ++open > 1) fail(ErrorKind::usage, "[reshape] more than one size is -1");
+  }
+  return reshape_to(x, sizes);
+}
+
+Tensor unsqueeze(const Tensor& x, int dim) {
+  return apply(UnsqueezeOp(ops::dimension("unsqueeze", dim, x.rank() + 1)), {x});
+}
+
+Tensor squeeze(const Tensor& x) {
+  std::vector<int64_t> dims;
+  for (int d = 0; d < x.rank(); ++d)
+    if (x.dim(d) == 1) dims.push_back(d);
+  return apply(SqueezeOp(std::move(dims)), {x});
+}
+
+Tensor squeeze(const Tensor& x, int dim) {
+  const int d = ops::dimension("squeeze", dim, x.rank());
+  return x.dim(d) == 1 ? apply(SqueezeOp({d}), {x}) : x;
+}
+
+Tensor permute(const Tensor& x, const std::vector<int>& dims) {
+  std::vector<int64_t> order;
+  for (int d : dims) order.push_back(ops::dimension("permute", d, x.rank()));
+  auto sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  if (sorted != counted(x.rank())) fail(ErrorKind::usage, "[permute] expected each of ", x.rank(), " dimensions once");
+  return apply(PermuteOp(std::move(order)), {x});
+}
+
+Tensor stack(const std::vector<Tensor>& parts, int dim) {
+  if (parts.empty()) fail(ErrorKind::usage, "[stack] of no tensors");
+  const int d = ops::dimension("stack", dim, parts[0].rank() + 1);
+  std::vector<Tensor> raised;
+  for (const Tensor& t : parts) {
+    if (t.shape() != parts[0].shape())
+      fail(ErrorKind::other, "[stack] shapes ", parts[0].shape(), " and ", t.shape(), " differ");
+    raised.push_back(unsqueeze(t, d));
+  }
+  return cat(raised, d);
+}
+
+std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, int dim) {
+  const int d = ops::dimension("split", dim, x.rank());
+  std::vector<Tensor> parts;
+  int64_t at = 0;
+  for (int64_t n : sizes) {
+    if (n < 0 || n > x.dim(d) - at) fail(ErrorKind::usage, "[split] a part of ", n, " from ", at, " of ", x.dim(d));
+    parts.push_back(slice(x, d, at, at + n));
+    at += n;
+  }
+  if (at != x.dim(d)) fail(ErrorKind::usage, "[split] the parts sum to ", at, ", dimension ", d, " has ", x.dim(d));
+  return parts;
+}
+
+std::vector<Tensor> split(const Tensor& x, int64_t size, int dim) {
+  const int d = ops::dimension("split", dim, x.rank());
+  if (size < 1) fail(ErrorKind::usage, "[split] into parts of ", size);
+  std::vector<int64_t> sizes;
+  for (int64_t left = x.dim(d); left > 0; left -= size) sizes.push_back(std::min(size, left));
+  return split(x, sizes, d);
+}
+
+std::vector<Tensor> chunk(const Tensor& x, int64_t n, int dim) {
+  const int d = ops::dimension("chunk", dim, x.rank());
+  if (n < 1) fail(ErrorKind::usage, "[chunk] into ", n, " parts");
+  return split(x, std::max<int64_t>(1, (x.dim(d) + n - 1) / n), d);
 }
 
 Tensor flatten(const Tensor& x, int start_dim) {
@@ -240,8 +364,8 @@ Tensor flatten(const Tensor& x, int start_dim) {
 }
 
 Tensor transpose(const Tensor& x, int dim0, int dim1) {
-  return apply(TransposeOp(ops::dimension("transpose", dim0, x.rank()), ops::dimension("transpose", dim1, x.rank())),
-               {x});
+  const int a = ops::dimension("transpose", dim0, x.rank()), b = ops::dimension("transpose", dim1, x.rank());
+  return apply(TransposeOp(x.rank(), a, b), {x});
 }
 
 Tensor cat(const std::vector<Tensor>& parts, int dim) {

@@ -21,7 +21,7 @@ struct ESPALIER_API SameOrderOp : MoveOp {
 };
 
 struct ESPALIER_API ReshapeOp : SameOrderOp {
-  std::vector<int64_t> target;  // 0: as the input has it there, as in ONNX
+  std::vector<int64_t> target;  // 0: as the input has it there; -1, once: what the others leave; as in ONNX
   explicit ReshapeOp(std::vector<int64_t> t) : target(std::move(t)) {}
 
   std::string_view name() const override { return "reshape"; }
@@ -38,16 +38,45 @@ struct ESPALIER_API FlattenOp : SameOrderOp {
   Shape infer(std::span<const Shape> in) const override;
 };
 
-struct ESPALIER_API TransposeOp : MoveOp {
-  int dim0, dim1;
-  TransposeOp(int a, int b) : dim0(a), dim1(b) {}
+// A size of 1 more, or these fewer.
+struct ESPALIER_API UnsqueezeOp : SameOrderOp {
+  int dim;
+  explicit UnsqueezeOp(int d) : dim(d) {}
 
-  std::string_view name() const override { return "transpose"; }
-  Attributes attributes() const override { return {{"dim0", int64_t(dim0)}, {"dim1", int64_t(dim1)}}; }
+  std::string_view name() const override { return "unsqueeze"; }
+  Attributes attributes() const override { return {{"dim", int64_t(dim)}}; }
+  Shape infer(std::span<const Shape> in) const override;
+};
+
+struct ESPALIER_API SqueezeOp : SameOrderOp {
+  std::vector<int64_t> dims;
+  explicit SqueezeOp(std::vector<int64_t> d) : dims(std::move(d)) {}
+
+  std::string_view name() const override { return "squeeze"; }
+  Attributes attributes() const override { return {{"dim", dims}}; }
+  Shape infer(std::span<const Shape> in) const override;
+};
+
+// The output's dimension i is the input's dims[i].
+struct ESPALIER_API PermuteOp : MoveOp {
+  std::vector<int64_t> dims;
+  explicit PermuteOp(std::vector<int64_t> d) : dims(std::move(d)) {}
+
+  std::string_view name() const override { return "permute"; }
+  Attributes attributes() const override { return {{"dims", dims}}; }
   Shape infer(std::span<const Shape> in) const override;
   void run(Inputs in, Tensor& out, Saved&) const override;
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override;
   Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override;
+};
+
+// Two dimensions change places.
+struct ESPALIER_API TransposeOp : PermuteOp {
+  int dim0, dim1;
+  TransposeOp(int rank, int a, int b);
+
+  std::string_view name() const override { return "transpose"; }
+  Attributes attributes() const override { return {{"dim0", int64_t(dim0)}, {"dim1", int64_t(dim1)}}; }
 };
 
 struct ESPALIER_API CatOp : MoveOp {

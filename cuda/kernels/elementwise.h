@@ -168,6 +168,46 @@ inline void binary(int kind, const Broadcast& g, In a, In b, Out y) {
   });
 }
 
+template <class F, bool Second>
+struct GradBroadcast {
+  F f;
+  Broadcast g;
+  const float *a, *b, *dy;
+  float* d;
+  ESPALIER_BODY void operator()(int64_t i) const {
+    const float p = a[offset_of(i, g.rank, &g.dims[0], &g.a_stride[0])];
+    const float q = b[offset_of(i, g.rank, &g.dims[0], &g.b_stride[0])];
+    if constexpr (Second)
+      d[i] = f.grad_b(p, q, dy[i]);
+    else
+      d[i] = f.grad_a(p, q, dy[i]);
+  }
+};
+
+// Only functors that have such a gradient are given: ops::run_binary_grad refuses the others.
+inline void binary_grad(int kind, bool second, const Broadcast& g, In a, In b, In dy, Out d) {
+  visit_binary(kind, [&](auto f) {
+    using F = decltype(f);
+    if constexpr (requires { f.grad_a(0.f, 0.f, 0.f); })
+      if (!second) launch_each(d.numel, GradBroadcast<F, false>{f, g, a.f32(), b.f32(), dy.f32(), d.f32()});
+    if constexpr (requires { f.grad_b(0.f, 0.f, 0.f); })
+      if (second) launch_each(d.numel, GradBroadcast<F, true>{f, g, a.f32(), b.f32(), dy.f32(), d.f32()});
+  });
+}
+
+struct Where {
+  const float *condition, *a, *b;
+  float* y;
+  ESPALIER_BODY void operator()(int64_t i) const {
+    const float* from = condition[i] != 0 ? a : b;
+    y[i] = from ? from[i] : 0;
+  }
+};
+
+inline void where(In condition, In a, In b, Out y) {
+  launch_each(y.numel, Where{condition.f32(), a.f32(), b.f32(), y.f32()});
+}
+
 struct Dropout {
   Drop g;
   const uint64_t* draw;

@@ -84,4 +84,32 @@ inline void adam(const AdamStep& s, const Pace& pace, In grad, In keep, Out para
          Adam{s, Now(pace), param.numel, grad.f32(), keep.f32(), param.f32(), m.f32(), v.f32()}, 8);
 }
 
+struct RmsProp {
+  RmsPropStep s;
+  Now now;
+  const float *grad, *keep;
+  float *w, *v, *m, *buffer;
+  ESPALIER_BODY void operator()(int64_t i) const {
+    if (now.halted() || (keep && keep[i] == 0)) return;
+    const float lr = now.rate(0), momentum = now.rate(1);
+    float g = grad[i];
+    if (s.weight_decay != 0) g += s.weight_decay * w[i];
+    v[i] = s.alpha * v[i] + (1 - s.alpha) * g * g;
+    float spread = v[i];
+    if (m) {
+      m[i] += (1 - s.alpha) * (g - m[i]);
+      spread -= m[i] * m[i];
+    }
+    float step = g / (sqrtf(spread) + s.eps);
+    if (buffer) step = buffer[i] = momentum * buffer[i] + step;
+    w[i] -= lr * step;
+  }
+};
+
+inline void rmsprop(const RmsPropStep& s, const Pace& pace, In grad, In keep, Out param, Out square, Out mean,
+                    Out buffer) {
+  launch_each(param.numel,
+              RmsProp{s, Now(pace), grad.f32(), keep.f32(), param.f32(), square.f32(), mean.f32(), buffer.f32()});
+}
+
 }  // namespace espalier::ESPALIER_COLUMN

@@ -86,35 +86,63 @@ struct NllTerm {
   Nll g;
   const float* logp;
   const int64_t* target;
+  const float* weight;  // may be null
   ESPALIER_BODY float operator()(int64_t, int64_t row) const {
     const float* p = logp + row * g.c;
     float all = 0;
     if (g.smoothing != 0)
-      for (int64_t j = 0; j < g.c; ++j) all += p[j];
-    const float hit = is_class(target[row], g) ? p[target[row]] : NAN;
+      for (int64_t j = 0; j < g.c; ++j) all += weight ? weight[j] * p[j] : p[j];
+    const bool known = is_class(target[row], g);
+    const float hit = known ? (weight ? weight[target[row]] : 1.f) * p[target[row]] : NAN;
     return (1 - g.smoothing) * hit + g.smoothing / float(g.c) * all;
   }
 };
 
-inline void nll_loss(const Nll& g, In logp, In target, Out loss) {
-  sum_terms<1>(NllTerm{g, logp.f32(), target.as<int64_t>()}, 1, g.n, -1 / float(g.n), loss.f32());
+struct WeightTerm {
+  Nll g;
+  const int64_t* target;
+  const float* weight;
+  ESPALIER_BODY float operator()(int64_t, int64_t row) const {
+    return is_class(target[row], g) ? weight[target[row]] : NAN;
+  }
+};
+
+// loss /= -weights
+struct DivideLoss {
+  const float* weights;
+  float* loss;
+  ESPALIER_BODY void operator()(int64_t i) const { loss[i] = loss[i] / -weights[i]; }
+};
+
+inline void nll_loss(const Nll& g, In logp, In target, In weight, Out loss) {
+  const NllTerm term{g, logp.f32(), target.as<int64_t>(), weight.f32()};
+  if (!weight) return sum_terms<1>(term, 1, g.n, -1 / float(g.n), loss.f32());
+  const Scratch weights(1);
+  sum_terms<1>(WeightTerm{g, target.as<int64_t>(), weight.f32()}, 1, g.n, 1, weights.data());
+  sum_terms<1>(term, 1, g.n, 1, loss.f32());
+  launch_each(1, DivideLoss{weights.data(), loss.f32()});
 }
 
 struct NllGrad {
   Nll g;
   const int64_t* target;
+  const float *weight, *weights;  // null without weights, and their sum
   const float* dloss;
   float* dlogp;
   ESPALIER_BODY void operator()(int64_t i) const {
     const int64_t label = target[i / g.c];
     const float hit = !is_class(label, g) ? NAN : i % g.c == label ? 1 - g.smoothing : 0.f;
-    const float part = hit + g.smoothing / float(g.c);
-    dlogp[i] = part != 0 ? -dloss[0] / float(g.n) * part : 0;  // not 0 times a gradient that may be infinite
+    const float part = (hit + g.smoothing / float(g.c)) * (weight ? weight[i % g.c] : 1.f);
+    const float all = weights ? weights[0] : float(g.n);
+    dlogp[i] = part != 0 ? -dloss[0] / all * part : 0;  // not 0 times a gradient that may be infinite
   }
 };
 
-inline void nll_loss_grad(const Nll& g, In target, In dloss, Out dlogp) {
-  launch_each(dlogp.numel, NllGrad{g, target.as<int64_t>(), dloss.f32(), dlogp.f32()});
+inline void nll_loss_grad(const Nll& g, In target, In weight, In dloss, Out dlogp) {
+  const Scratch weights(1);
+  if (weight) sum_terms<1>(WeightTerm{g, target.as<int64_t>(), weight.f32()}, 1, g.n, 1, weights.data());
+  launch_each(dlogp.numel, NllGrad{g, target.as<int64_t>(), weight.f32(), weight ? weights.data() : nullptr,
+                                   dloss.f32(), dlogp.f32()});
 }
 
 }  // namespace espalier::ESPALIER_COLUMN

@@ -5,7 +5,8 @@
 models.txt        every model's state dict: names and shapes
 golden_step.json  one training step of some models on weights and images from a formula: loss and gradient in float64,
                   and how far PyTorch's own float32 gradients are from it in its two layouts
-golden_optim.json weights after 1..6 steps of SGD, Adam and AdamW in many settings
+golden_optim.json weights after 1..6 steps of SGD, RMSprop, Adam and AdamW in many settings
+golden_training.json clipped gradients, averages of weights, rates on a plateau
 golden_schedule.json learning rates (and momenta) of PyTorch's schedulers
 golden_not_finite.json what ops make of NaN and infinities: values and gradients
 """
@@ -111,10 +112,47 @@ def optimisers():
     add('SGD', lr=.1, momentum=.9, weight_decay=1e-2)
     add('SGD', lr=.1, momentum=.8, dampening=.3)
     add('SGD', lr=.1, momentum=.9, weight_decay=1e-2, nesterov=True)
+    add('RMSprop', lr=.01)
+    add('RMSprop', lr=.01, alpha=.9, eps=1e-3, weight_decay=.05)
+    add('RMSprop', lr=.01, momentum=.8)
+    add('RMSprop', lr=.01, momentum=.9, centered=True, weight_decay=.01)
     for kind in ('Adam', 'AdamW'):
         add(kind, lr=.01, weight_decay=0.)
         add(kind, lr=.01, weight_decay=.1)
         add(kind, lr=.01, betas=(.8, .95), eps=1e-3, weight_decay=.05)
+    return cases
+
+
+def training():
+    """Clipped gradients, running averages of weights, and rates on a plateau."""
+    cases = []
+    for bound in (.5, 3., 100., 0.):
+        p = torch.nn.Parameter(torch.zeros(37))
+        p.grad = (2 * unit((37,), 100) - 1).float()
+        norm = torch.nn.utils.clip_grad_norm_([p], bound).item()
+        case = {'kind': 'clip', 'bound': bound, 'norm': norm, 'by_norm': p.grad.tolist()}
+        p.grad = (2 * unit((37,), 100) - 1).float()
+        torch.nn.utils.clip_grad_value_([p], bound)
+        cases.append(case | {'by_value': p.grad.tolist()})
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    for decay in (0., .5, .99):
+        module = torch.nn.Module()
+        module.weight = torch.nn.Parameter(torch.zeros(37))
+        averaged, values = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay)), []
+        for t in range(5):
+            module.weight.data = (2 * unit((37,), 100 + t) - 1).float()
+            averaged.update_parameters(module)
+            values.append(averaged.module.weight.tolist())
+        cases.append({'kind': 'ema', 'decay': decay, 'values': values})
+    metrics = [5., 4., 4.1, 3.9999, 4.2, 4., 3., 3.5, 3.2, 3.1, 3.05, 3.01, 2.9999, 3., 3., 3., 3., 3., 2., 2., 2.]
+    for o in ({'factor': .1, 'patience': 2}, {'factor': .5, 'patience': 0, 'cooldown': 2}, {'factor': .2, 'patience': 1, 'min_lr': .01},
+              {'factor': .5, 'patience': 1, 'threshold': .5, 'threshold_mode': 'abs'}, {'factor': .5, 'patience': 1, 'mode': 'max'}):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.1)
+        schedule, rates = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **o), []
+        for m in metrics:
+            schedule.step(m)
+            rates.append(optimizer.param_groups[0]['lr'])
+        cases.append({'kind': 'plateau', 'options': o, 'metrics': metrics, 'rates': rates})
     return cases
 
 
@@ -159,7 +197,8 @@ def not_finite():
             v.requires_grad_(i not in fixed)
         y = f(*t)
         dy = torch.ones_like(y) if dy is None else torch.full_like(y, dy) if isinstance(dy, float) else torch.tensor(dy).view_as(y)
-        y.backward(dy)
+        if y.requires_grad:
+            y.backward(dy)
         case |= {'dy': array(dy), 'y': array(y), 'grads': [array(v.grad) if v.grad is not None else None for v in t],
                  'after': {str(i): array(t[i]) for i in after}}
         cases.append(case)
@@ -173,18 +212,34 @@ def not_finite():
                            ('leaky_relu', lambda x: F.leaky_relu(x, .25), {'negative_slope': .25}),
                            ('hardtanh', lambda x: F.hardtanh(x, -2, 3), {'min_val': -2, 'max_val': 3}),
                            ('tanh', torch.tanh, {}), ('sigmoid', torch.sigmoid, {}), ('silu', F.silu, {}),
-                           ('hardswish', F.hardswish, {}), ('gelu', F.gelu, {})):
+                           ('hardswish', F.hardswish, {}), ('gelu', F.gelu, {}),
+                           ('neg', torch.neg, {}), ('abs', torch.abs, {}), ('exp', torch.exp, {}), ('log', torch.log, {}),
+                           ('sqrt', torch.sqrt, {}), ('clamp', lambda x: torch.clamp(x, -2, 3), {'min': -2, 'max': 3}),
+                           ('clamp', lambda x: torch.clamp(x, 3, -2), {'min': 3, 'max': -2}),
+                           ('smooth_l1', lambda x: F.smooth_l1_loss(x, torch.zeros_like(x), reduction='none', beta=2.), {'beta': 2}),
+                           *(('pow', lambda x, e=e: torch.pow(x, e), {'exponent': e}) for e in (-2., -1., -.5, 0., .5, 1., 2., 2.5, 3., 4.))):
         add(op, one_by_one(f), [line * 4], [g for g in (1., nan, inf, -inf) for _ in line], **options)
 
     add('sign', torch.sign, [line[1:] * 2], [g for g in (1., nan) for _ in line[1:]])  # its sign of NaN is 0, ours NaN
 
     few = [nan, inf, -inf, 0., 1., -2.]
     a, b = [x for x in few for _ in few], few * len(few)
-    for op, f in (('add', torch.add), ('sub', torch.sub), ('mul', torch.mul), ('div', torch.div)):
+    for op, f in (('add', torch.add), ('sub', torch.sub), ('mul', torch.mul), ('div', torch.div),
+                  ('maximum', torch.maximum), ('minimum', torch.minimum),
+                  ('prelu_term', lambda x, w: F.prelu(x.view(1, -1), w)[0])):
         for dy in (1., nan, inf):
             add(op, f, [a, b], dy)
     for dy in (1., nan, inf):
         add('kl_term', lambda p, t: F.kl_div(p, t, reduction='none'), [a, b], dy, fixed=(1,))
+
+    for op in ('gt', 'ge', 'lt', 'le', 'eq', 'ne'):
+        add(op, lambda p, t: getattr(torch, op)(p, t).float(), [a, b])
+    for dy in (1., nan, inf):
+        add('bce_logits_term', lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction='none'), [a, b], dy, fixed=(1,))
+        sure = [0., 1., .25, 1e-30] * 5
+        add('bce_term', lambda x, t: F.binary_cross_entropy(x, t, reduction='none'),
+            [sure, [v for v in (0., 1., .5, .75, 1e-3) for _ in range(4)]], dy, fixed=(1,))
+        add('where', lambda c, p, t: torch.where(c != 0, p, t), [[nan, 0., 1., inf, 0., -1.] * 6, a, b], dy, fixed=(0,))
 
     wild = torch.tensor([[nan, 1, 2, .5], [inf, 1, 2, .5], [-inf, 1, 2, .5], [inf, inf, 1, 0], [-inf] * 4,
                          [inf, -inf, 1, 0], [1, nan, 2, nan], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]])
@@ -193,7 +248,7 @@ def not_finite():
         for op, f in (('softmax', F.softmax), ('log_softmax', F.log_softmax)):
             x, g = (wild, dwild) if dim == 1 else (wild.T, dwild.T)
             add(op, lambda x: f(x, dim), [x.contiguous()], g.contiguous().tolist(), dim=dim)
-    for op, f in (('sum', torch.sum), ('mean', torch.mean)):
+    for op, f in (('sum', torch.sum), ('mean', torch.mean), ('amax', torch.amax), ('amin', torch.amin)):
         for dims in ([0], [1], [0, 1]):
             add(op, lambda x: f(x, dims), [wild], dims=dims)
         add(op, lambda x: f(x, [1]), [wild], [nan, inf, -inf] + [1.] * 7, dims=[1])
@@ -205,6 +260,10 @@ def not_finite():
                 [wild[row:row + 1]], target=labels[row:row + 1], smoothing=smoothing)
         add('nll_loss', lambda x: F.nll_loss(x, torch.tensor(labels[row:row + 1])), [wild[row:row + 1]],
             target=labels[row:row + 1], smoothing=0.)
+        add('weighted_cross_entropy', lambda x: F.cross_entropy(x, torch.tensor(labels[row:row + 1] + [1]), torch.tensor([.5, 2, 1, 3]), label_smoothing=.1),
+            [wild[[row, 7]]], target=labels[row:row + 1] + [1], smoothing=.1, weight=[.5, 2, 1, 3])
+        for op, f in (('l1_loss', F.l1_loss), ('smooth_l1_loss', F.smooth_l1_loss)):
+            add(op, f, [wild[row], [1., 1, 0, inf]], fixed=(1,))
         add('mse_loss', F.mse_loss, [wild[row], [1., 1, 0, inf]], fixed=(1,))
         add('kl_div', lambda p, t: F.kl_div(p, t, reduction='batchmean'), [wild[row:row + 1], [[.5, .5, 0, 0]]], fixed=(1,))
     for dy in (nan, inf):
@@ -246,6 +305,33 @@ def not_finite():
             add('batch_norm', norm, [x, *(spoilt((10,), 2 + i, (4 + i, nan)) + (1 if i in (0, 3) else 0) for i in range(4))],
                 spoilt((2, 10, 1, 2), 7, (16, nan), (18, inf)).tolist(), fixed=(3, 4), after=(3, 4), training=training, relu=relu)
 
+    for value in (nan, inf):
+        for o, x_shape, w_shape in (({'stride': 2, 'padding': 1, 'output_padding': 1}, (1, 3, 2, 3), (3, 2, 3, 3)),
+                                    ({'stride': 1, 'groups': 2, 'dilation': 2}, (1, 4, 3, 2), (4, 3, 2, 2))):
+            x, w, b = spoilt(x_shape, 1), spoilt(w_shape, 2), spoilt((w_shape[1] * o.get('groups', 1),), 3)
+            f = lambda x, w, b: F.conv_transpose2d(x, w, b, **o)
+            dy = spoilt(f(x, w, b).shape, 4).tolist()
+            add('conv_transpose2d', f, [x, w, b], dy, **o)
+        for groups in (1, 2, 4):
+            x = spoilt((2, 4, 2, 3), 1, (2, value))
+            add('group_norm', lambda x, g, b: F.group_norm(x, groups, g, b), [x, spoilt((4,), 2), spoilt((4,), 3)],
+                spoilt((2, 4, 2, 3), 4, (25, value)).tolist(), groups=groups)
+        for shape in ([3], [4, 3], [2, 4, 3]):
+            x = spoilt((2, 2, 4, 3), 1, (2, value))
+            add('layer_norm', lambda x, g, b: F.layer_norm(x, shape, g, b), [x, spoilt(shape, 2), spoilt(shape, 3)],
+                spoilt((2, 2, 4, 3), 4, (25, value)).tolist(), shape=shape)
+        add('pad', lambda x: F.pad(x, (1, 2, 0, 3, 1, 1), value=value), [spoilt((1, 2, 3, 2), 1, (3, inf))], pads=[1, 2, 0, 3, 1, 1], value=str(value))
+        for weight in (1, 3):
+            add('prelu', F.prelu, [spoilt((2, 3, 2, 2), 1, (1, value), (5, -value)), spoilt((weight,), 2, (0, value))])
+        for o in ({'size': [5, 3]}, {'size': [2, 7]}, {'scale_factor': [2, 3]}):
+            for bilinear, corners in ((0, 0), (1, 0), (1, 1)):
+                kind = {'mode': 'bilinear', 'align_corners': bool(corners)} if bilinear else {'mode': 'nearest'}
+                f = lambda x: F.interpolate(x, size=o.get('size'), scale_factor=o.get('scale_factor'), **kind)
+                x = spoilt((1, 2, 3, 4), 1)
+                add('interpolate', f, [x], spoilt(f(x).shape, 2).tolist(), bilinear=bilinear, align_corners=corners, **o)
+                if not bilinear:
+                    add('interpolate', f, [spoilt((1, 2, 3, 4), 1, (5, value))], spoilt(f(x).shape, 2, (5, value)).tolist(),
+                        bilinear=bilinear, align_corners=corners, **o)
     image = spoilt((1, 3, 4, 4), 1, (0, nan), (5, nan), (7, inf), (18, -inf), (21, inf), (30, inf), *((i, -inf) for i in range(32, 48)))
     for dy in (1., nan, inf):
         for o in ({'kernel': 2, 'stride': 2, 'padding': 0}, {'kernel': 3, 'stride': 1, 'padding': 1}):
@@ -262,7 +348,7 @@ def main(out):
             f.write(f'model {name}\n')
             for key, t in make().state_dict().items():
                 f.write(' '.join([key, *map(str, t.shape)]) + '\n')
-    for name, value in (('optim', optimisers()), ('schedule', schedules()), ('not_finite', not_finite()), ('step', steps())):
+    for name, value in (('optim', optimisers()), ('training', training()), ('schedule', schedules()), ('not_finite', not_finite()), ('step', steps())):
         with open(f'{out}/golden_{name}.json', 'w') as f:
             json.dump({'pytorch': torch.__version__, 'cases': value}, f, separators=(',', ':'))
             f.write('\n')

@@ -114,10 +114,11 @@ def counts(config, model):
 def ours(a, name, folder, search, sparsity, settings):
     out = os.path.join(folder, search)
     kind = 'mnist' if name in ('lenet', 'naive') else 'cifar10'
+    data = os.path.join(a.data, 'mnist') if kind == 'mnist' and os.path.isdir(os.path.join(a.data, 'mnist')) else a.data
     config = os.path.join(folder, 'config.json')
     with open(config, 'w') as f: json.dump([{'sparsity': sparsity, 'op_types': ['Conv2d']}], f)
     command = [a.model_prune, '--model', name, '--weights', os.path.join(folder, 'in.pth'), '--pruner', 'l1', '--search', search,
-               '--config', config, '--dataset', kind, '--data', a.data, '--images', '1000', '--test-images', '64', '--search-images',
+               '--config', config, '--dataset', kind, '--data', data, '--images', '1000', '--test-images', '64', '--search-images',
                str(a.images), '--search-settings', ','.join(f'{k}={v}' for k, v in settings.items()), '--seed', str(SEED), '--epochs', '0',
                '--finetune-epochs', '0', '--out', out, '--force']
     run = subprocess.run(command, capture_output=True, text=True)

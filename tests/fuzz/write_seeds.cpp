@@ -5,7 +5,9 @@
 #include <espalier/compress/mask.h>
 #include <espalier/compress/quantize/encodings.h>
 #include <espalier/compress/quantize/quantizers.h>
+#include <espalier/compress/sparse_tune.h>
 #include <espalier/core/io/file.h>
+#include <espalier/core/io/packed.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/io/zip.h>
 #include <espalier/nn/checkpoint.h>
@@ -70,6 +72,14 @@ void write_model() {
   pth::save(path, pth::from_state_dict(lenet), model_note(model_info("lenet")));
   LoadedModel loaded = load_model(path);  // or the seed would start from a refusal
 
+  std::vector<float> mostly_zeros(144, 0.f);
+  mostly_zeros[7] = mostly_zeros[100] = 0.25f;
+  for (auto& [name, t] : lenet)
+    if (name == "fc1.weight") t = Tensor::from(mostly_zeros, t.shape());
+  const std::string packed = place("fuzz_model", "packed");
+  pth::save(packed, pth::from_state_dict(pth::pack_zeros(lenet)), model_note(model_info("lenet")));
+  load_model(packed);
+
   PTQ_Quantizer quantizer(*loaded.module,
                           {{.op_types = {"Conv2d", "Linear"}, .quant_types = {"weight"}, .quant_bits = 8},
                            {.op_names = {"conv1"}, .quant_types = {"weight", "input"}, .quant_bits = 8},
@@ -91,6 +101,12 @@ void write_encodings() {
   const std::string json = quantizer.calibration();
   apply_encodings(quantizer, json);
   write_file(place("fuzz_encodings", "small"), json);
+}
+
+void write_sparse_table() {
+  const SparseTable table({{true, 64, 512, 512, 4, 3, 1, {.1f, .8f}, {.05f, 1.f}}});
+  save_sparse_table(place("fuzz_sparse_table", "one"), table);
+  load_sparse_table(place("fuzz_sparse_table", "one"));
 }
 
 void write_config() {
@@ -128,5 +144,6 @@ int main(int count, char** arguments) {
   write_model();
   write_encodings();
   write_config();
+  write_sparse_table();
   write_images();
 }
