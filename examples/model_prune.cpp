@@ -59,7 +59,9 @@ ConfigList config_for(const tool::Context& c, const Scorer& scorer, const std::s
   const int64_t rounds = c.given("prune-iterations") ? c.integer("prune-iterations", 1, 1'000'000) : 5;
   if (c.given("prune-iterations") && schedule != "lottery" && schedule != "iterative" && schedule != "admm")
     fail(ErrorKind::usage, "[--prune-iterations] the schedule ", schedule, " has no rounds");
-  if (schedule == "agp" || schedule == "linear" || schedule == "cubic") {
+  const std::vector<std::string> required =
+      schedule == "admm" ? std::vector<std::string>{} : make_prune_schedule(schedule).required;
+  if (std::find(required.begin(), required.end(), "final_sparsity") != required.end()) {
     std::swap(entry.sparsity, entry.final_sparsity);
     entry.initial_sparsity = 0;
     entry.start_epoch = schedule == "cubic" ? half / 4 : 0;

@@ -70,6 +70,8 @@ TEST_CASE("lottery, iterative, linear, cubic and once") {
   check_near(
       table(linear_schedule(), {.initial_sparsity = 0.2, .final_sparsity = 0.8, .start_epoch = 1, .end_epoch = 4}, 5),
       {-1, .2, .4, .6, .8, -1});
+  check_near(table(cosine_schedule(), {.final_sparsity = 0.8, .start_epoch = 1, .end_epoch = 5}, 6),
+             {-1, 0, .8 * .146447, .4, .8 * .853553, .8, -1});
   check_near(table(once_schedule(), {.sparsity = 0.3}, 1), {.3, -1});
   const ConfigEntry cubic{.initial_sparsity = 0.1, .final_sparsity = 0.9, .start_epoch = 1, .end_epoch = 3};
   for (const auto& [t, s] :

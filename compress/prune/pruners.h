@@ -26,6 +26,7 @@ namespace espalier {
   X(wanda, WandaPruner)                    \
   X(movement, MovementPruner)              \
   X(obs, OBSPruner)                        \
+  X(taylor_group, TaylorGroupPruner)       \
   /* the next one's line goes here */
 
 #define X(name, Class)                                                                  \

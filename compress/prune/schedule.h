@@ -32,6 +32,7 @@ struct PruneSchedule {
   X(iterative, IterativePruner)   /* rounds that each take the same part of what is left */ \
   X(lottery, LotteryTicketPruner) /* the same, every round from the first weights again */  \
   X(cubic, CubicPruner)           /* within epochs, between a warm-up and a cool-down */    \
+  X(cosine, CosinePruner)         /* half a cosine, slow at both ends */                    \
   /* the next one's line goes here */
 
 #define X(name, Class) ESPALIER_API PruneSchedule name##_schedule();
