@@ -1,8 +1,10 @@
 // The tool `report`, which draws pictures from CSV files, and what the others use to draw theirs.
 #include "report.h"
 
+#include <espalier/compress/mask.h>
 #include <espalier/core/io/file.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "tools.h"
@@ -42,6 +44,34 @@ std::vector<std::string> tool::report_files(const std::string& name) {
 void tool::write_report(const Context& c, const std::string& name, const Table& table, const Figure& figure) {
   write_file(c.out("report/" + name + ".csv"), table.csv());
   write_pictures(c.out("report/" + name), figure);
+}
+
+Table tool::kept_table(Module& model) {
+  struct Layer {
+    std::string name;
+    int64_t channels, kept_channels, weights, kept_weights;
+  };
+  std::vector<Layer> layers;
+  bool whole = true;
+  for (auto& [name, mask] : masks_of(model)) {
+    if (!name.ends_with(".weight") || mask.rank() < 2) continue;
+    const auto values = mask.to_vector();
+    const size_t rows = size_t(mask.dim(0)), each = values.size() / std::max<size_t>(rows, 1);
+    Layer layer{name.substr(0, name.size() - 7), int64_t(rows), 0, int64_t(values.size()), 0};
+    for (size_t r = 0; r < rows; ++r) {
+      const auto begin = values.begin() + ptrdiff_t(r * each);
+      const int64_t ones = std::count(begin, begin + ptrdiff_t(each), 1.f);
+      layer.kept_weights += ones;
+      layer.kept_channels += ones > 0;
+      whole = whole && (ones == 0 || ones == int64_t(each));
+    }
+    layers.push_back(layer);
+  }
+  Table table{{"layer", "total", "kept"}, {}};
+  for (const Layer& l : layers)
+    table.rows.push_back({l.name, std::to_string(whole ? l.channels : l.weights),
+                          std::to_string(whole ? l.kept_channels : l.kept_weights)});
+  return table;
 }
 
 void tool::write_training_report(const Context& c, const std::string& name, const std::string& folder,

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <sstream>
 
+#include "finetuning.h"
+#include "report.h"
 #include "setup.h"
 
 namespace espalier::tool {
@@ -165,8 +167,13 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   if (has_onnx()) files.push_back("model.onnx");
   for (const auto& [stage, epochs] :
        {std::pair<const char*, int64_t>{"train", recipe.epochs}, {"finetune", tuning_epochs}})
-    if (epochs > 0)
+    if (epochs > 0) {
       for (const std::string& file : training_files()) files.push_back(std::string(stage) + "/" + file);
+      for (const std::string& file : report_files(stage)) files.push_back(file);
+    }
+  for (const char* report : {"search", "kept"})
+    for (const std::string& file : report_files(report)) files.push_back(file);
+  Finetuning finetuning(c, module, info, true);
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " search by " << base_algo << ", "
@@ -175,15 +182,19 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
                {"dataset", c.text("dataset")}, {"device", name_of(device)}, {"seed", c.integer("seed")},
                {"recipe", to_json(recipe)}};
   if (budget.any()) c.summary["budget"] = to_string(budget);
-  const auto learn = [&](const char* stage, int64_t epochs, const SgdOptions& sgd, const std::string& schedule) {
+  const auto learn = [&](const char* stage, int64_t epochs, const SgdOptions& sgd, const std::string& schedule,
+                         Finetuning* extras = nullptr) {
     if (epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, sgd);
     Progress progress(c.say(), c.terminal(), stage, [&c] { return c.columns(); });
-    const TrainResult result = train(
-        module, optimizer, *train_set, test_set.get(),
-        stage_options(c, info, stage, epochs, parse_schedule(schedule, epochs, train_set->batches())), {&progress});
+    std::vector<TrainObserver*> observers{&progress};
+    TrainOptions how = stage_options(c, info, stage, epochs, parse_schedule(schedule, epochs, train_set->batches()));
+    if (extras) extras->begin(how, observers);
+    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), how, observers);
     leave_if_stopped(how_to_go_on);
+    if (extras) extras->end();
+    write_training_report(c, stage, stage, info.name + ": " + stage);
     double seconds = 0;
     for (const EpochRow& row : result.state.rows) seconds += row.seconds;
     c.summary[std::string(stage) + "_seconds"] = seconds;
@@ -203,8 +214,13 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   }
   const SearchResult& result = search->result();
   c.say() << result;
+  if (const Table history = read_csv(c.out("search_history.csv")); !history.rows.empty())
+    write_report(c, "search", history, search_figure(history, info.name + ": " + name));
+  const Table kept = kept_table(module);
+  write_report(c, "kept", kept, kept_figure(kept, info.name + ": what " + name + " keeps"));
+  finetuning.recalibrate(train_set.get());
   measure("pruned");
-  learn("finetune", tuning_epochs, tuning, c.text("finetune-schedule"));
+  learn("finetune", tuning_epochs, tuning, c.text("finetune-schedule"), &finetuning);
   if (tuning_epochs > 0) measure("tuned");
 
   to(module, Device{});

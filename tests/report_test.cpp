@@ -145,6 +145,14 @@ TEST_CASE("search history and break-even map; what tells of nothing is refused")
   CHECK(m.says("512 4x4"));
   CHECK(m.says("0.9"));
   CHECK(m.rectangles == 1 + 5);
+  const Figure lines =
+      figure_of(table("avx512,batch,c,o,map,kernel,stride,lanes_fixed,lanes_slope,blocks_fixed,blocks_slope\n"
+                      "True,64,512,512,4,3,1,0.1,1,0.05,1\nFalse,64,512,512,4,3,1,0.2,1,0.1,1\n"),
+                "", "lines");
+  REQUIRE(lines.panels.size() == 2);
+  REQUIRE(lines.panels[0].heat.cells.size() == 1);
+  CHECK(lines.panels[0].heat.cells[0][4] == doctest::Approx(5));  // 1 / (0.1 + 1 * 0.1)
+  CHECK(Notebook(lines).says("512 to 512, 3x3/1 on 4, batch 64"));
   CHECK(refusal([] { figure_of(table("a,b\n1,2\n"), "", "x"); }).find("none of the pictures") != std::string::npos);
   Notebook{figure_of(table("epoch,lr,train_loss,train_accuracy,test_loss,test_accuracy\n"), "", "empty")};
 }

@@ -63,10 +63,10 @@ struct Process {
         sgd(net, {.lr = 0.05, .momentum = momentum, .weight_decay = 1e-3}) {
     pruner.compress();
     if (!out.empty()) std::filesystem::create_directories(out);
-    options = {.epochs = 3,
-               .loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); },
-               .out = out,
-               .resume = true};
+    options.epochs = 3;
+    options.loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };
+    options.out = out;
+    options.resume = true;
   }
   TrainResult run(std::vector<TrainObserver*> observers) {
     return train(net, sgd, train_set, &test_set, options, observers);

@@ -168,19 +168,56 @@ Figure search_figure(const Table& history, const std::string& title) {
   return {.title = title, .panels = {found, asked}, .width = 1000, .height = 420};
 }
 
+namespace {
+
+Panel heat_panel(std::string title, std::vector<std::string> rows, std::vector<std::string> columns,
+                 std::vector<std::vector<double>> cells) {
+  Panel panel{.title = std::move(title),
+              .x = {.label = "zeros", .categories = std::move(columns)},
+              .y = {.categories = std::move(rows)}};
+  panel.heat.cells = std::move(cells);
+  return panel;
+}
+
+// What benchmarks/sparse_map writes: lines of time / dense time over density, per product, batch and instruction set.
+Figure lines_figure(const Table& map, const std::string& title) {
+  const std::vector<double> zeros{0.5, 0.6, 0.7, 0.8, 0.9, 0.95};
+  std::vector<std::string> columns;
+  for (const double z : zeros) columns.push_back(std::to_string(int(std::lround(100 * z))) + " %");
+  const auto isa = map.texts("avx512"), batch = map.texts("batch"), c = map.texts("c"), o = map.texts("o"),
+             side = map.texts("map"), kernel = map.texts("kernel"), stride = map.texts("stride");
+  const bool wide = std::any_of(isa.begin(), isa.end(), [](const std::string& t) { return t == "True"; });
+  Figure figure{.title = title, .width = 1300};
+  for (const char* kind : {"lanes", "blocks"}) {
+    const auto fixed = map.numbers(std::string(kind) + "_fixed"), slope = map.numbers(std::string(kind) + "_slope");
+    std::vector<std::string> rows;
+    std::vector<std::vector<double>> cells;
+    for (size_t r = 0; r < map.rows.size(); ++r) {
+      if (wide && isa[r] != "True") continue;
+      rows.push_back(c[r] + " to " + o[r] + ", " + kernel[r] + "x" + kernel[r] + "/" + stride[r] + " on " + side[r] +
+                     ", batch " + batch[r]);
+      cells.emplace_back();
+      for (const double z : zeros) cells.back().push_back(1 / (fixed[r] + slope[r] * (1 - z)));
+    }
+    figure.height = std::clamp(120 + 17. * double(rows.size()), 240., 4000.);
+    figure.panels.push_back(heat_panel(std::string(kind) + ": times faster than dense; blue: slower", std::move(rows),
+                                       columns, std::move(cells)));
+  }
+  return figure;
+}
+
+}  // namespace
+
 Figure break_even_figure(const Table& map, const std::string& title) {
-  Panel panel{.title = "times faster than dense; blue: slower",
-              .x = {.label = "zeros"},
-              .y = {.categories = map.texts(map.columns.at(0))}};
-  for (size_t i = 1; i < map.columns.size(); ++i) panel.x.categories.push_back(map.columns[i]);
-  std::vector<std::vector<double>> columns;
-  for (size_t i = 1; i < map.columns.size(); ++i) columns.push_back(map.numbers(map.columns[i]));
-  for (size_t r = 0; r < map.rows.size(); ++r) {
-    panel.heat.cells.emplace_back();
-    for (const auto& column : columns) panel.heat.cells.back().push_back(column[r]);
+  if (map.find("lanes_fixed") >= 0) return lines_figure(map, title);
+  const std::vector<std::string> columns(map.columns.begin() + 1, map.columns.end());
+  std::vector<std::vector<double>> cells(map.rows.size());
+  for (const std::string& column : columns) {
+    const auto numbers = map.numbers(column);
+    for (size_t r = 0; r < cells.size(); ++r) cells[r].push_back(numbers[r]);
   }
   return {.title = title,
-          .panels = {panel},
+          .panels = {heat_panel("times faster than dense; blue: slower", map.texts(map.columns.at(0)), columns, cells)},
           .width = std::clamp(280 + 56. * double(columns.size()), 640., 1400.),
           .height = std::clamp(120 + 22. * double(map.rows.size()), 240., 1600.)};
 }
@@ -197,6 +234,7 @@ Figure figure_of(const Table& table, const std::string& wanted, const std::strin
                            : table.columns.at(0) == "layername"    ? "sensitivity"
                            : has("label") && has("accuracy")       ? "pareto"
                            : has("performance") && has("sparsity") ? "search"
+                           : has("lanes_fixed")                    ? "break-even"
                                                                    : "";
   if (kind == "training") return training_figure(table, title);
   if (kind == "kept") return kept_figure(table, title);

@@ -21,8 +21,8 @@ ESPALIER_API Figure sensitivity_figure(const Table& rows, const std::string& tit
 ESPALIER_API Figure pareto_figure(const Table& networks, const std::string& title);
 // search_history.csv: performance by candidate, the best so far, and the sparsity.
 ESPALIER_API Figure search_figure(const Table& history, const std::string& title);
-// The break-even map: a first column with names, then a column per density or sparsity; cells hold times faster than
-// dense, 1 is where it pays.
+// The break-even map that benchmarks/sparse_map --csv writes; or a first column with names, then a column per density
+// or sparsity. Cells say how many times faster than dense; at 1 it begins to pay.
 ESPALIER_API Figure break_even_figure(const Table& map, const std::string& title);
 
 // By name: training, kept, sensitivity, pareto, search, break-even. "": which one the columns tell; throws data where
