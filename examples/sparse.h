@@ -5,7 +5,7 @@
 
 namespace espalier::tool {
 
-// Has a layer's weight, under its masks, fewer numbers than places?
+// Has a layer's weight, under its masks, zeros that are no channel's as a whole?
 bool is_sparse(Module& model);
 
 struct SparseComparison {

@@ -309,6 +309,7 @@ TEST_CASE("damaged quantized files, and what is not quantized") {
   refused("evaluate --model lenet --weights q8/model.pth" + force, 3, "as lenet");
   refused("evaluate --weights good/model.pth --codes codes.pth" + force, 2, "is not quantized");
   refused("model_speedup --weights good/model.pth" + force, 2, "carries no masks");
+  refused("model_speedup --weights pruned/model.pth --masks pruned/mask.pth --tune" + force, 2, "no single zeros");
   refused("model_quantize --weights q8/model.pth" + force, 2, "is quantized already");
   // Encodings of another network, cut short, or that are none.
   const std::string ptq = "model_quantize --quantizer ptq --images 16 --test-images 16" + force + "--encodings ";

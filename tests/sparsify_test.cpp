@@ -70,15 +70,23 @@ TEST_CASE(
     CAPTURE(name);
     const auto model = pruned(name, 0.9);
     const Graph graph = trace(*model, images(1));
+    const Engine dense(graph, {.sparse = false});
+    struct Expected {
+      Tensor x, y;
+      double rounding;
+    };
+    std::vector<Expected> expected;
+    for (const int64_t n : {1, 3, 9}) {
+      const Tensor x = images(n), y = dense(x);
+      expected.push_back({x, y, rounding_of(graph, x, y)});
+    }
     for (const SparseFormat format : {SparseFormat::lanes, SparseFormat::blocks}) {
-      const Engine dense(graph, {.sparse = false}), sparse(graph, {.table = always(graph, format)});
+      const Engine sparse(graph, {.table = always(graph, format)});
       CHECK(count(dense.graph(), "conv2d_sparse") + count(dense.graph(), "linear_sparse") == 0);
       const int64_t made = count(sparse.graph(), "conv2d_sparse") + count(sparse.graph(), "linear_sparse");
       CHECK(made >= int64_t(name == std::string("mobilenetv2") ? 30 : 9));
       CHECK(count(sparse.graph(), "relu") + count(sparse.graph(), "add") == 0);  // they stay fused
-      for (const int64_t n : {1, 3, 9}) {
-        const Tensor x = images(n), y = dense(x);
-        const double rounding = rounding_of(graph, x, y);
+      for (const auto& [x, y, rounding] : expected) {
         CHECK(largest_difference(sparse(x), y) <= rounding);
         const int before = num_threads();
         const auto bits = sparse(x).to_vector();

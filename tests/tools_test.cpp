@@ -328,3 +328,38 @@ TEST_CASE("learned scales and frozen norms by the tool; bits under a budget") {
             .code == 2);
   CHECK_FALSE(std::filesystem::exists(h / "none"));
 }
+
+TEST_CASE("single zeros: model_speedup says which format runs each layer, tunes a table, and packs them") {
+  const House h;
+  h.run("train --model lenet --images 64 --test-images 16 --epochs 1 --lr 0.02 --out @/dense");
+  h.run("model_prune --weights @/dense/model.pth --pruner level --sparsity 0.9 --finetune-epochs 0 --out @/pruned");
+  const std::string speedup = "model_speedup --weights @/pruned/model.pth --batch-sizes 1,16 --repeats 1 ";
+  const auto with_masks = h.run(speedup + "--masks @/pruned/mask.pth --out @/sparse");
+  for (const char* batch : {"batch_1", "batch_16"}) {
+    const auto& layers = with_masks["sparse"][batch]["layers"];
+    REQUIRE(layers.size() == 4);
+    int64_t skipped = 0;
+    for (const auto& l : layers) {
+      CHECK(std::abs(l["density"].get<double>() - 0.1) < 0.05);
+      skipped += l["format"] != "dense";
+    }
+    CHECK(skipped >= 1);
+  }
+  CHECK(with_masks["sparse"]["packed_bytes"].get<int64_t>() * 4 <
+        with_masks["table"]["shrunk"]["file_bytes"].get<int64_t>());
+  // The packed file is the network, masks are not needed for what is zero in it, and a table that was tuned serves.
+  h.run("evaluate --test-images 16 --weights @/sparse/packed.pth --logits @/a.pth");
+  h.run("evaluate --test-images 16 --weights @/sparse/shrunk.pth --logits @/b.pth");
+  CHECK(logits(h / "a.pth") == logits(h / "b.pth"));
+  const auto tuned =
+      h.run("model_speedup --weights @/sparse/packed.pth --batch-sizes 1 --repeats 1 --tune --out @/tuned");
+  CHECK(tuned["sparse"]["batch_1"]["layers"].size() == 4);
+  h.run(speedup + "--masks @/pruned/mask.pth --sparse-table @/tuned/sparse_table.json --out @/again");
+  CHECK(call({"mine", "model_speedup", "--weights", h / "sparse/packed.pth", "--sparse-table", h / "sparse/packed.pth",
+              "--out", h / "no"})
+            .code == 3);
+  CHECK(call({"mine", "model_speedup", "--weights", h / "sparse/packed.pth", "--sparse-table",
+              h / "tuned/sparse_table.json", "--tune", "--out", h / "no"})
+            .code == 2);
+  CHECK_FALSE(std::filesystem::exists(h / "no"));
+}
