@@ -19,8 +19,12 @@ std::string cuda() {
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> build_info() {
-  return {{"espalier", ESPALIER_VERSION}, {"commit", ESPALIER_COMMIT},    {"compiler", ESPALIER_COMPILER},
-          {"oneDNN", ESPALIER_ONEDNN_VERSION}, {"ONNX", ESPALIER_ONNX_VERSION}, {"CUDA", cuda()},
+  return {{"espalier", ESPALIER_VERSION},
+          {"commit", ESPALIER_COMMIT},
+          {"compiler", ESPALIER_COMPILER},
+          {"oneDNN", ESPALIER_ONEDNN_VERSION},
+          {"ONNX", ESPALIER_ONNX_VERSION},
+          {"CUDA", cuda()},
           {"instructions", cpu::isa() == cpu::Isa::vnni ? "AVX2, AVX-512 with VNNI" : "AVX2"}};
 }
 

@@ -1,10 +1,9 @@
 // The CUDA column of the shared library: libespalier_cuda.so beside it, opened when it is first asked for. So a library
 // that was built where nvcc is starts, and serves the CPU, where CUDA's own libraries are not.
+#include <dlfcn.h>
 #include <espalier/core/cuda_plugin.h>
 #include <espalier/core/error.h>
 #include <espalier/version.h>
-
-#include <dlfcn.h>
 
 #include <cstring>
 

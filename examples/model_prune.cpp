@@ -329,7 +329,8 @@ int tool::model_prune_main(int argc, char** argv) {
        .what = "Trains (or takes --weights), prunes, fine-tunes and exports: OUT gets model.pth (masked weights are "
                "zero),\n"
                "mask.pth ({layer: {weight, bias}}, as NNI writes it), model.onnx, schedule.csv (epoch, sparsity),\n"
-               "summary.json, the checkpoints of all stages, and curves and kept channels in report/. Defaults are those of NNI's examples. Any --pruner "
+               "summary.json, the checkpoints of all stages, and curves and kept channels in report/. Defaults are "
+               "those of NNI's examples. Any --pruner "
                "goes\n"
                "with any --prune-schedule and --granularity; NNI's class names are accepted for both.\n",
        .examples =

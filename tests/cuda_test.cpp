@@ -272,7 +272,7 @@ TEST_CASE("a device that is not there is refused by name, with exit code 4") {
       CHECK(e.exit_code() == 4);
     }
   };
-  const std::string start = "[device] " + name_of(absent) + " is not ";  // "there" or "in this build"
+  const std::string start = "[device] " + name_of(absent);  // is not there, or: it is not in this build
   refused([&] { require_device(absent); }, start);
   refused([&] { Tensor::zeros({3}, DType::f32, absent); }, start);
 }
