@@ -228,6 +228,9 @@ void prune(tool::Context& c) {
   if (save_all)
     for (int64_t i = 0; i < updates_of(schedule, config); ++i) files.push_back(mask_file(i));
   tool::Finetuning tuning_extras(c, module, info, way == "once" || admm);
+  if (evidence && options.statistics_batch_num > train_set->batches())
+    fail(ErrorKind::data, "[--statistics-batches] the images give ", train_set->batches(), " batches, and ",
+         options.statistics_batch_num, " were asked for");
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " pruner, " << (way == "once" ? "" : "schedule " + way + ", ")
