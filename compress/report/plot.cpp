@@ -101,7 +101,7 @@ class PanelDrawer {
     }
   }
 
-  void find_range(Scale& scale, const Axis& axis, bool vertical) const {
+  void find_range(Scale& scale, const PlotAxis& axis, bool vertical) const {
     double low = std::numeric_limits<double>::infinity(), high = -low;
     const auto take = [&](double v) {
       if (!std::isfinite(v) || (axis.log && v <= 0)) return;

@@ -36,7 +36,7 @@ class ESPALIER_API Canvas {
   virtual double width_of(const std::string& text, const Text& how) = 0;
 };
 
-struct Axis {
+struct PlotAxis {
   std::string label = {};  // with its unit: "latency at batch 1, ms"
   bool log = false;
   std::optional<double> low = {}, high = {};  // default: what the series need
@@ -61,7 +61,7 @@ struct HeatMap {
 
 struct Panel {
   std::string title = {};
-  Axis x = {}, y = {};
+  PlotAxis x = {}, y = {};
   std::vector<Series> series = {};
   HeatMap heat = {};               // drawn where it has cells; axes are then categories
   std::vector<double> marks = {};  // horizontal lines across, as at the unpruned accuracy

@@ -8,7 +8,7 @@
 namespace espalier::cpu {
 
 void resample(const Resample& g, In x, Out y) {
-  const Axis rows = rows_of(g), columns = columns_of(g);
+  const ResampleAxis rows = rows_of(g), columns = columns_of(g);
   parallel_for(g.n * g.out_h, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, g.out_w * g.c)),
                [&](int64_t begin, int64_t end) {
                  for (int64_t job = begin; job < end; ++job) {
@@ -32,7 +32,7 @@ void resample(const Resample& g, In x, Out y) {
 }
 
 void resample_grad(const Resample& g, In dy, Out dx) {
-  const Axis rows = rows_of(g), columns = columns_of(g);
+  const ResampleAxis rows = rows_of(g), columns = columns_of(g);
   parallel_for(g.n * g.h, 1, [&](int64_t begin, int64_t end) {
     for (int64_t job = begin; job < end; ++job) {
       const int64_t image = job / g.h, row = job % g.h, last = rows.end(row);

@@ -12,7 +12,7 @@ struct Reading {
   ESPALIER_KERNEL float of(int64_t i) const { return (first == i ? 1 - part : 0.f) + (second == i ? part : 0.f); }
 };
 
-struct Axis {
+struct ResampleAxis {
   int64_t in, out;
   bool linear, align_corners;
 
@@ -59,7 +59,9 @@ struct Axis {
   }
 };
 
-ESPALIER_KERNEL Axis rows_of(const geometry::Resample& g) { return {g.h, g.out_h, g.linear, g.align_corners}; }
-ESPALIER_KERNEL Axis columns_of(const geometry::Resample& g) { return {g.w, g.out_w, g.linear, g.align_corners}; }
+ESPALIER_KERNEL ResampleAxis rows_of(const geometry::Resample& g) { return {g.h, g.out_h, g.linear, g.align_corners}; }
+ESPALIER_KERNEL ResampleAxis columns_of(const geometry::Resample& g) {
+  return {g.w, g.out_w, g.linear, g.align_corners};
+}
 
 }  // namespace espalier

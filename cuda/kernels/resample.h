@@ -35,7 +35,7 @@ struct ResampleGrad {
   float* dx;
   ESPALIER_BODY void operator()(int64_t i) const {
     const int64_t c = i % g.c, q = i / g.c % g.w, r = i / (g.c * g.w) % g.h, n = i / (g.c * g.w * g.h);
-    const Axis rows = rows_of(g), columns = columns_of(g);
+    const ResampleAxis rows = rows_of(g), columns = columns_of(g);
     float sum = 0;
     for (int64_t a = rows.begin(r), a_end = rows.end(r); a < a_end; ++a)
       for (int64_t b = columns.begin(q), b_end = columns.end(q); b < b_end; ++b)
