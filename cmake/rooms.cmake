@@ -102,6 +102,10 @@ target_include_directories(espalier_objects PUBLIC $<BUILD_INTERFACE:${PROJECT_B
 # Same bits everywhere: no fused or reordered arithmetic beyond what a line says, on every x86-64-v3 machine.
 target_compile_options(espalier_objects PRIVATE
   -march=x86-64-v3 -ffp-contract=off $<$<CONFIG:Release,RelWithDebInfo>:-O3>)
+if(ESPALIER_PRECOMPILE)
+  target_precompile_headers(espalier_objects PRIVATE <algorithm> <cmath> <cstring> <filesystem> <functional> <map> <memory>
+    <numeric> <set> <sstream> <string> <vector> <espalier/core/io/pth.h> <espalier/core/ops/ops.h> <espalier/nn/module.h>)
+endif()
 # Called only where the processor has these instructions; the file must hold nothing that another could call. (g++ 12
 # takes the undefined operands of its own intrinsics for mistakes.)
 set_source_files_properties(core/cpu/int8_vnni.cpp core/cpu/depthwise_vnni.cpp PROPERTIES
@@ -110,6 +114,9 @@ set_source_files_properties(core/cpu/binary_avx512.cpp PROPERTIES
   COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512vpopcntdq;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
 set_source_files_properties(core/cpu/sparse_avx512.cpp PROPERTIES
   COMPILE_OPTIONS "-mavx512f;-mavx512vl;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
+set_source_files_properties(core/cpu/int8_vnni.cpp core/cpu/depthwise_vnni.cpp core/cpu/binary_avx512.cpp
+  core/cpu/sparse_avx512.cpp core/cpu/optim.cpp core/cpu/dropout.cpp core/cpu/elementwise.cpp core/cpu/batch_norm.cpp
+  PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # other options than the rest
 # What build_info() tells. The commit is looked up at every build, and only that file is compiled for it.
 add_custom_target(espalier_commit
   COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DOUT=${PROJECT_BINARY_DIR}/generated/commit.h

@@ -280,22 +280,23 @@ void quantize(tool::Context& c) {
                {"device", name_of(device)},
                {"seed", c.integer("seed")},
                {"float_epochs", float_epochs},
+               {"optimizer", c.text("optimizer")},
                {"recipe", tool::to_json(recipe)}};
   const Loss loss = loss_of(info);
   const auto learn = [&](Stage& stage) {
     if (stage.epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
-    SGD optimizer(module, recipe.sgd);
+    const auto optimizer = tool::make_optimizer(c, module, recipe);
     Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
     stage.observers.push_back(&progress);
     std::unique_ptr<tool::StepLog> log;
     if (!step_log.empty() && stage.name == stages[1].name) {
-      log = std::make_unique<tool::StepLog>(step_log, optimizer, c.resume());
+      log = std::make_unique<tool::StepLog>(step_log, *optimizer, c.resume());
       stage.observers.push_back(log.get());
     }
     TrainOptions options = tool::stage_options(c, info, stage.name, stage.epochs, schedule(stage.epochs));
     options.max_steps = stage.max_steps;
-    const TrainResult result = train(module, optimizer, *train_set, test_set.get(), options, stage.observers);
+    const TrainResult result = train(module, *optimizer, *train_set, test_set.get(), options, stage.observers);
     if (log) log->write();
     tool::leave_if_stopped(tool::how_to_go_on);
     double seconds = 0;
@@ -431,6 +432,7 @@ int tool::model_quantize_main(int argc, char** argv) {
             "FILE");
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
+        tool::add_optimizer_option(add);
         tool::add_comparison_options(add);
       },
       quantize);

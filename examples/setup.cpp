@@ -190,6 +190,25 @@ std::unique_ptr<Loader> train_loader(const Context& c, const ModelInfo& model, c
           .batch_size = r.batch_size, .shuffle = r.shuffle, .augment = augment, .seed = uint64_t(c.integer("seed"))});
 }
 
+void add_optimizer_option(cxxopts::OptionAdder& add) {
+  add("optimizer", "sgd, adam, adamw or rmsprop", cxxopts::value<std::string>()->default_value("sgd"), "NAME");
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const Context& c, Module& module, Recipe& recipe) {
+  const std::string kind = c.choice("optimizer", {"sgd", "adam", "adamw", "rmsprop"});
+  SgdOptions& o = recipe.sgd;
+  if (kind == "sgd") return std::make_unique<SGD>(module, o);
+  if (!c.given("lr")) o.lr = kind == "rmsprop" ? 1e-2 : 1e-3;
+  if (kind == "rmsprop") {
+    if (!c.given("momentum")) o.momentum = 0;
+    return std::make_unique<RMSprop>(
+        module, RMSpropOptions{.lr = o.lr, .weight_decay = o.weight_decay, .momentum = o.momentum});
+  }
+  const AdamOptions adam{.lr = o.lr, .beta1 = o.momentum, .weight_decay = o.weight_decay};
+  if (kind == "adamw") return std::make_unique<AdamW>(module, adam);
+  return std::make_unique<Adam>(module, adam);
+}
+
 nlohmann::ordered_json to_json(const Recipe& r) {
   return {{"epochs", r.epochs},
           {"batch_size", r.batch_size},

@@ -71,6 +71,11 @@ std::string default_schedule(int64_t epochs);
 std::unique_ptr<Loader> train_loader(const Context& context, const ModelInfo& model, const Recipe& recipe);
 
 nlohmann::ordered_json to_json(const Recipe& recipe);
+
+void add_optimizer_option(cxxopts::OptionAdder& add);
+// The optimiser that --optimizer names. Its rate, where none is given, is the recipe's for SGD and PyTorch's for others
+// (and becomes the recipe's); --momentum is Adam's beta1, and RMSprop has one only where it is given.
+std::unique_ptr<Optimizer> make_optimizer(const Context& context, Module& module, Recipe& recipe);
 nlohmann::ordered_json to_json(const Evaluation& evaluation);
 
 // Milliseconds per call of forward passes in eval mode, the models taking turns so that both see the same machine.

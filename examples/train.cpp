@@ -47,24 +47,6 @@ class StepSaver : public TrainObserver {
   std::string folder_, note_;
 };
 
-// The optimiser that --optimizer names. Its rate, where none is given, is the recipe's for SGD and PyTorch's for
-// others;
-// --momentum is Adam's beta1, and RMSprop has one only where it is given.
-std::unique_ptr<Optimizer> make_optimizer(const tool::Context& c, Module& module, tool::Recipe& recipe) {
-  const std::string kind = c.choice("optimizer", {"sgd", "adam", "adamw", "rmsprop"});
-  SgdOptions& o = recipe.sgd;
-  if (kind == "sgd") return std::make_unique<SGD>(module, o);
-  if (!c.given("lr")) o.lr = kind == "rmsprop" ? 1e-2 : 1e-3;
-  if (kind == "rmsprop") {
-    if (!c.given("momentum")) o.momentum = 0;
-    return std::make_unique<RMSprop>(
-        module, RMSpropOptions{.lr = o.lr, .weight_decay = o.weight_decay, .momentum = o.momentum});
-  }
-  const AdamOptions adam{.lr = o.lr, .beta1 = o.momentum, .weight_decay = o.weight_decay};
-  if (kind == "adamw") return std::make_unique<AdamW>(module, adam);
-  return std::make_unique<Adam>(module, adam);
-}
-
 void train_model(tool::Context& c) {
   const Device device = c.device();
   std::unique_ptr<Module> module;
@@ -103,7 +85,7 @@ void train_model(tool::Context& c) {
   to(*module, device);
   const auto teacher = tool::Teacher::of(c, *module, info);
   if (teacher) teacher->teach(options);
-  const auto optimizer = make_optimizer(c, *module, recipe);
+  const auto optimizer = tool::make_optimizer(c, *module, recipe);
   auto files = training_files();
   files.push_back("model.pth");
   for (const std::string& file : tool::report_files("training")) files.push_back(file);
@@ -190,8 +172,8 @@ int tool::train_main(int argc, char** argv) {
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
         tool::add_teacher_options(add);
-        add("optimizer", "sgd, adam, adamw or rmsprop", cxxopts::value<std::string>()->default_value("sgd"), "NAME")(
-            "clip-norm", "scale all gradients together so that their norm is at most this",
+        tool::add_optimizer_option(add);
+        add("clip-norm", "scale all gradients together so that their norm is at most this",
             cxxopts::value<std::string>(), "X");
         add("label-smoothing", "of the loss", cxxopts::value<std::string>()->default_value("0"), "X")(
             "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
