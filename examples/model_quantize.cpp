@@ -248,7 +248,7 @@ void quantize(tool::Context& c) {
   if (has_onnx()) files.push_back("model.onnx");
   if (budget) files.push_back("bits.json");
   for (const Stage& s : stages) {
-    schedule(s.epochs);
+    schedule(std::max<int64_t>(1, s.epochs));  // none has no schedule to be wrong
     if (s.epochs > 0)
       for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
   }
