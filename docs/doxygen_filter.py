@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+# Doxygen's view of a header: the house's comments, which are for readers, in the form that Doxygen collects.
+"""Prints a header with its // comments as Doxygen's (docs/Doxyfile names this as its input filter).
+
+- The opening paragraph is the file's.
+- A block of comment lines right above a declaration is that declaration's; a comment behind one is its own. The block
+  counts for what follows without a blank line, too, where that is an overload, another operator, or named in it.
+- What a class or an enumeration says of itself counts for its constructors and for the members that it names; what the
+  file's opening paragraph says of `name`, in backticks, for all members of that name. Each where they say nothing
+  themselves. A function that a class describes keeps that description in the classes that follow in the file.
+- Lists of rows (ESPALIER_X(X) with #define X) are written out, each under the comment above: `parameter` in it is the
+  row's, and a comment in a row is added.
+- An opening paragraph that begins with a name and a colon is that class's, too.
+- Indented lines of a comment are code.
+- What is deleted, a destructor, and a default constructor or assignment without a comment are left out, and so are
+  namespaces called detail.
+"""
+import pathlib, re, sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def code_of(line):
+    """The line without strings' contents and without its comment, and that comment or None."""
+    out, i = '', 0
+    while i < len(line):
+        c = line[i]
+        if c == '"' or (c == "'" and not (i and line[i - 1].isalnum())):
+            end = i + 1
+            while end < len(line) and line[end] != c:
+                end += 2 if line[end] == '\\' else 1
+            out += c + '_' * (min(end, len(line)) - i - 1) + c
+            i = end + 1
+        elif line.startswith('//', i):
+            return out, line[i + 2:].strip()
+        elif line.startswith('/*', i) and '*/' in line[i + 2:]:
+            end = line.index('*/', i + 2) + 2
+            out += ' ' * (end - i)
+            i = end
+        else:
+            out += c
+            i += 1
+    return out, None
+
+
+def bare(line):
+    """A comment line's text, as it is indented behind the first space."""
+    return re.sub(r'^\s*// ?', '', line).rstrip()
+
+
+def named(doc, name):
+    return re.search(r'(?<![\w.-])%s(?![\w-])' % re.escape(name), ' '.join(doc)) is not None
+
+
+def split(text):
+    """The parts between commas outside of brackets and strings."""
+    parts, depth, start, code = [], 0, 0, code_of(text)[0]
+    for i, c in enumerate(code):
+        depth += (c in '([{') - (c in ')]}')
+        if c == ',' and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    return parts + [text[start:].strip()]
+
+
+def lists():
+    """ESPALIER_NAME(X): its rows, from all headers."""
+    found = {}
+    for room in ('core', 'nn', 'compress', 'data'):
+        for header in (ROOT / room).rglob('*.h'):
+            for name, body in re.findall(r'^#define (ESPALIER_\w+)\(X\)((?:.*\\\n)*.*)', header.read_text(), re.M):
+                found[name] = body.replace('\\\n', '\n').strip().split('\n')
+    return found
+
+
+def expand(lines):
+    """Lines with every list of rows written out."""
+    known, out, macro, above = None, [], None, []
+    i = 0
+    while i < len(lines):
+        line = lines[i]
+        define = re.match(r'#define X\(([^)]*)\)(.*)', line)
+        call = re.match(r'\s*(?:(ESPALIER_\w+)\(X\)|(X\(.*\)))$', line)
+        if define:
+            body = [define[2]]
+            while body[-1].rstrip().endswith('\\'):
+                body[-1] = body[-1].rstrip()[:-1].rstrip()
+                i += 1
+                body.append(lines[i])
+            macro = [p.strip() for p in define[1].split(',')], [b for b in body if b.strip()]
+            above = []
+            while out and out[-1].strip().startswith('//'):
+                above.insert(0, out.pop())
+        elif line.startswith('#undef X'):
+            macro = None
+        elif call and macro:
+            if known is None: known = lists()
+            for row in known.get(call[1], []) if call[1] else [call[2]]:
+                if not re.match(r'\s*X\(', row): continue
+                remark = re.search(r'/\* (.*?) \*/\s*$', row)
+                row = row[:remark.start()] if remark else row
+                arguments = split(row.strip()[2:-1])
+                names = dict(zip(macro[0], arguments))
+                if '...' in names or macro[0][-1] == '...':
+                    names.pop('...', 0)
+                    names['__VA_ARGS__'] = ', '.join(arguments[len(macro[0]) - 1:])
+                out += [re.sub(r'`(\w+)`', lambda m: '`%s`' % names.get(m[1], m[1]), a) for a in above]
+                if remark: out.append('// Here: ' + remark[1] + '.')
+                for b in macro[1]:
+                    b = re.sub(r'(?<!#)#(\w+)', lambda m: '"%s"' % names.get(m[1], m[1]), b)
+                    b = re.sub(r'\w+', lambda m: names.get(m[0], m[0]), b)
+                    out.append(re.sub(r'\s*##\s*', '', b))
+        else:
+            out.append(line)
+        i += 1
+    return out
+
+
+def escaped(text):
+    """A comment's words, none of which means anything to Doxygen but what stands in backticks."""
+    starts = '\\' if re.match(r'[-+] |\d+\. ', text) else ''
+    parts = re.split(r'`([^`]*)`', text)
+    escape = lambda t: re.sub(r'([\\@<>&#%$*_~|`"])', r'\\\1', t).replace('\\"', '"').replace('\\*', '&lowast;')
+    return starts + ''.join('<tt>%s</tt>' % escape(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+OPENS = re.compile(r'\s*(?:template\s*<.*?>\s*)?(?:typedef\s+)?(inline\s+namespace|namespace|class|struct|union|enum)\b')
+
+
+class Scope:
+    def __init__(self, kind, name='', doc=(), hidden=False):
+        self.kind, self.name, self.doc, self.hidden = kind, name, list(doc), hidden
+
+
+class Filter:
+    def __init__(self, text):
+        self.lines = expand(text.split('\n'))
+        self.out, self.scopes = [], [Scope('namespace')]
+        self.group, self.first = [], ''  # the last comment above a declaration, and that declaration's name
+        self.opening, self.said = [], {}
+
+    def emit(self, doc, lines, indent):
+        code = False
+        for d in doc if not self.scopes[-1].hidden else []:
+            if re.match(r'clang-format o', d): continue
+            indented = d.startswith('    ') or (code and not d)
+            if indented != code: self.out.append(f'{indent}/// @' + ('code' if indented else 'endcode'))
+            code = indented
+            self.out.append(f'{indent}/// {d if code else escaped(d)}'.rstrip())
+        if code: self.out.append(f'{indent}/// @endcode')
+        self.out += lines
+
+    def statement(self, i):
+        """From line i on: its last line, its code in one piece, the comments behind it, what it opens or ''."""
+        text, comments, parens, braces, closed = '', [], 0, 0, False
+        for j in range(i, len(self.lines)):
+            if self.lines[j].startswith('#'): continue
+            code, comment = code_of(self.lines[j])
+            if comment and braces == 0: comments.append(comment)
+            for k, c in enumerate(code):
+                if closed:
+                    if c.isspace():
+                        continue
+                    closed = False
+                    if c not in ',{;': return j, text, comments, ''
+                text += c
+                if c in '([': parens += 1
+                if c in ')]': parens -= 1
+                if c == '{':
+                    if braces == 0 and parens == 0:
+                        kind = OPENS.match(text)
+                        if kind and '=' not in re.sub(r'<.*?>', '', text) and not code[k + 1:].strip().rstrip(';').endswith('}') and 'enum' not in kind[1]:
+                            return j, text, comments, kind[1]
+                    braces += 1
+                if c == '}':
+                    braces -= 1
+                    if braces == 0 and parens == 0: closed = True
+                if c == ';' and braces == 0 and parens == 0: return j, text, comments, ''
+            text += '\n'
+            if closed:
+                following = next((l.strip() for l in self.lines[j + 1:j + 2]), '')
+                if not following or following[0] not in '{,;': return j, text, comments, ''
+        return len(self.lines) - 1, text, comments, ''
+
+    def variables(self, text):
+        """Of a data member's declaration: the declared names, and for each a declaration of its own."""
+        mask = text.rstrip('; \n')
+        length = len(mask)
+        for brackets in (r'<[^<>;]*>', r'\{[^{}]*\}', r'\([^()]*\)', r'<[^<>;]*>'):
+            while re.search(brackets, mask): mask = re.sub(brackets, lambda m: '_' * len(m[0]), mask)
+        ends = [m.start() for m in re.finditer(',', mask)] + [length]
+        names, each, begin, kind = [], [], 0, ''
+        for end in ends:
+            part = re.match(r'(\s*(?:[\w:,\s]|&(?!&))*?[\s&]|\s*)(\*?\s*)(\w+?)(_*)(\s*(?:=.*|\[.*)?)$', mask[begin:end], re.S)
+            if not part: return [], []
+            name = re.match(r'\w+', text[begin + part.start(3):end])
+            if not name: return [], []
+            if begin == 0: kind = text[:part.end(1)].rstrip()
+            names.append(name[0])
+            each.append(f'{kind} {text[begin + part.start(2) if begin == 0 else begin:end].strip()};')
+            begin = end + 1
+        return names, each
+
+    def names(self, text):
+        return self.variables(text)[0]
+
+    def opens_with(self, name):
+        """The opening paragraph, where it begins with the name and a colon, as one of a class does."""
+        head = re.match(r'[\w ,]+:(?= )', ' '.join(self.opening))
+        return self.opening if head and name and named([head[0][:-1]], name) and re.match('[A-Z]', name) else []
+
+    def name_of(self, text):
+        """Of a function, class or type; else of the first data member."""
+        if re.search(r'\boperator\b', text): return 'operator'
+        text = re.sub(r'template\s*<.*?>\s*(?=\w)', '', text, 1)
+        opens = OPENS.match(text)
+        if opens: return (re.findall(r'\w+', re.split(r'[{:](?!:)|\bfinal\b', text)[0]) or [''])[-1]
+        function = re.search(r'(\w+)\s*\(', text.split('=')[0])
+        if re.match(r'\s*using\b', text): return re.findall(r'\w+', text)[1]
+        return function[1] if function else (self.names(text) or [''])[0]
+
+    def carried(self, text):
+        """The comment of the declarations before, where it counts for this one."""
+        name = self.name_of(text)
+        return self.group if name and (name == self.first or named(self.group, name)) else []
+
+    def inherited(self, text):
+        """What speaks for a declaration that has no comment of its own."""
+        scope = self.scopes[-1]
+        if scope.kind not in ('class', 'struct'): return []
+        flat = re.sub(r'template\s*<.*?>\s*(?=\w)', '', text, 1)
+        function = re.search(r'(operator\s*\(\)|operator\S+|~?\w+)\s*\(', flat.split('=')[0] if 'operator' not in flat else flat)
+        if function:
+            name = function[1].replace(' ', '')
+            if name == scope.name or named(scope.doc, name): return scope.doc
+        else:
+            name = None
+            names = self.names(text)
+            if names and all(named(scope.doc, n) for n in names): return scope.doc
+        for n in [name] if name else self.names(text):
+            for sentence in re.split(r'(?<=[.:;]) ', ' '.join(self.opening)):
+                if re.search(r'`%s[`(]' % re.escape(n), sentence): return [sentence]
+        return self.said.get(name, []) if name else []
+
+    def enumeration(self, doc, first, last, indent):
+        text = []
+        for line in self.lines[first:last + 1]:
+            code, comment = code_of(line)
+            if line.strip().startswith('//'):
+                text.append(re.match(r'\s*', line)[0] + '/// ' + escaped(comment))
+            else:
+                text.append(line[:len(code)].rstrip() + (f'  ///< {escaped(comment)}' if comment else ''))
+        body = '\n'.join(text)
+        head, values = body.split('{', 1)
+        values, tail = values.rsplit('}', 1)
+        out = []
+        for value in values.split('\n'):
+            own = '///' in value or (out and out[-1].strip().startswith('/// '))
+            if own: out.append(value); continue
+            for v in split(value):
+                if v and named(doc, re.match(r'\w+', v)[0]): out += [f'{indent}  /// {escaped(d)}' for d in doc]
+                if v: out.append(f'{indent}  {v},')
+        self.emit(doc, (head + '{\n' + '\n'.join(out) + '\n' + indent + '}' + tail).split('\n'), indent)
+
+    def run(self):
+        i, block, lines = 0, [], self.lines
+        while i < len(lines) and lines[i].startswith('//'):
+            self.opening.append(bare(lines[i]))
+            i += 1
+        self.emit([], ['/// @file'], '')
+        self.emit(self.opening, [], '')
+        while i < len(lines):
+            line, strip = lines[i], lines[i].strip()
+            indent = re.match(r'\s*', line)[0]
+            if not strip:
+                self.group, block = [], []
+                self.out.append('')
+            elif strip.startswith('//'):
+                heading = re.match(r'---- (?:[\w.]+\.cpp(?:, )?)+:?', bare(line))
+                if not heading: block.append(bare(line))
+                elif bare(line) != heading[0]: block.append(bare(line)[heading.end():].strip())
+                self.group = []
+            elif line.startswith('#'):
+                j = i
+                while lines[j].endswith('\\'): j += 1
+                define = re.match(r'#\s*define (?!X\()', line)
+                self.emit(block if define else [], [re.sub(r'//.*', '', l) for l in lines[i:j + 1]], '')
+                if define: block = []
+                i = j
+            elif re.match(r'(public|protected|private):', strip):
+                self.out.append(line)
+                self.scopes[-1].access = strip.split(':')[0]
+                self.group, block = [], []
+            elif strip.startswith('}'):
+                gone = self.scopes.pop()
+                self.out.append(code_of(line)[0])
+                self.group, self.first, block = (gone.doc if gone.kind != 'namespace' else []), gone.name, []
+            else:
+                last, text, trailing, opens = self.statement(i)
+                if opens:
+                    name = re.search(r'(\w+)\s*(?:final\s*)?(?::(?!:).*)?\{$', text.strip().split('\n')[-1] if '\n' not in text.strip() else text.replace('\n', ' ').strip())
+                    kind = 'namespace' if 'namespace' in opens else opens
+                    doc = block + trailing if trailing else block or self.carried(text)
+                    if kind == 'namespace': doc = []
+                    elif not doc and len(self.scopes) == 2: doc = self.opens_with(name[1] if name else '')
+                    hidden = self.scopes[-1].hidden or (kind == 'namespace' and name and name[1] == 'detail')
+                    self.emit(doc, [code_of(l)[0] for l in lines[i:last + 1]], indent)
+                    self.scopes.append(Scope(kind, name[1] if name else '', doc, hidden))
+                    self.group, block = [], []
+                elif re.match(r'\s*enum\b', text):
+                    doc = block + trailing if trailing and last == i else block or self.carried(text)
+                    self.enumeration(doc, i, last, indent)
+                    if block: self.group, self.first = block, self.name_of(text)
+                    block = []
+                else:
+                    while last + 1 < len(lines) and trailing and re.match(indent + r'   +//', lines[last + 1]):
+                        last += 1
+                        trailing.append(bare(lines[last]).strip())
+                    doc = block + trailing if trailing else block or self.carried(text)
+                    quiet = re.search(r'=\s*(delete|default)\s*;|~\w+\(', text)
+                    if quiet and (not trailing) and (not block or '~' in text or 'delete' in text) and not re.search(r'virtual .*= 0', text):
+                        if block: self.group, self.first = block, self.name_of(text)
+                        i, block = last + 1, []
+                        continue
+                    if not doc: doc = self.inherited(text)
+                    body = [code_of(l)[0] if '//' in code_of(l)[0] or code_of(l)[1] is not None else l for l in lines[i:last + 1]]
+                    each = [] if re.match(r'\s*(using|friend|template)\b', text) else self.variables(text)[1]
+                    if len(each) > 1:  # Doxygen would give the comment to the first
+                        for e in each: self.emit(doc or self.inherited(e), [indent + e.strip()], indent)
+                    else:
+                        self.emit(doc, body, indent)
+                    if self.scopes[-1].kind in ('class', 'struct') and doc:
+                        function = re.search(r'(operator\s*\(\)|~?\w+)\s*\(', re.sub(r'template\s*<.*?>', '', text))
+                        if function and 'override' not in text: self.said.setdefault(function[1].replace(' ', ''), doc)
+                    if block: self.group, self.first = block, self.name_of(text)
+                    block = []
+                i = last
+            i += 1
+        return '\n'.join(self.out) + '\n'
+
+
+def main():
+    if len(sys.argv) != 2: sys.exit(__doc__)
+    print(Filter(pathlib.Path(sys.argv[1]).read_text()).run(), end='')
+
+
+if __name__ == '__main__':
+    main()
