@@ -38,6 +38,7 @@ class Shape {
   const int64_t* begin() const { return dims_.data(); }
   const int64_t* end() const { return dims_.data() + rank_; }
   int64_t numel() const;  // throws where it does not fit into 63 bits
+  // Equal in rank and every size.
   bool operator==(const Shape& o) const { return rank_ == o.rank_ && std::equal(begin(), end(), o.begin()); }
 
  private:

@@ -49,7 +49,7 @@ def bare(line):
 
 
 def named(doc, name):
-    return re.search(r'(?<![\w.-])%s(?![\w-])' % re.escape(name), ' '.join(doc)) is not None
+    return re.search(r'(?<!\w)%s(?!\w)' % re.escape(name), ' '.join(doc)) is not None
 
 
 def split(text):
@@ -188,16 +188,20 @@ class Filter:
         length = len(mask)
         for brackets in (r'<[^<>;]*>', r'\{[^{}]*\}', r'\([^()]*\)', r'<[^<>;]*>'):
             while re.search(brackets, mask): mask = re.sub(brackets, lambda m: '_' * len(m[0]), mask)
+        pointer = re.search(r'\(\*(\w+)\)\s*\(', text.split('{')[0])
+        if pointer: return [pointer[1]], [text]
         ends = [m.start() for m in re.finditer(',', mask)] + [length]
         names, each, begin, kind = [], [], 0, ''
         for end in ends:
-            part = re.match(r'(\s*(?:[\w:,\s]|&(?!&))*?[\s&]|\s*)(\*?\s*)(\w+?)(_*)(\s*(?:=.*|\[.*)?)$', mask[begin:end], re.S)
-            if not part: return [], []
-            name = re.match(r'\w+', text[begin + part.start(3):end])
+            head = re.sub(r'\s*(=.*|\[[^\]]*\]\s*)$', '', mask[begin:end], flags=re.S)
+            last = re.search(r'\w+$', head)
+            if not last or (begin == 0 and last.start() == 0): return [], []
+            at = begin + last.start()
+            name = re.match(r'\w+', text[at:])
             if not name: return [], []
-            if begin == 0: kind = text[:part.end(1)].rstrip()
             names.append(name[0])
-            each.append(f'{kind} {text[begin + part.start(2) if begin == 0 else begin:end].strip()};')
+            if begin == 0: kind = text[:at].rstrip(' *')
+            each.append(f'{kind} {text[len(kind) if begin == 0 else begin:end].strip()};')
             begin = end + 1
         return names, each
 
@@ -229,6 +233,7 @@ class Filter:
         scope = self.scopes[-1]
         if scope.kind not in ('class', 'struct'): return []
         flat = re.sub(r'template\s*<.*?>\s*(?=\w)', '', text, 1)
+        if '(*' in flat.split('{')[0]: flat = ''  # a pointer to a function
         function = re.search(r'(operator\s*\(\)|operator\S+|~?\w+)\s*\(', flat.split('=')[0] if 'operator' not in flat else flat)
         if function:
             name = function[1].replace(' ', '')
@@ -260,7 +265,9 @@ class Filter:
             for v in split(value):
                 if v and named(doc, re.match(r'\w+', v)[0]): out += [f'{indent}  /// {escaped(d)}' for d in doc]
                 if v: out.append(f'{indent}  {v},')
-        self.emit(doc, (head + '{\n' + '\n'.join(out) + '\n' + indent + '}' + tail).split('\n'), indent)
+        self.emit(doc, (head + '{\n' + '\n'.join(out) + '\n' + indent + '};').split('\n'), indent)
+        name = re.search(r'enum (?:class )?(?:[A-Z]+ )?(\w+)', head)
+        if tail.strip(' ;') and name: self.emit(doc, [f'{indent}{name[1]} {tail.strip()}'], indent)
 
     def run(self):
         i, block, lines = 0, [], self.lines
@@ -283,9 +290,11 @@ class Filter:
             elif line.startswith('#'):
                 j = i
                 while lines[j].endswith('\\'): j += 1
-                define = re.match(r'#\s*define (?!X\()', line)
-                self.emit(block if define else [], [re.sub(r'//.*', '', l) for l in lines[i:j + 1]], '')
-                if define: block = []
+                define = re.match(r'#\s*define (?!X\()(\w+)', line)
+                if define and block: self.group, self.first, block = block, define[1], []
+                elif not re.match(r'#\s*(if|define)', line): block = []
+                self.emit(self.group if define and define[1] == self.first else [],
+                          [re.sub(r'//.*', '', l) for l in lines[i:j + 1]], '')
                 i = j
             elif re.match(r'(public|protected|private):', strip):
                 self.out.append(line)
