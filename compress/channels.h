@@ -43,7 +43,7 @@ class ESPALIER_API Channels {
     int root;                                                // of the channel's group
     std::vector<std::pair<int, std::pair<int, int>>> slots;  // (operand's place, (dimension, index))
   };
-  std::vector<Read> all_reads();
+  std::vector<Read> all_reads();  // of the graph, in its order
   // Does this read meet nothing but zeros?
   static bool harmless(const Read& read, const std::vector<States>& states);
 

@@ -8,10 +8,11 @@
 
 namespace espalier {
 
+// How a set becomes batches. seed: of the order and of what is drawn.
 struct LoaderOptions {
   int64_t batch_size = 64;  // the last batch of an epoch is shorter where the set's size asks for it
-  bool shuffle = true;
-  Augment augment{};
+  bool shuffle = true;      // a new order in every epoch; else the set's
+  Augment augment{};        // what is drawn for each image; nothing by default
   uint64_t seed = 0;
   int prefetch = 2;  // batches that may be ready before they are asked for
 };
