@@ -13,8 +13,9 @@ namespace espalier {
 // The products of a graph that could be run sparse, each geometry once, for one image.
 ESPALIER_API std::vector<geometry::Conv> sparse_layers(const Graph& graph);
 
-// What tune() times: batches, the numbers of images at once.
+// What tune() times.
 struct TuneOptions {
+  // Numbers of images at once.
   std::vector<int64_t> batches{SparseTable::batches.begin(), SparseTable::batches.end()};
   double seconds = 0.05;  // of interleaved runs for each weight
   // Called before every row, with how many are done and how many there are.

@@ -105,7 +105,7 @@ def expand(lines):
                     names.pop('...', 0)
                     names['__VA_ARGS__'] = ', '.join(arguments[len(macro[0]) - 1:])
                 out += [re.sub(r'`(\w+)`', lambda m: '`%s`' % names.get(m[1], m[1]), a) for a in above]
-                if remark: out.append('// Here: ' + remark[1] + '.')
+                if remark: out.append(f'// {remark[1][0].upper()}{remark[1][1:]}.')
                 for b in macro[1]:
                     b = re.sub(r'(?<!#)#(\w+)', lambda m: '"%s"' % names.get(m[1], m[1]), b)
                     b = re.sub(r'\w+', lambda m: names.get(m[0], m[0]), b)
@@ -225,7 +225,7 @@ class Filter:
 
     def carried(self, text):
         """The comment of the declarations before, where it counts for this one."""
-        name = self.name_of(text)
+        name = text[1:] if text[0] == '#' else self.name_of(text)
         return self.group if name and (name == self.first or named(self.group, name)) else []
 
     def inherited(self, text):
@@ -293,7 +293,7 @@ class Filter:
                 define = re.match(r'#\s*define (?!X\()(\w+)', line)
                 if define and block: self.group, self.first, block = block, define[1], []
                 elif not re.match(r'#\s*(if|define)', line): block = []
-                self.emit(self.group if define and define[1] == self.first else [],
+                self.emit(self.carried('#' + define[1]) if define else [],
                           [re.sub(r'//.*', '', l) for l in lines[i:j + 1]], '')
                 i = j
             elif re.match(r'(public|protected|private):', strip):

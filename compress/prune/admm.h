@@ -7,6 +7,7 @@
 
 namespace espalier {
 
+// How long weights are pulled, and how hard: row.
 struct AdmmOptions {
   int64_t num_iterations = 30, training_epochs = 5;  // of each iteration
   double row = 1e-4;

@@ -7,6 +7,7 @@
 
 namespace espalier {
 
+// What a round begins from.
 struct LotteryOptions {
   bool reset_weights = true;  // false: rounds go on from what was learnt
   // Go back to the weights of this step of the first round in the place of the first ones (Frankle et al. 2019, arXiv
