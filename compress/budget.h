@@ -13,6 +13,7 @@ namespace espalier {
 struct Limit {
   double value;
   bool relative = false;
+  // The limit, where that is what the whole network costs.
   double of(double whole) const { return relative ? value * whole : value; }
 };
 

@@ -18,6 +18,7 @@ struct ESPALIER_API QuantBits {
   QuantBits() = default;
   QuantBits(int64_t all) : each{{"", all}} {}
   QuantBits(std::initializer_list<std::pair<const std::string, int64_t>> list) : each(list) {}
+  // The bits of one quant_type; none where the entry gives it none.
   std::optional<int64_t> of(const std::string& quant_type) const;
 };
 

@@ -36,7 +36,7 @@ class ESPALIER_API LatencyTable {
   Timing network(const std::string& name, const std::function<Timing()>& measure);
 
   void save() const;  // where it came from
-  // How many times of layers it holds, and for how many images at once (batch).
+  // How many times of layers it holds, and for how many images at once: batch().
   size_t size() const { return layers_.size(); }
   int64_t batch() const { return batch_; }
 

@@ -70,7 +70,7 @@ ESPALIER_KERNEL float zero_slope(float x, float s, float z, float lo, float hi) 
   return representable(x, s, z, lo, hi) ? 0 : -s;
 }
 
-// The lesser and the greater of two; NaN wins, as in PyTorch.
+// The lesser and, greater(), the greater of two; NaN wins, as in PyTorch.
 ESPALIER_KERNEL float lesser(float a, float b) { return a < b || a != a ? a : b; }
 ESPALIER_KERNEL float greater(float a, float b) { return a > b || a != a ? a : b; }
 

@@ -23,6 +23,7 @@ struct bfloat16 {
     bits =
         (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40) : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
+  // The float with these bits and zeros below.
   ESPALIER_KERNEL explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 

@@ -21,7 +21,7 @@ class ESPALIER_API Rewriter {
   int now(int old) const;
   // The value as it stands, reading what its operands have become; its shape and type follow from theirs.
   int emit(int old);
-  // A value of one's own: a leaf, or the result of an op that ran under a path.
+  // A value of one's own: a leaf(), or the result() of an op that ran under a path.
   int leaf(std::string name, Tensor value, GraphValue::Kind kind = GraphValue::leaf);
   int result(std::shared_ptr<const Op> op, std::vector<int> operands, std::string path);
   // The same under a name that is not its path: the name of the old value in whose place it stands.

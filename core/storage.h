@@ -104,7 +104,7 @@ class ESPALIER_API Storage {
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  // Where the bytes lie, on their device; how many they are; on which.
+  // Where the bytes lie, on their device(); bytes(): how many they are.
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }

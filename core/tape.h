@@ -16,7 +16,7 @@ struct ESPALIER_API Node {
   Node& operator=(const Node&) = delete;
   ~Node();  // without recursion, however long the chain behind it
 
-  std::shared_ptr<const Op> op;
+  std::shared_ptr<const Op> op;               // null for a leaf
   std::vector<std::shared_ptr<Node>> inputs;  // null for operands that are absent or outside the tape
   Saved saved;                                // freed by backward as soon as it is used
   Shape shape;                                // of the output

@@ -30,7 +30,7 @@ class ESPALIER_API Loader : public BatchSource {
 
   // The images' places in the set in the order in which this epoch shows them.
   std::vector<int64_t> order(int64_t epoch) const;
-  const ImageSet& images() const;
+  const ImageSet& images() const;  // the set that it serves
 
  private:
   struct State;

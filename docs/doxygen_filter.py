@@ -48,8 +48,11 @@ def bare(line):
     return re.sub(r'^\s*// ?', '', line).rstrip()
 
 
-def named(doc, name):
-    return re.search(r'(?<!\w)%s(?!\w)' % re.escape(name), ' '.join(doc)) is not None
+def named(doc, name, function=False):
+    """Is it named there? A function whose name could be an ordinary word is written as one: `name`, name() or name:."""
+    word = r'(?<!\w)%s' % re.escape(name) + ('' if name.endswith(')') else r'(?!\w)')
+    if function and name.isalnum(): word = r'(?<!\w)%s\(|(?<!\w)%s:|`%s`' % ((re.escape(name),) * 3)
+    return re.search(word, ' '.join(doc)) is not None
 
 
 def split(text):
@@ -226,7 +229,8 @@ class Filter:
     def carried(self, text):
         """The comment of the declarations before, where it counts for this one."""
         name = text[1:] if text[0] == '#' else self.name_of(text)
-        return self.group if name and (name == self.first or named(self.group, name)) else []
+        function = '(' in text.split('=')[0] and not OPENS.match(text)
+        return self.group if name and (name == self.first or named(self.group, name, function)) else []
 
     def inherited(self, text):
         """What speaks for a declaration that has no comment of its own."""
@@ -237,7 +241,7 @@ class Filter:
         function = re.search(r'(operator\s*\(\)|operator\S+|~?\w+)\s*\(', flat.split('=')[0] if 'operator' not in flat else flat)
         if function:
             name = function[1].replace(' ', '')
-            if name == scope.name or named(scope.doc, name): return scope.doc
+            if name == scope.name or named(scope.doc, name, True): return scope.doc
         else:
             name = None
             names = self.names(text)

@@ -31,6 +31,7 @@ class ESPALIER_API Clusters {
   size_t size() const { return all_.size(); }
   // One of them.
   const Cluster& operator[](size_t i) const { return all_[i]; }
+  // Are units groups of coupled channels? Else they are single weights.
   bool channels() const { return dry_.has_value(); }
 
   void score();  // anew: weights have changed

@@ -42,9 +42,9 @@ class ESPALIER_API Ddpg {
   // One update from these. Rewards count from a moving average of batches' means.
   void learn(const std::vector<const Transition*>& batch);
 
-  void settle();  // the slow copies become what actor and critic are, which the caller has changed
-  Module& actor();
-  Module& critic();
+  void settle();     // the slow copies become what actor and critic are, which the caller has changed
+  Module& actor();   // states -> an answer, 0 to 1: [N,states] -> [N,1]
+  Module& critic();  // what it thinks an answer is worth
 
  private:
   struct Networks;

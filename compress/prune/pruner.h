@@ -56,8 +56,8 @@ class ESPALIER_API Pruner : public TrainObserver {
   // The schedule's update at 0, once: a one-shot pruner called again changes nothing. Where the scorer reads more than
   // weights and collect() was not called, the masks come as soon as statistics_batch_num batches have passed.
   Module& compress();
-  // For loops of one's own: at the start of every epoch, counted from 0, and after every optimiser step. An epoch's
-  // update happens once, however often it is told.
+  // For loops of one's own: at the start of every epoch, counted from 0, and, step(), after every optimiser step. An
+  // epoch's update happens once, however often it is told.
   void update_epoch(int epoch);
   void step();
 
@@ -74,7 +74,9 @@ class ESPALIER_API Pruner : public TrainObserver {
   void export_model(const ExportOptions& options);
 
   std::string name() const override { return scorer_.name; }
+  // As given.
   const Scorer& scorer() const { return scorer_; }
+  // As given.
   const PruneSchedule& schedule() const { return options_.schedule; }
   // As given.
   const ConfigList& config_list() const { return allocation_.config_list; }
@@ -96,6 +98,7 @@ class ESPALIER_API Pruner : public TrainObserver {
 
  protected:
   void update(double t);  // where the schedule says so
+  // What is pruned.
   Module& model() { return model_; }
   // What plan() is told.
   const Allocation& allocation() const { return allocation_; }

@@ -12,11 +12,11 @@ namespace espalier {
 
 // Names in --pruner and classes, NNI's where it has one.
 #define ESPALIER_PRUNERS(X)                                                                                         \
-  X(level, LevelPruner) /* magnitudes of single weights (Han et al. 2015, arXiv 1506.02626) */                      \
-  X(slim, SlimPruner)   /* batch norms' scales, over all layers (Liu et al. 2017, arXiv 1708.06519) */              \
-  X(l1, L1FilterPruner) /* filters by the sum of |w| (Li et al. 2017, arXiv 1608.08710) */                          \
-  X(l2, L2FilterPruner) /* filters by their Euclidean norm */                                                       \
-  X(fpgm, FPGMPruner)   /* filters near the geometric median go (He et al. 2019, arXiv 1811.00250) */               \
+  X(level, LevelPruner)                    /* magnitudes of single weights (Han et al. 2015, arXiv 1506.02626) */   \
+  X(slim, SlimPruner)                      /* batch norms' scales (Liu et al. 2017, arXiv 1708.06519) */            \
+  X(l1, L1FilterPruner)                    /* filters by the sum of |w| (Li et al. 2017, arXiv 1608.08710) */       \
+  X(l2, L2FilterPruner)                    /* filters by their Euclidean norm */                                    \
+  X(fpgm, FPGMPruner)                      /* filters near the median go (He et al. 2019, arXiv 1811.00250) */      \
   X(apoz, ActivationAPoZRankFilterPruner)  /* filters by their zeros (Hu et al. 2016, arXiv 1607.03250) */          \
   X(mean, ActivationMeanRankFilterPruner)  /* filters by their outputs (Molchanov et al. 2017, arXiv 1611.06440) */ \
   X(taylor, TaylorFOWeightFilterPruner)    /* filters by Σ (w·g)² (Molchanov et al., CVPR 2019) */               \
@@ -26,8 +26,8 @@ namespace espalier {
   X(lamp, LAMPPruner)                      /* magnitudes for all layers (Lee et al. 2020, arXiv 2010.07611) */      \
   X(wanda, WandaPruner)                    /* |w|·‖x‖ (Sun et al. 2023, arXiv 2306.11695) */                   \
   X(movement, MovementPruner)              /* where weights move (Sanh et al. 2020, arXiv 2005.07683) */            \
-  X(obs, OBSPruner)                  /* w²/[H⁻¹]jj, and repair (Frantar & Alistarh 2023, arXiv 2301.00774) */   \
-  X(taylor_group, TaylorGroupPruner) /* (Σ w·g)² of a unit (Molchanov et al., CVPR 2019, equation 5) */          \
+  X(obs, OBSPruner)                        /* w²/[H⁻¹]jj (Frantar & Alistarh 2023, arXiv 2301.00774) */         \
+  X(taylor_group, TaylorGroupPruner)       /* (Σ w·g)² of a unit (Molchanov et al., CVPR 2019, equation 5) */    \
   /* the next one's line goes here */
 
 // How much a weight is worth, as `Class`, a Pruner, ranks it. The class throws usage as Pruner does.

@@ -54,6 +54,7 @@ class ESPALIER_API FakeQuant : public ScaledQuant {
   void fix(float scale, float zero_point);  // of whole tensors
   void fix();
   void fix(QParams q);  // as they are
+  // Does it rest for good?
   bool fixed() const { return fixed_; }
   // While there is one, numbers are shown to it and pass as they are.
   void watch(std::function<void(const Tensor& x)> watcher) { watch_ = std::move(watcher); }

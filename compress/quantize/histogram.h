@@ -24,6 +24,7 @@ class ESPALIER_API Histogram {
   // The number in the middle of a bin.
   double center(int64_t bin) const { return (double(bin - half) + 0.5) * width(); }
   std::vector<int64_t> bins() const;  // 2·half of them
+  // What it remembers, to move, save and find by name.
   void tensors(const TensorVisitor& visit) { visit("histogram", counts_), visit("bounds", bounds_); }
 
  private:
@@ -43,6 +44,7 @@ class ESPALIER_API HistogramObserver : public Observer {
 
  protected:
   using Clip = std::pair<float, float>;  // the least and the greatest number that keep their value
+  // The range that is worth most, by what was seen.
   virtual Clip clip(const Histogram& seen) const = 0;
   // What rounding to the codes that a clip gives makes of a number: operator() of rounded(clip). lo to hi are the
   // codes, with their scale and zero point (zero).

@@ -214,16 +214,16 @@ ESPALIER_API Tensor cat(const std::vector<Tensor>& parts, int dim = 1);
 ESPALIER_API Tensor slice(const Tensor& x, int dim, int64_t begin, int64_t end);
 
 // ---- reduce.cpp
-// The sum, or the mean, over some dimensions ({}: all), which stay with size 1 where keepdim says so.
+// The sum, or the mean(), over some dimensions ({}: all), which stay with size 1 where keepdim says so.
 ESPALIER_API Tensor sum(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);  // {}: all
 ESPALIER_API Tensor mean(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
-// The largest (amax, max) and the smallest (amin, min) over some dimensions ({}: all), NaN where one is; equals share
-// the gradient evenly. Throws where there are no elements.
+// The largest, amax() or max(), and the smallest, amin() or min(), over some dimensions ({}: all), NaN where one is;
+// equals share the gradient evenly. Throws where there are no elements.
 ESPALIER_API Tensor amax(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
 ESPALIER_API Tensor amin(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
 inline Tensor max(const Tensor& x) { return amax(x); }
 inline Tensor min(const Tensor& x) { return amin(x); }
-// Where that is, argmax or argmin, s64: the first of equals, or the first NaN. Without a dimension the place counts
+// Where that is, argmax() or argmin(), s64: the first of equals, or the first NaN. Without a dimension the place counts
 // through all elements.
 ESPALIER_API Tensor argmax(const Tensor& x);
 ESPALIER_API Tensor argmax(const Tensor& x, int dim, bool keepdim = false);
