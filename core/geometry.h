@@ -17,6 +17,7 @@ enum class Rounding { half_even, toward_zero, half_even_after_zero_point };
 
 }  // namespace espalier
 
+// The shapes that operations and kernels compute in, as plain structs.
 namespace espalier::geometry {
 
 // The size of a sliding window's output along one axis.

@@ -116,6 +116,7 @@ std::string why_no_cuda();        // where cuda_column() is null
 // Throws ErrorKind::device: "[NAME] has no DEVICE kernel yet".
 [[noreturn]] ESPALIER_API void missing_kernel(const char* name, Device device);
 
+// The rows of the kernel table as functions.
 namespace run {
 // Runs the device's kernel `name` on the arguments of its row in ESPALIER_KERNELS; throws ErrorKind::device where the
 // device or the kernel is missing.

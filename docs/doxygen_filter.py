@@ -55,6 +55,11 @@ def named(doc, name, function=False):
     return re.search(word, ' '.join(doc)) is not None
 
 
+def sentences(doc, fits):
+    """Those sentences of a comment, as one line."""
+    return [' '.join(s for s in re.split(r'(?<=[.]) (?!\d)', ' '.join(d.strip() for d in doc if not d.startswith('    '))) if fits(s))]
+
+
 def split(text):
     """The parts between commas outside of brackets and strings."""
     parts, depth, start, code = [], 0, 0, code_of(text)[0]
@@ -123,7 +128,11 @@ def escaped(text):
     """A comment's words, none of which means anything to Doxygen but what stands in backticks."""
     starts = '\\' if re.match(r'[-+] |\d+\. ', text) else ''
     parts = re.split(r'`([^`]*)`', text)
-    escape = lambda t: re.sub(r'([\\@<>&#%$*_~|`"])', r'\\\1', t).replace('\\"', '"').replace('\\*', '&lowast;')
+
+    def escape(t):
+        t = re.sub(r'([\\@<>#%$_~|`])', r'\\\1', t.replace('&', '&amp;'))
+        return re.sub(r'\bal\.( |$)', 'al.&nbsp;', t.replace('"', '&quot;').replace('*', '&lowast;'))  # no sentence's end
+
     return starts + ''.join('<tt>%s</tt>' % escape(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
@@ -241,14 +250,16 @@ class Filter:
         function = re.search(r'(operator\s*\(\)|operator\S+|~?\w+)\s*\(', flat.split('=')[0] if 'operator' not in flat else flat)
         if function:
             name = function[1].replace(' ', '')
-            if name == scope.name or named(scope.doc, name, True): return scope.doc
+            if name == scope.name: return scope.doc
+            if named(scope.doc, name, True): return sentences(scope.doc, lambda s: named([s], name, True))
         else:
             name = None
             names = self.names(text)
-            if names and all(named(scope.doc, n) for n in names): return scope.doc
+            if names and all(named(scope.doc, n) for n in names):
+                return sentences(scope.doc, lambda s: any(named([s], n) for n in names))
         for n in [name] if name else self.names(text):
-            for sentence in re.split(r'(?<=[.:;]) ', ' '.join(self.opening)):
-                if re.search(r'`%s[`(]' % re.escape(n), sentence): return [sentence]
+            found = sentences(self.opening, lambda s: re.search(r'`%s[`(]' % re.escape(n), s))
+            if found != ['']: return found
         return self.said.get(name, []) if name else []
 
     def enumeration(self, doc, first, last, indent):
@@ -287,9 +298,7 @@ class Filter:
                 self.group, block = [], []
                 self.out.append('')
             elif strip.startswith('//'):
-                heading = re.match(r'---- (?:[\w.]+\.cpp(?:, )?)+:?', bare(line))
-                if not heading: block.append(bare(line))
-                elif bare(line) != heading[0]: block.append(bare(line)[heading.end():].strip())
+                if not bare(line).startswith('---- '): block.append(bare(line))  # a heading
                 self.group = []
             elif line.startswith('#'):
                 j = i
@@ -314,7 +323,7 @@ class Filter:
                     name = re.search(r'(\w+)\s*(?:final\s*)?(?::(?!:).*)?\{$', text.strip().split('\n')[-1] if '\n' not in text.strip() else text.replace('\n', ' ').strip())
                     kind = 'namespace' if 'namespace' in opens else opens
                     doc = block + trailing if trailing else block or self.carried(text)
-                    if kind == 'namespace': doc = []
+                    if kind == 'namespace': doc = block
                     elif not doc and len(self.scopes) == 2: doc = self.opens_with(name[1] if name else '')
                     hidden = self.scopes[-1].hidden or (kind == 'namespace' and name and name[1] == 'detail')
                     self.emit(doc, [code_of(l)[0] for l in lines[i:last + 1]], indent)

@@ -1,15 +1,16 @@
 // The tools as functions: what build/PRESET/examples/NAME does, for a program of one's own. Register networks
 // (register_model) and image sets (register_dataset) first, and every tool knows them:
 //
-//   int main(int argc, char** argv) {
-//     espalier::register_model({.name = "mine", .input = {3, 32, 32}}, [](ModelOptions) { return ...; });
-//     return espalier::tool::main(argc, argv);  // mytool train --model mine ...; mytool model_prune ...
-//   }
+//     int main(int argc, char** argv) {
+//       espalier::register_model({.name = "mine", .input = {3, 32, 32}}, [](ModelOptions) { return ...; });
+//       return espalier::tool::main(argc, argv);  // mytool train --model mine ...; mytool model_prune ...
+//     }
 //
 // They print, handle SIGINT and SIGTERM and return the exit code of a process: 0 done, 2 usage, 3 data, 4 missing
 // device, 1 anything else, 128 + signal when stopped by one. Link espalier::tools.
 #pragma once
 
+// The tools.
 namespace espalier::tool {
 
 // Trains a model.

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+// PyTorch's files.
 namespace espalier::pth {
 
 struct Value;

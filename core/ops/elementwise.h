@@ -16,6 +16,7 @@
 
 namespace espalier {
 
+// Elementwise functions as functors, which the lists below name.
 namespace fn {
 
 // max(0, x)

@@ -234,9 +234,9 @@ ESPALIER_API Tensor softmax(const Tensor& x, int dim = 1);
 ESPALIER_API Tensor log_softmax(const Tensor& x, int dim = 1);
 
 // ---- loss.cpp: means over the batch or over all elements, as PyTorch's defaults
-// Negative log-likelihood of the targets; cross_entropy() is that of log_softmax(logits). logp or logits [N,C], target
-// s64 [N] -> []. label_smoothing, 0 to 1, is the part of every target that all classes share. A weight [C] counts each
-// image as its class's number: Σ w·loss / Σ w.
+// Negative log-likelihood of the targets, the mean over the batch; cross_entropy() is that of log_softmax(logits). logp
+// or logits [N,C], target s64 [N] -> []. label_smoothing, 0 to 1, is the part of every target that all classes share. A
+// weight [C] counts each image as its class's number: Σ w·loss / Σ w.
 ESPALIER_API Tensor nll_loss(const Tensor& logp, const Tensor& target, float label_smoothing = 0,
                              const Tensor& weight = {});
 ESPALIER_API Tensor cross_entropy(const Tensor& logits, const Tensor& target, float label_smoothing = 0,
