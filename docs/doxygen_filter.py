@@ -7,13 +7,12 @@
   counts for what follows without a blank line, too, where that is an overload, another operator, or named in it.
 - What a class or an enumeration says of itself counts for its constructors and for the members that it names; what the
   file's opening paragraph says of `name`, in backticks, for all members of that name. Each where they say nothing
-  themselves. A function that a class describes keeps that description in the classes that follow in the file.
+  themselves.
 - Lists of rows (ESPALIER_X(X) with #define X) are written out, each under the comment above: `parameter` in it is the
   row's, and a comment in a row is added.
 - An opening paragraph that begins with a name and a colon is that class's, too.
 - Indented lines of a comment are code.
-- What is deleted, a destructor, and a default constructor or assignment without a comment are left out, and so are
-  namespaces called detail.
+- What is deleted, a destructor, and a default constructor or assignment without a comment are left out.
 """
 import pathlib, re, sys
 
@@ -57,7 +56,8 @@ def named(doc, name, function=False):
 
 def sentences(doc, fits):
     """Those sentences of a comment, as one line."""
-    return [' '.join(s for s in re.split(r'(?<=[.]) (?!\d)', ' '.join(d.strip() for d in doc if not d.startswith('    '))) if fits(s))]
+    text = ' '.join(d.strip() for d in doc if not d.startswith('    '))
+    return [' '.join(s for s in re.split(r'(?<=[.]) (?!\d)', text) if fits(s))]
 
 
 def split(text):
@@ -131,17 +131,26 @@ def escaped(text):
 
     def escape(t):
         t = re.sub(r'([\\@<>#%$_~|`])', r'\\\1', t.replace('&', '&amp;'))
-        return re.sub(r'\bal\.( |$)', 'al.&nbsp;', t.replace('"', '&quot;').replace('*', '&lowast;'))  # no sentence's end
+        t = t.replace('"', '&quot;').replace('*', '&lowast;')
+        return re.sub(r'\bal\.( |$)', 'al.&nbsp;', t)  # which ends no sentence
 
     return starts + ''.join('<tt>%s</tt>' % escape(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
-OPENS = re.compile(r'\s*(?:template\s*<.*?>\s*)?(?:typedef\s+)?(inline\s+namespace|namespace|class|struct|union|enum)\b')
+TEMPLATE = re.compile(r'template\s*<.*?>\s*(?=\w)')
+OPENS = re.compile(r'\s*(?:template\s*<.*?>\s*)?(namespace|class|struct|union|enum)\b')
+FUNCTION = re.compile(r'(operator\s*\(\)|operator\S+|~?\w+)\s*\(')
+
+
+def opening(text):
+    """What a statement that ends with a brace opens: namespace, class, struct, union; else ''."""
+    kind = OPENS.match(text)
+    return kind[1] if kind and kind[1] != 'enum' and '=' not in re.sub(r'<.*?>', '', text) else ''
 
 
 class Scope:
-    def __init__(self, kind, name='', doc=(), hidden=False):
-        self.kind, self.name, self.doc, self.hidden = kind, name, list(doc), hidden
+    def __init__(self, kind, name='', doc=()):
+        self.kind, self.name, self.doc = kind, name, list(doc)
 
 
 class Filter:
@@ -149,11 +158,11 @@ class Filter:
         self.lines = expand(text.split('\n'))
         self.out, self.scopes = [], [Scope('namespace')]
         self.group, self.first = [], ''  # the last comment above a declaration, and that declaration's name
-        self.opening, self.said = [], {}
+        self.opening = []
 
     def emit(self, doc, lines, indent):
         code = False
-        for d in doc if not self.scopes[-1].hidden else []:
+        for d in doc:
             if re.match(r'clang-format o', d): continue
             indented = d.startswith('    ') or (code and not d)
             if indented != code: self.out.append(f'{indent}/// @' + ('code' if indented else 'endcode'))
@@ -171,8 +180,7 @@ class Filter:
             if comment and braces == 0: comments.append(comment)
             for k, c in enumerate(code):
                 if closed:
-                    if c.isspace():
-                        continue
+                    if c.isspace(): continue
                     closed = False
                     if c not in ',{;': return j, text, comments, ''
                 text += c
@@ -180,9 +188,8 @@ class Filter:
                 if c in ')]': parens -= 1
                 if c == '{':
                     if braces == 0 and parens == 0:
-                        kind = OPENS.match(text)
-                        if kind and '=' not in re.sub(r'<.*?>', '', text) and not code[k + 1:].strip().rstrip(';').endswith('}') and 'enum' not in kind[1]:
-                            return j, text, comments, kind[1]
+                        opens = opening(text)
+                        if opens and not code[k + 1:].strip().rstrip(';').endswith('}'): return j, text, comments, opens
                     braces += 1
                 if c == '}':
                     braces -= 1
@@ -228,7 +235,7 @@ class Filter:
     def name_of(self, text):
         """Of a function, class or type; else of the first data member."""
         if re.search(r'\boperator\b', text): return 'operator'
-        text = re.sub(r'template\s*<.*?>\s*(?=\w)', '', text, 1)
+        text = TEMPLATE.sub('', text, 1)
         opens = OPENS.match(text)
         if opens: return (re.findall(r'\w+', re.split(r'[{:](?!:)|\bfinal\b', text)[0]) or [''])[-1]
         function = re.search(r'(\w+)\s*\(', text.split('=')[0])
@@ -245,9 +252,9 @@ class Filter:
         """What speaks for a declaration that has no comment of its own."""
         scope = self.scopes[-1]
         if scope.kind not in ('class', 'struct'): return []
-        flat = re.sub(r'template\s*<.*?>\s*(?=\w)', '', text, 1)
+        flat = TEMPLATE.sub('', text, 1)
         if '(*' in flat.split('{')[0]: flat = ''  # a pointer to a function
-        function = re.search(r'(operator\s*\(\)|operator\S+|~?\w+)\s*\(', flat.split('=')[0] if 'operator' not in flat else flat)
+        function = FUNCTION.search(flat if 'operator' in flat else flat.split('=')[0])
         if function:
             name = function[1].replace(' ', '')
             if name == scope.name: return scope.doc
@@ -260,7 +267,7 @@ class Filter:
         for n in [name] if name else self.names(text):
             found = sentences(self.opening, lambda s: re.search(r'`%s[`(]' % re.escape(n), s))
             if found != ['']: return found
-        return self.said.get(name, []) if name else []
+        return []
 
     def enumeration(self, doc, first, last, indent):
         text = []
@@ -311,7 +318,6 @@ class Filter:
                 i = j
             elif re.match(r'(public|protected|private):', strip):
                 self.out.append(line)
-                self.scopes[-1].access = strip.split(':')[0]
                 self.group, block = [], []
             elif strip.startswith('}'):
                 gone = self.scopes.pop()
@@ -320,14 +326,12 @@ class Filter:
             else:
                 last, text, trailing, opens = self.statement(i)
                 if opens:
-                    name = re.search(r'(\w+)\s*(?:final\s*)?(?::(?!:).*)?\{$', text.strip().split('\n')[-1] if '\n' not in text.strip() else text.replace('\n', ' ').strip())
-                    kind = 'namespace' if 'namespace' in opens else opens
-                    doc = block + trailing if trailing else block or self.carried(text)
-                    if kind == 'namespace': doc = block
-                    elif not doc and len(self.scopes) == 2: doc = self.opens_with(name[1] if name else '')
-                    hidden = self.scopes[-1].hidden or (kind == 'namespace' and name and name[1] == 'detail')
+                    name, doc = self.name_of(text), block + trailing
+                    if opens != 'namespace':
+                        doc = doc or self.carried(text)
+                        if not doc and len(self.scopes) == 2: doc = self.opens_with(name)
                     self.emit(doc, [code_of(l)[0] for l in lines[i:last + 1]], indent)
-                    self.scopes.append(Scope(kind, name[1] if name else '', doc, hidden))
+                    self.scopes.append(Scope(opens, name, doc))
                     self.group, block = [], []
                 elif re.match(r'\s*enum\b', text):
                     doc = block + trailing if trailing and last == i else block or self.carried(text)
@@ -339,21 +343,18 @@ class Filter:
                         last += 1
                         trailing.append(bare(lines[last]).strip())
                     doc = block + trailing if trailing else block or self.carried(text)
-                    quiet = re.search(r'=\s*(delete|default)\s*;|~\w+\(', text)
-                    if quiet and (not trailing) and (not block or '~' in text or 'delete' in text) and not re.search(r'virtual .*= 0', text):
+                    quiet = r'=\s*delete\s*;|~\w+\(' if block else r'=\s*(delete|default)\s*;|~\w+\('
+                    if not trailing and re.search(quiet, text):
                         if block: self.group, self.first = block, self.name_of(text)
                         i, block = last + 1, []
                         continue
                     if not doc: doc = self.inherited(text)
-                    body = [code_of(l)[0] if '//' in code_of(l)[0] or code_of(l)[1] is not None else l for l in lines[i:last + 1]]
+                    body = [l if code_of(l)[1] is None else code_of(l)[0] for l in lines[i:last + 1]]
                     each = [] if re.match(r'\s*(using|friend|template)\b', text) else self.variables(text)[1]
                     if len(each) > 1:  # Doxygen would give the comment to the first
                         for e in each: self.emit(doc or self.inherited(e), [indent + e.strip()], indent)
                     else:
                         self.emit(doc, body, indent)
-                    if self.scopes[-1].kind in ('class', 'struct') and doc:
-                        function = re.search(r'(operator\s*\(\)|~?\w+)\s*\(', re.sub(r'template\s*<.*?>', '', text))
-                        if function and 'override' not in text: self.said.setdefault(function[1].replace(' ', ''), doc)
                     if block: self.group, self.first = block, self.name_of(text)
                     block = []
                 i = last

@@ -43,6 +43,7 @@ class ESPALIER_API Transform {
 // The transforms of a chain, one after the other.
 struct ESPALIER_API Port {
   std::vector<std::shared_ptr<Transform>> chain;
+  // x through all of them.
   Tensor operator()(Tensor x) const {
     for (const auto& t : chain) x = (*t)(x);
     return x;
@@ -66,8 +67,8 @@ class ESPALIER_API Parameter {
 
   // Has it a value?
   bool defined() const { return value_.defined(); }
-  const Tensor& value() const { return value_; }  // raw
-  Tensor& value() { return value_; }
+  const Tensor& value() const { return value_; }                                    // raw
+  Tensor& value() { return value_; }                                                // the same, to be written
   Tensor operator()() const { return value_.defined() ? port(value_) : Tensor{}; }  // as layers see it
   // Replaces the value (another shape allowed); the gradient is dropped; optimiser state, whether it is frozen and
   // who listens for its gradient (Node::on_grad) are kept.
