@@ -1,5 +1,5 @@
 # The library, room by room. A file named no_X.cpp stands in for what is absent: exactly one of X and no_X is built.
-set(ESPALIER_ROOMS core nn compress cuda data)
+include(cmake/headers.cmake)
 
 # Headers are included as <espalier/ROOM/...>, in the build tree as when installed: one link per room.
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/include/espalier)
@@ -8,34 +8,7 @@ foreach(room ${ESPALIER_ROOMS})
 endforeach()
 configure_file(cmake/version.h.in ${PROJECT_BINARY_DIR}/include/espalier/version.h @ONLY)
 
-# A header is public if it declares something for outside (ESPALIER_API, ESPALIER_KERNEL) or if a public header includes
-# it; the others, and what a column keeps to itself (core/cpu, cuda), stay at home. <espalier/espalier.h> is all of them.
-set(headers "")
-foreach(room ${ESPALIER_ROOMS})
-  file(GLOB_RECURSE found RELATIVE ${PROJECT_SOURCE_DIR} CONFIGURE_DEPENDS ${room}/*.h)
-  list(APPEND headers ${found})
-endforeach()
-list(FILTER headers EXCLUDE REGEX "^(core/cpu|cuda)/")
-set(public "")
-foreach(header ${headers})
-  file(STRINGS ${header} declarations REGEX "ESPALIER_(API|KERNEL)")
-  if(declarations)
-    list(APPEND public ${header})
-  endif()
-endforeach()
-set(unread ${public})
-while(unread)
-  list(POP_FRONT unread header)
-  file(STRINGS ${header} includes REGEX "^#include <espalier/.*>")
-  foreach(include ${includes})
-    string(REGEX REPLACE "^#include <espalier/(.*)>.*" "\\1" included "${include}")
-    if(included IN_LIST headers AND NOT included IN_LIST public)
-      list(APPEND public ${included})
-      list(APPEND unread ${included})
-    endif()
-  endforeach()
-endwhile()
-list(SORT public)
+# <espalier/espalier.h> is all of the public ones.
 set(umbrella "// All of espalier's public headers: for programs that would rather include one line.\n#pragma once\n")
 foreach(header ${public})
   string(APPEND umbrella "#include <espalier/${header}>\n")

@@ -9,22 +9,25 @@
 
 namespace espalier {
 
-// A number, or a part of what the whole network costs.
+// A value, or, relative, that part of what the whole network costs.
 struct Limit {
   double value;
   bool relative = false;
+  // The limit, where that is what the whole network costs.
   double of(double whole) const { return relative ? value * whole : value; }
 };
 
 struct Budget {
   std::optional<Limit> params, flops, ms;  // flops for one example, as count_flops_params counts
   int64_t batch = 1;                       // how many images at once take those milliseconds
+  // Is anything limited?
   bool any() const { return params || flops || ms; }
 };
 
 // "params<1M,flops<100M,latency@1<3ms": one to three conditions, each once. Numbers may end in K, M or G, or in % (of
 // the whole network); milliseconds in ms. Throws usage, with what was expected.
 ESPALIER_API Budget parse_budget(const std::string& text);
+// As parse_budget() reads it.
 ESPALIER_API std::string to_string(const Budget& budget);
 
 // A measured time counts as met up to 1.05 times what was asked for: so far do two measurements differ.

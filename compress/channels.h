@@ -23,12 +23,13 @@ class ESPALIER_API Channels {
   // the batch.
   Channels(Module& model, const Examples& examples);
 
+  // What was traced; coupling(): how its tags are joined and pinned; tags(): those of a value, by its place.
   const Graph& graph() const { return graph_; }
   Coupling& coupling() { return coupling_; }
   const Dims& tags(int value) const { return dims_[size_t(value)]; }
   // The tags of a parameter, buffer or port tensor by its storage; empty where the trace does not use it.
   Dims tags_of(const Tensor& t) const;
-  // Does some op let this dimension of this leaf through to its output (makes), or sum over it (reads)?
+  // Does some op let this dimension of this leaf through to its output (makes), or, reads(), sum over it?
   bool makes(int leaf, int dim) const { return makes_.count({leaf, dim}) != 0; }
   bool reads(int leaf, int dim) const { return reads_.count({leaf, dim}) != 0; }
   int leaf_of(const Tensor& t) const;  // its place in the graph, or -1
@@ -43,7 +44,7 @@ class ESPALIER_API Channels {
     int root;                                                // of the channel's group
     std::vector<std::pair<int, std::pair<int, int>>> slots;  // (operand's place, (dimension, index))
   };
-  std::vector<Read> all_reads();
+  std::vector<Read> all_reads();  // of the graph, in its order
   // Does this read meet nothing but zeros?
   static bool harmless(const Read& read, const std::vector<States>& states);
 

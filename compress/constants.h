@@ -13,6 +13,7 @@ namespace espalier {
 // padding, and numbers that are 0 - the others stay. drop: all of them, as if they were 0.
 enum class Constants { keep, fold, drop };
 
+// The channels of a model that are one number and are read.
 class ESPALIER_API ConstantChannels {
  public:
   // That channels are constant follows from the ops' rules; which numbers they are is read from a run on the examples.

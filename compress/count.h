@@ -11,10 +11,12 @@
 
 namespace espalier {
 
+// What count_flops_params counted, and layer by layer.
 struct Counts {
+  // One layer: its multiply-adds (flops) and its parameters (params).
   struct Layer {
-    std::string name, type;
-    Shape weight, output;  // rank 0: it has no weight; of its last call
+    std::string name, type;  // "layer1.0.conv1", "Conv2d"
+    Shape weight, output;    // rank 0: it has no weight; of its last call
     int64_t flops, params;
   };
   int64_t flops = 0, params = 0;  // flops for the whole batch of the input shape; a layer used twice counts twice

@@ -20,18 +20,20 @@ ESPALIER_API Tensor distillation_loss(const Tensor& student, const Tensor& teach
 // What a layer of the student puts out is to be like what a layer of the teacher does: their mean squared difference.
 struct Hint {
   std::string student, teacher;  // layers by name
-  double weight = 1;
+  double weight = 1;             // of that difference in the loss
 };
 
+// How much of the loss comes from where.
 struct DistillOptions {
-  double temperature = 5;
+  double temperature = 5;        // T, by which logits are divided; above 0
   double alpha = 1, beta = 0.8;  // alpha · loss(labels) + beta · T² · KL; NNI's example has these numbers
   // The factor T², which keeps the gradient's size when T changes (Hinton, section 2). false: NNI's example, without.
   bool t_squared = true;
-  std::vector<Hint> hints = {};
-  Examples example = {};  // an input of both; hints need it, to learn the layers' widths
+  std::vector<Hint> hints = {};  // features to be alike
+  Examples example = {};         // an input of both; hints need it, to learn the layers' widths
 };
 
+// The loss, and what it listens with on both models.
 class ESPALIER_API Distillation {
  public:
   // The teacher is run in eval mode, on the device where the images are. `loss` is the student's own, of the labels.

@@ -11,6 +11,7 @@
 
 namespace espalier {
 
+// Times of n runs.
 struct Timing {
   double median = 0, low = 0, high = 0;  // ms; the 10th and the 90th percentile
   int n = 0;
@@ -19,6 +20,7 @@ struct Timing {
 // at least 15 runs.
 ESPALIER_API Timing measure_latency(Module& model, const Examples& examples, int64_t batch, double seconds = 0.5);
 
+// The layers and networks that were timed on this machine.
 class ESPALIER_API LatencyTable {
  public:
   // What is at `path`, if anything is; "": kept in memory only. Throws data on a file that is no such table, usage on
@@ -27,12 +29,14 @@ class ESPALIER_API LatencyTable {
 
   // One layer; widths between the grid's are interpolated. Measures what the table lacks.
   double layer(const LayerShape& layer);
+  // The same of all of them, added up.
   double sum(const std::vector<LayerShape>& layers);
   // A whole network under a name of the caller's, kept so that a resumed search sees the same number: `measure` is
   // asked the first time.
   Timing network(const std::string& name, const std::function<Timing()>& measure);
 
   void save() const;  // where it came from
+  // How many times of layers it holds, and for how many images at once: batch().
   size_t size() const { return layers_.size(); }
   int64_t batch() const { return batch_; }
 

@@ -10,6 +10,7 @@
 
 namespace espalier {
 
+// A mask on a port.
 class ESPALIER_API Mask : public Transform {
  public:
   // pass_gradient: masked elements receive the gradient that they would have without the mask, and learn on (straight
@@ -20,6 +21,7 @@ class ESPALIER_API Mask : public Transform {
   void tensors(const TensorVisitor& visit) override { visit("mask", mask_); }
   // Masked raw values wait, untouched, for the mask to go.
   Tensor keep() const override { return pass_gradient_ ? Tensor{} : mask_; }
+  // f32 of 0 and 1, shaped like what it masks; pass_gradient(): as constructed.
   const Tensor& value() const { return mask_; }
   bool pass_gradient() const { return pass_gradient_; }
   void write(const Tensor& mask) { mask_.copy_from(mask); }  // the same mask, other values
@@ -40,11 +42,13 @@ Parameter* weight_of(Module& module);                  // the one that it calls 
 ESPALIER_API const Mask* mask_of(const Parameter& p);  // null: none
 // First on the port, in the place of an older one.
 ESPALIER_API void set_mask(Parameter& p, const Tensor& mask, bool pass_gradient = false);
+// Takes it off the port; the raw value is seen again. Without one it does nothing.
 ESPALIER_API void remove_mask(Parameter& p);
 // `mask` where p has none yet, else what both leave.
 ESPALIER_API Tensor with_older(const Tensor& mask, const Parameter& p);
 ESPALIER_API double masked_part(const Tensor& mask);  // the part of its elements that are 0
 
+// Those on the model's parameters.
 ESPALIER_API Masks masks_of(Module& model);
 // Every name must be a parameter of the model, every mask f32 of its shape and made of 0 and 1; else an error of kind
 // data says which is not.
@@ -53,10 +57,12 @@ ESPALIER_API void check_masks(Module& model, const Masks& masks);
 ESPALIER_API void set_masks(Module& model, const Masks& masks);
 // The same, written into the masks that are there already, so that whoever holds one sees the new values.
 ESPALIER_API void write_masks(Module& model, const Masks& masks, bool pass_gradient = false);
+// Of every parameter.
 ESPALIER_API void remove_masks(Module& model);
 
 // An absent weight or bias is written as None, as NNI does.
 ESPALIER_API void save_masks(const std::string& path, const Masks& masks);
+// Of a file as save_masks() or NNI wrote it; None is passed over. Throws ErrorKind::data on any other.
 ESPALIER_API Masks load_masks(const std::string& path);
 
 // NNI's name for set_masks(model, load_masks(file)): what is masked is zero from here on, in training too, while the

@@ -9,6 +9,7 @@
 
 namespace espalier {
 
+// What recalibrate() looks at.
 struct RecalibrateOptions {
   int64_t batches = 16;                    // of the source's epoch 0, at most all
   Device device = {};                      // where the module is

@@ -10,27 +10,30 @@ namespace espalier {
 
 struct Resources {
   int64_t weights = 0;  // elements of the weights of Conv2d and Linear layers: what NNI's searches count
-  int64_t params = 0;
-  int64_t flops = 0;  // for one example; count_flops_params
+  int64_t params = 0;   // elements of all parameters
+  int64_t flops = 0;    // for one example; count_flops_params
 };
 
 // A convolution or a linear layer as it would be, for one example.
 struct LayerShape {
-  std::string name;
-  const Op* op;
-  Shape input, weight;
-  bool bias;
+  std::string name;     // "layer1.0.conv1"
+  const Op* op;         // with its stride, padding, groups; the graph owns it
+  Shape input, weight;  // of the op's operands
+  bool bias;            // has it one?
 };
 
 // The roots (Coupling::root) of channels that are gone; empty: none.
 using DeadRoots = std::vector<char>;
 
+// A model's graph, to be counted without some of its channels.
 class ESPALIER_API DryRun {
  public:
   // The model must outlive it, and keep its shapes. Values of the examples do not matter.
   DryRun(Module& model, const Examples& examples);
 
+  // Which belong together: their roots are what count() and layers() are told of.
   Channels& channels() { return channels_; }
+  // What is left without these channels, and layers(): every layer as it would be.
   Resources count(const DeadRoots& dead);
   std::vector<LayerShape> layers(const DeadRoots& dead);
 

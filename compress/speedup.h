@@ -13,6 +13,7 @@
 
 namespace espalier {
 
+// How ModelSpeedup deals with what it cannot simply cut.
 struct SpeedupOptions {
   Constants constants = Constants::keep;  // what becomes of masked channels that are still read as one number
 };
@@ -20,10 +21,12 @@ struct SpeedupOptions {
 // The indices of dimensions 0 and 1 that stay; an empty list keeps all.
 using KeptIndices = std::vector<std::vector<int64_t>>;
 
+// What was cut, and what that changed.
 struct SpeedupReport {
+  // A layer that has a weight.
   struct Layer {
-    std::string name, type;
-    Shape before, after;  // of its weight
+    std::string name, type;  // "layer1.0.conv1", "Conv2d"
+    Shape before, after;     // of its weight
   };
   std::vector<Layer> layers;                                                       // all that have a weight
   int64_t params_before = 0, params_after = 0, flops_before = 0, flops_after = 0;  // flops for one example

@@ -1,6 +1,7 @@
 // What every header needs: which symbols leave the shared library, and which functions run on a GPU.
 #pragma once
 
+// On a declaration: it leaves the shared library. Programs that link the static one define ESPALIER_STATIC.
 #if defined(ESPALIER_STATIC)
 #define ESPALIER_API
 #else

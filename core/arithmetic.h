@@ -44,8 +44,10 @@ ESPALIER_KERNEL float quantize_one(float x, float s, float z, float lo, float hi
   return std::nearbyint(clamp_code(x / s + z, lo, hi));
 }
 
+// The number that a code stands for: fl(s · (code - z)).
 ESPALIER_KERNEL float dequantize_one(float code, float s, float z) { return s * (code - z); }
 
+// The number that x's code stands for.
 template <Rounding rounding>
 ESPALIER_KERNEL float fake_quantize(float x, float s, float z, float lo, float hi) {
   return dequantize_one(quantize_one<rounding>(x, s, z, lo, hi), s, z);
@@ -57,9 +59,9 @@ ESPALIER_KERNEL bool representable(float x, float s, float z, float lo, float hi
   return code >= lo - z && code <= hi - z;
 }
 
-// How the quantized number changes with the scale and with the zero point, where rounding counts as passing straight
-// through (LSQ, arXiv 1902.08153; PyTorch's _fake_quantize_learnable): beyond the codes it is their end, which both
-// move.
+// How the quantized number changes with the scale and, zero_slope(), with the zero point, where rounding counts as
+// passing straight through (LSQ, arXiv 1902.08153; PyTorch's _fake_quantize_learnable): beyond the codes it is their
+// end, which both move.
 ESPALIER_KERNEL float scale_slope(float x, float s, float z, float lo, float hi) {
   const float real = x / s, code = std::nearbyint(real);
   return code < lo - z ? lo - z : code > hi - z ? hi - z : code - real;
@@ -68,7 +70,7 @@ ESPALIER_KERNEL float zero_slope(float x, float s, float z, float lo, float hi) 
   return representable(x, s, z, lo, hi) ? 0 : -s;
 }
 
-// The lesser and the greater of two; NaN wins, as in PyTorch.
+// The lesser and, greater(), the greater of two; NaN wins, as in PyTorch.
 ESPALIER_KERNEL float lesser(float a, float b) { return a < b || a != a ? a : b; }
 ESPALIER_KERNEL float greater(float a, float b) { return a > b || a != a ? a : b; }
 
@@ -97,11 +99,12 @@ ESPALIER_KERNEL float tracked_share(float decay, int64_t updates) {
   return decay > 0 ? 1 - float(std::pow(double(decay), double(updates))) : 1.f;
 }
 
+// -1 below 0, 1 from 0 on, NaN of NaN.
 ESPALIER_KERNEL float binarize_one(float x) { return x < 0 ? -1.f : x >= 0 ? 1.f : x; }
 
 // DoReFa's code (Zhou et al. 2016, arXiv 1606.06160): w becomes t = tanh(w) / (2·top) + 1/2 with top the greatest
-// |tanh(w)|, and t one of the n + 1 whole parts of n. The value is (2·code - n) / n, the slope that of 2t - 1, with top
-// a constant.
+// |tanh(w)|, and t one of the n + 1 whole parts of n. The value, dorefa_one(), is (2·code - n) / n, the slope,
+// dorefa_slope(), that of 2t - 1, with top a constant.
 ESPALIER_KERNEL float dorefa_code(float w, float top, float n) {
   const float t = top > 0 ? std::tanh(w) / (2 * top) + 0.5f : w != w || top != top ? w : 0.5f;
   return std::nearbyint(t * n);
@@ -116,6 +119,7 @@ ESPALIER_KERNEL float dorefa_slope(float w, float top) {
 // fma is fused where it is written and nowhere else. So products that meet a sum go through times(), which no compiler
 // contracts: g++ sees a product that is exact in double, nvcc an intrinsic.
 
+// fl(a·b), which no compiler joins with a sum.
 ESPALIER_KERNEL float times(float a, float b) {
 #ifdef __CUDA_ARCH__
   return __fmul_rn(a, b);
@@ -129,16 +133,18 @@ ESPALIER_KERNEL int32_t nearest(float v, int32_t lo, int32_t hi) {
   return int32_t(std::nearbyint(clamp_code(v, float(lo), float(hi))));
 }
 
+// The code of x: quantize_one() by c's rounding, within c.lo..c.hi.
 ESPALIER_KERNEL int32_t encode(float x, const geometry::Coding& c) {
   const float z = float(c.zero), lo = float(c.lo), hi = float(c.hi);
   if (c.rounding == Rounding::toward_zero) return int32_t(quantize_one<Rounding::toward_zero>(x, c.scale, z, lo, hi));
   if (c.rounding == Rounding::half_even) return int32_t(quantize_one<Rounding::half_even>(x, c.scale, z, lo, hi));
   return int32_t(quantize_one<Rounding::half_even_after_zero_point>(x, c.scale, z, lo, hi));
 }
+// The number that a code stands for: fl(scale · (code - zero)).
 ESPALIER_KERNEL float decode(int32_t code, const geometry::Coding& c) { return times(c.scale, float(code - c.zero)); }
 
 // What a convolution's accumulator becomes: rne(clamp(fl(fl(acc)·m), lo - z, hi - z)) + z. m is multiplier() of the
-// channel.
+// channel: the scales of input and weight, over the output's.
 ESPALIER_KERNEL int32_t requantize(int32_t acc, float m, int32_t zero, int32_t lo, int32_t hi) {
   return nearest(times(float(acc), m), lo - zero, hi - zero) + zero;
 }
@@ -146,7 +152,7 @@ ESPALIER_KERNEL float multiplier(float x_scale, float w_scale, float y_scale) {
   return times(x_scale, w_scale) / y_scale;
 }
 
-// The sum of two: one rounding, whatever the three scales.
+// The sum of two, add_one(): one rounding, whatever the three scales, from which add_codes() makes its factors.
 ESPALIER_KERNEL geometry::AddCodes add_codes(const geometry::Coding& a, const geometry::Coding& b,
                                              const geometry::Coding& y) {
   const float ra = a.scale / y.scale, rb = b.scale / y.scale;

@@ -5,6 +5,7 @@
 
 namespace espalier {
 
+// Examples and their classes.
 struct Batch {
   Tensor images;  // f32 [N,C,H,W], normalised, on the CPU
   Tensor labels;  // s64 [N], on the CPU

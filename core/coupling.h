@@ -17,13 +17,14 @@ using Dims = std::vector<Tags>;  // one entry per dimension of a tensor, in logi
 
 class ESPALIER_API Coupling {
  public:
-  Tags fresh(int64_t n);  // n new tags, each its own group
-  int root(int tag);
+  Tags fresh(int64_t n);                             // n new tags, each its own group
+  int root(int tag);                                 // the tag that stands for the tag's group
   const Tags& join(const Tags& a, const Tags& b);    // index by index; empty joins nothing; sizes must agree
   void pin(const Tags& tags, std::string_view why);  // these live; `why` names who insists
-  bool pinned(int tag);
-  std::string pinned_by(int tag);                 // the first reason given in the tag's group, or ""
-  void balance(const Tags& tags, int64_t parts);  // equal parts stay equal: index i of each part joins
+  bool pinned(int tag);                              // does anyone pin its group?
+  std::string pinned_by(int tag);                    // the first reason given in the tag's group, or ""
+  void balance(const Tags& tags, int64_t parts);     // equal parts stay equal: index i of each part joins
+  // How many tags there are.
   int size() const { return int(parent_.size()); }
 
  private:

@@ -11,9 +11,10 @@
 
 namespace espalier {
 
+// f32: float; bf16: the upper half of one; s64, s32, s8: signed integers; u8: unsigned ones.
 enum class DType : uint8_t { f32, bf16, s64, s32, s8, u8 };
 
-// The upper half of a float; conversion rounds to nearest, ties to even, and keeps NaN a NaN.
+// The upper half of a float, `bits`; conversion rounds to nearest, ties to even, and keeps NaN a NaN.
 struct bfloat16 {
   uint16_t bits = 0;
   bfloat16() = default;
@@ -22,9 +23,11 @@ struct bfloat16 {
     bits =
         (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40) : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
+  // The float with these bits and zeros below.
   ESPALIER_KERNEL explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
+// Bytes of one element.
 constexpr size_t size_of(DType t) {
   switch (t) {
     case DType::f32:
@@ -41,13 +44,16 @@ constexpr size_t size_of(DType t) {
   return 1;
 }
 
+// "f32", "bf16", ...
 constexpr std::string_view name_of(DType t) {
   constexpr std::string_view names[] = {"f32", "bf16", "s64", "s32", "s8", "u8"};
   return names[size_t(t)];
 }
 
+// Prints name_of().
 inline std::ostream& operator<<(std::ostream& out, DType t) { return out << name_of(t); }
 
+// The element type that the C++ type T holds: dtype_of<int8_t> is DType::s8.
 template <class T>
 inline constexpr DType dtype_of = DType::f32;
 template <>

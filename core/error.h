@@ -10,6 +10,7 @@
 
 namespace espalier {
 
+// Whose fault an error is.
 enum class ErrorKind {
   other,   // a law of the library was broken (shapes that do not meet, NaN loss); exit code 1
   usage,   // the caller asked for something that does not exist or makes no sense; exit code 2
@@ -17,11 +18,13 @@ enum class ErrorKind {
   device,  // a device or one of its kernels is missing; exit code 4
 };
 
+// What the library throws; what() is one line.
 class ESPALIER_API Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& what) : std::runtime_error(what), kind_(kind) {}
+  // What went wrong, by whose fault.
   ErrorKind kind() const { return kind_; }
-  int exit_code() const;
+  int exit_code() const;  // 1 to 4: what a tool that meets it returns
 
  private:
   ErrorKind kind_;
@@ -42,6 +45,7 @@ class ESPALIER_API Scope {
   std::string outer_;
 };
 
+// Throws an Error of one line; where a Scope or a module is at work, it ends with "(in layer2.0.conv1)".
 [[noreturn]] ESPALIER_API void throw_error(ErrorKind kind, const std::string& text);
 
 // fail(ErrorKind::data, "[cifar10] ", path, ": ...") throws an Error; any streamable parts.

@@ -17,6 +17,7 @@ enum class Rounding { half_even, toward_zero, half_even_after_zero_point };
 
 }  // namespace espalier
 
+// The shapes that operations and kernels compute in, as plain structs.
 namespace espalier::geometry {
 
 // The size of a sliding window's output along one axis.
@@ -24,7 +25,8 @@ constexpr int64_t window_count(int64_t size, int64_t kernel, int64_t stride, int
   return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
-// x [n,c,h,w], weight [o,c/groups,kh,kw] (stored o,kh,kw,c/groups), bias [o] -> y [n,o,out_h,out_w].
+// x [n,c,h,w], weight [o,c/groups,kh,kw] (stored o,kh,kw,c/groups), bias [o] -> y [n,o,out_h,out_w]. Along either axis
+// a stride (stride_h, stride_w), zeros on both sides (pad_h, pad_w), a dilation of the kernel (dilation_h, dilation_w).
 struct Conv {
   int64_t n, c, h, w, o, kh, kw;
   int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
@@ -39,14 +41,17 @@ struct Affine {
   auto operator<=>(const Affine&) const = default;
 };
 
-// y [batch,m,n] = op(a) · op(b): a is [batch,m,k] or, with trans_a, [batch,k,m]; b is [batch,k,n] or [batch,n,k].
+// y [batch,m,n] = op(a) · op(b): a is [batch,m,k] or, with trans_a, [batch,k,m]; b is [batch,k,n] or, with trans_b,
+// [batch,n,k].
 struct Matmul {
   int64_t batch, m, n, k;
   bool trans_a = false, trans_b = false;
   auto operator<=>(const Matmul&) const = default;
 };
 
-// x [n,c,h,w] -> y [n,c,out_h,out_w]. Adaptive pooling takes windows from floor(i·h/out_h) to ceil((i+1)·h/out_h).
+// x [n,c,h,w] -> y [n,c,out_h,out_w], windows of kh x kw with a stride (stride_h, stride_w) and padding (pad_h, pad_w),
+// which count_include_pad counts in averages. Pooling that is adaptive takes windows from floor(i·h/out_h) to
+// ceil((i+1)·h/out_h).
 struct Pool {
   int64_t n, c, h, w, out_h, out_w;
   int64_t kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
@@ -54,10 +59,13 @@ struct Pool {
   auto operator<=>(const Pool&) const = default;
 };
 
-// What a product is bounded by when a residual, if there is one, has been added: an activation. NaN stays NaN.
+// What a product is bounded by, lo and hi, when a residual, if there is one, has been added: an activation. NaN stays
+// NaN.
 struct After {
   float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
+  // Does it bound anything at all?
   bool bounds() const { return lo != After{}.lo || hi != After{}.hi; }
+  // v within the bounds.
   ESPALIER_KERNEL float operator()(float v) const {
     const float raised = lo > v ? lo : v;
     return hi < raised ? hi : raised;
@@ -66,7 +74,7 @@ struct After {
 };
 
 // Codes, the integers that stand for real numbers: value = scale · (code - zero), code in [lo, hi] within 0..255. How
-// they come about and what is computed of them is said, to the bit, in core/arithmetic.h.
+// they come about, by which rounding, and what is computed of them is said, to the bit, in core/arithmetic.h.
 struct Coding {
   float scale = 1;
   int32_t zero = 0, lo = 0, hi = 255;
@@ -82,19 +90,20 @@ struct Requant {
   bool operator==(const Requant&) const = default;
 };
 
-// Sum of two tensors of codes: clamp(rne(fma(a, A, fma(b, B, k)))).
+// Sum of two tensors of codes, A and B: clamp(rne(fma(a, A, fma(b, B, k))), lo, hi).
 struct AddCodes {
   float a = 1, b = 1, k = 0;
   int32_t lo = 0, hi = 255;
 };
 
-// Average of codes: over the whole map in integers, or over windows in float.
+// Average of codes x, as codes y: over the whole map in integers, or over windows in float.
 struct AverageCodes {
   Coding x, y;
   bool whole = false;
 };
 
-// Batch normalisation over `rows` = n·h·w rows of c channels.
+// Batch normalisation over `rows` = n·h·w rows of c channels: eps joins the variance, momentum is the new batch's part
+// of the running statistics.
 struct Norm {
   int64_t rows, c;
   float eps = 1e-5f, momentum = 0.1f;
@@ -102,31 +111,34 @@ struct Norm {
   auto operator<=>(const Norm&) const = default;
 };
 
-// Normalisation of each of n examples over `groups` equal parts of its c channels and all its pixels.
+// Normalisation of each of n examples over `groups` equal parts of its c channels and all its pixels; eps joins the
+// variance.
 struct GroupNorm {
   int64_t n, pixels, c, groups;
   float eps = 1e-5f;
 };
 
-// x [n,c,h,w] -> y [n,c,out_h,out_w], by the nearest pixel or, linear, the four around: see ops/resample.h.
+// x [n,c,h,w] -> y [n,c,out_h,out_w], by the nearest pixel or, linear, the four around (with align_corners, corners
+// on corners): see ops/resample.h.
 struct Resample {
   int64_t n, c, h, w, out_h, out_w;
   bool linear = false, align_corners = false;
 };
 
-// y over dims[0..rank) in memory order, y contiguous; strides of 0 repeat an operand.
+// y over dims[0..rank) in memory order, y contiguous; a_stride and b_stride are the operands', strides of 0 repeat one.
 struct Broadcast {
   int rank = 0;
   std::array<int64_t, max_rank> dims{}, a_stride{}, b_stride{};
 };
 
-// y[kept...] = scale · Σ x[kept..., reduced...]: dims[0..kept) are y's memory order, the next `reduced` are summed.
+// y[kept...] = scale · Σ x[kept..., reduced...]: dims[0..kept) are y's memory order, the next `reduced` are summed;
+// strides are x's.
 struct Reduce {
   int kept = 0, reduced = 0;
   std::array<int64_t, max_rank> dims{}, strides{};
 };
 
-// to[to_offset + Σ i·to_stride] (+)= from[from_offset + Σ i·from_stride]
+// to[to_offset + Σ i·to_stride] = from[from_offset + Σ i·from_stride] over dims[0..rank); with accumulate it is added.
 struct Strided {
   int rank = 0;
   std::array<int64_t, max_rank> dims{}, from_stride{}, to_stride{};
@@ -134,7 +146,7 @@ struct Strided {
   bool accumulate = false;
 };
 
-// Softmax over the middle dimension of [outer,n,inner] in memory order.
+// Softmax, or its log, over the middle dimension of [outer,n,inner] in memory order.
 struct SoftmaxOver {
   int64_t outer, n, inner;
   bool log = false;
@@ -154,17 +166,17 @@ struct Nll {
   float smoothing = 0;
 };
 
-// y = keep ? x/(1-p) : 0, keep drawn from (seed, stream, element): see ops/dropout.h. The draw, s64 [2], holds seed and
-// stream: a step that is run again draws anew. With channels > 0 the tensor is [rows,channels] per image of `rows` rows
-// and whole channels are dropped (Dropout2d).
+// y = keep ? x/(1-p) : 0, where p is the part that goes, keep drawn from (seed, stream, element): see ops/dropout.h.
+// The draw, s64 [2], holds seed and stream: a step that is run again draws anew. With channels > 0 the tensor is
+// [rows,channels] per image of `rows` rows and whole channels are dropped (Dropout2d).
 struct Drop {
   float p = 0.5f;
   int64_t rows = 0, channels = 0;
 };
 
 // x [outer,channels,inner] in memory order; each channel has its scale and zero point (one channel: the whole tensor
-// has). How numbers become codes qmin..qmax and numbers again is said in core/arithmetic.h; `clip`: numbers beyond the
-// codes get no gradient, else all do.
+// has). How numbers become codes, qmin to qmax, by a rounding, and numbers again is said in core/arithmetic.h; `clip`:
+// numbers beyond the codes get no gradient, else all do.
 struct Quant {
   int64_t outer = 1, channels = 1, inner = 1;
   float qmin = 0, qmax = 255;
@@ -181,7 +193,8 @@ struct TrackRange {
   float decay = 0;
 };
 
-// The scale and zero point of each channel's range, for codes qmin..qmax; symmetric: the zero point is 0.
+// The scale and zero point of the range of each of so many channels, for codes from qmin to qmax; symmetric: the zero
+// point is 0.
 struct RangeToScale {
   int64_t channels = 1;
   float qmin = 0, qmax = 255;
@@ -206,15 +219,16 @@ struct SgdStep {
   bool nesterov = false, first = false;
 };
 
-// Adam as PyTorch's; `decoupled` makes it AdamW. This is the parameter's update number clock + 1 - missed.
+// Adam as PyTorch's with its beta2, eps and weight_decay (beta1 is Pace's); `decoupled` makes it AdamW. This is the
+// parameter's update number clock + 1 - missed.
 struct AdamStep {
   float beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   bool decoupled = false;
   int64_t missed = 0;
 };
 
-// RMSprop as PyTorch's: v = alpha·v + (1-alpha)·g², of which, centered, the squared mean of g is taken; the step is
-// g / (sqrt(v) + eps), through a momentum where there is one.
+// RMSprop as PyTorch's: g = grad + weight_decay·w; v = alpha·v + (1-alpha)·g², of which, centered, the squared mean of
+// g is taken; the step is g / (sqrt(v) + eps), through a momentum where there is one.
 struct RmsPropStep {
   float alpha = 0.99f, eps = 1e-8f, weight_decay = 0;
 };

@@ -10,26 +10,28 @@
 
 namespace espalier {
 
+// One value of a graph: an input, a leaf with a name, a constant that none has, or the result of an op.
 struct GraphValue {
+  // input, leaf, constant or result.
   enum Kind { input, leaf, constant, result } kind = result;
   std::string name;              // leaves: "conv1.weight"; inputs: "input"; else the path, made unique
   std::string path;              // results: the module that ran the op
   std::shared_ptr<const Op> op;  // results only
   std::vector<int> inputs;       // places in Graph::values, -1 for an absent operand; always earlier places
-  Shape shape;
-  DType dtype = DType::f32;
-  Tensor value;  // leaves and constants
+  Shape shape;                   // as traced
+  DType dtype = DType::f32;      // likewise
+  Tensor value;                  // leaves and constants
 };
 
 struct ESPALIER_API Graph {
   std::vector<GraphValue> values;  // in an order in which they can be computed
-  std::vector<int> inputs;
-  int output = -1;
+  std::vector<int> inputs;         // places of the inputs, in order
+  int output = -1;                 // the place of what the graph computes
 
-  // Runs the ops in order on other inputs of any fitting shape, freeing each value after its last use and computing in
-  // place where an op allows it. This is the one loop that runs graphs: a Visit sees every op's operands, computes it
-  // in its own way or with compute(), and gives the value that later ops are to see. Under a Visit no operand's memory
-  // is written again.
+  // Runs the ops, as run() does, in order on other inputs of any fitting shape, freeing each value after its last use
+  // and computing in place where an op allows it. This is the one loop that runs graphs: a Visit sees every op's
+  // operands, computes it in its own way or with compute(), and gives the value that later ops are to see. Under a
+  // Visit no operand's memory is written again.
   Tensor operator()(std::vector<Tensor> inputs) const;
   using Visit = std::function<Tensor(int value, Inputs operands)>;
   Tensor run(std::vector<Tensor> inputs, const Visit& visit) const;
@@ -42,6 +44,7 @@ struct ESPALIER_API Graph {
 ESPALIER_API Graph freeze(const Tensor& output, const std::vector<Tensor>& inputs,
                           const std::vector<std::pair<std::string, Tensor>>& named);
 
+// Prints one line per value: name, op, operands, shape.
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const Graph& graph);
 
 }  // namespace espalier

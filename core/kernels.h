@@ -14,6 +14,7 @@
 
 namespace espalier {
 
+// The rows: X(name, arguments...).
 // clang-format off
 #define ESPALIER_KERNELS(X)                                                                          \
   X(fill, Out y, float value)                                              /* any dtype */           \
@@ -86,12 +87,15 @@ namespace espalier {
   X(lookup, In table, In x, Out y)                                                   /* u8; table [256] */
 // clang-format on
 
+// A device's kernels: a function per row, null where it has none.
 struct Kernels {
+// The kernel of run::`name`.
 #define X(name, ...) void (*name)(__VA_ARGS__) = nullptr;
   ESPALIER_KERNELS(X)
 #undef X
 };
 
+// A device: its memory and its kernels.
 struct Column {
   Memory memory;
   Kernels kernels;
@@ -109,9 +113,13 @@ int cuda_device_count();          // the same; core/no_cuda.cpp: 0
 void use_cuda_device(int index);  // makes it this thread's; throws ErrorKind::device if it is not there
 std::string why_no_cuda();        // where cuda_column() is null
 
+// Throws ErrorKind::device: "[NAME] has no DEVICE kernel yet".
 [[noreturn]] ESPALIER_API void missing_kernel(const char* name, Device device);
 
+// The rows of the kernel table as functions.
 namespace run {
+// Runs the device's kernel `name` on the arguments of its row in ESPALIER_KERNELS; throws ErrorKind::device where the
+// device or the kernel is missing.
 #define X(name, ...)                            \
   template <class... Arguments>                 \
   void name(Device device, Arguments&&... a) {  \

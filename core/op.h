@@ -15,10 +15,10 @@
 
 namespace espalier {
 
-using Inputs = std::span<const Tensor>;
-using Tensors = std::vector<Tensor>;
+using Inputs = std::span<const Tensor>;  // operands; an undefined tensor is an absent one
+using Tensors = std::vector<Tensor>;     // gradients, or what is kept
 
-// What run() keeps for backward(); apply() adds the versions that the tensors had then and the inputs' shapes.
+// What run() keeps for backward(), in tensors; apply() adds the versions that they had then and the inputs' shapes.
 struct Saved {
   Tensors tensors;
   std::vector<uint64_t> versions;
@@ -40,13 +40,16 @@ enum class Slice { absent, elsewhere, live, constant, zero };
 ESPALIER_API bool product_is_zero(std::span<const Slice> in);
 // The rule of what is computed element by element and gives 0 for 0: every operand that is there must be zero.
 ESPALIER_API bool all_are_zero(std::span<const Slice> in);
-// The same two for one number in the place of zero: a product's is its bias.
+// The same two, product_is_constant() and all_are_constant(), for one number in the place of zero: a product's is its
+// bias.
 ESPALIER_API bool product_is_constant(std::span<const Slice> in);
 ESPALIER_API bool all_are_constant(std::span<const Slice> in);
 
+// One operation with its attributes. Programs derive their own and run them with apply().
 struct ESPALIER_API Op {
   virtual ~Op() = default;
-  virtual std::string_view name() const = 0;
+  virtual std::string_view name() const = 0;  // "conv2d": in errors, printed graphs, and rules for ONNX
+  // What the op was made with, for printing and for export.
   virtual Attributes attributes() const { return {}; }
   // May this operand be absent? Default: none may.
   virtual bool optional(size_t /*operand*/) const { return false; }

@@ -14,7 +14,9 @@ namespace espalier {
 ESPALIER_API int num_threads();            // default: the CPUs that affinity and cgroup leave to us
 ESPALIER_API void set_num_threads(int n);  // n >= 1; throws usage
 
+// What parallel_for_raw() calls for a range of the loop, with the context that it was given.
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
+// parallel_for() for a plain function.
 ESPALIER_API void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context);
 
 // Calls f(begin, end) on disjoint ranges that cover 0..n, each at least `grain` long where n allows it; `grain` is how

@@ -6,10 +6,13 @@
 
 namespace espalier::geometry {
 
+// Places from begin to end, which is not among them.
 struct Span {
   int64_t begin, end;
 };
 
+// One axis of a pooling: `size` places, `out` outputs, windows of `kernel` places every `stride`, `pad` on both sides;
+// or adaptive, windows that follow from size and out alone.
 struct PoolAxis {
   int64_t size, out, kernel, stride, pad;
   bool adaptive;
@@ -29,6 +32,7 @@ struct PoolAxis {
   }
 };
 
+// The vertical axis of a pooling, and pool_columns() the horizontal one.
 ESPALIER_KERNEL PoolAxis pool_rows(const Pool& g) { return {g.h, g.out_h, g.kh, g.stride_h, g.pad_h, g.adaptive}; }
 ESPALIER_KERNEL PoolAxis pool_columns(const Pool& g) { return {g.w, g.out_w, g.kw, g.stride_w, g.pad_w, g.adaptive}; }
 

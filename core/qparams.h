@@ -7,6 +7,7 @@
 
 namespace espalier {
 
+// Codes of `bits` bits, from qmin() to qmax(), and what a step of them is worth.
 struct QParams {
   Tensor scale, zero_point;  // f32, the second holding integers; [] for the whole tensor, or [C] along `axis`
   int axis = -1;             // -1: one pair for the whole tensor

@@ -9,10 +9,12 @@
 
 namespace espalier {
 
+// Four random words, v.
 struct Random4 {
   uint32_t v[4];
 };
 
+// 128 random bits: ten rounds of Philox on the counter, under the key `seed`.
 ESPALIER_KERNEL Random4 philox(uint64_t seed, uint64_t stream, uint64_t counter) {
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   Random4 r{{uint32_t(counter), uint32_t(counter >> 32), uint32_t(stream), uint32_t(stream >> 32)}};
@@ -25,6 +27,7 @@ ESPALIER_KERNEL Random4 philox(uint64_t seed, uint64_t stream, uint64_t counter)
   return r;
 }
 
+// 32 random bits.
 ESPALIER_KERNEL uint32_t random_u32(uint64_t seed, uint64_t stream, uint64_t index) {
   return philox(seed, stream, index >> 2).v[index & 3];
 }
@@ -48,6 +51,7 @@ ESPALIER_KERNEL uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t i
 }
 
 // Streams keep the uses of one seed apart: stream_of("dropout", step) never meets stream_of("shuffle", epoch).
+// purpose_of() is the number that a name stands for (FNV-1a).
 constexpr uint64_t purpose_of(const char* name) {
   uint64_t h = 1469598103934665603ull;
   for (; *name; ++name) h = (h ^ uint64_t(*name)) * 1099511628211ull;

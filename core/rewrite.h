@@ -13,20 +13,22 @@ class ESPALIER_API Rewriter {
  public:
   explicit Rewriter(const Graph& from);
 
+  // The graph that is read.
   const Graph& from() const { return from_; }
+  // A value of the new graph.
   const GraphValue& operator[](int place) const { return to_.values[size_t(place)]; }
   // Where the readers of an old value, which has been emitted or replaced already, read it now; -1 for -1.
   int now(int old) const;
   // The value as it stands, reading what its operands have become; its shape and type follow from theirs.
   int emit(int old);
-  // A value of one's own.
+  // A value of one's own: a leaf(), or the result() of an op that ran under a path.
   int leaf(std::string name, Tensor value, GraphValue::Kind kind = GraphValue::leaf);
   int result(std::shared_ptr<const Op> op, std::vector<int> operands, std::string path);
   // The same under a name that is not its path: the name of the old value in whose place it stands.
   int result(std::shared_ptr<const Op> op, std::vector<int> operands, const GraphValue& old);
   // From here on, readers of the old value read this.
   void replace(int old, int place);
-  Graph finish() &&;
+  Graph finish() &&;  // the new graph, swept and verified; throws ErrorKind::other where it is none
 
  private:
   const Graph& from_;
@@ -36,6 +38,7 @@ class ESPALIER_API Rewriter {
 
 // Called for every operation in order; gives the place of what stands for it now, or nothing to re-emit it.
 using RewriteRule = std::function<std::optional<int>(Rewriter& to, int old)>;
+// The graph with the rule applied to every operation, once.
 ESPALIER_API Graph rewrite(const Graph& graph, const RewriteRule& rule);
 
 // Without the values that the output does not need. Inputs stay.

@@ -11,7 +11,7 @@
 
 namespace espalier {
 
-constexpr int max_rank = 6;
+constexpr int max_rank = 6;  // dimensions that a tensor may have
 
 class Shape {
  public:
@@ -23,18 +23,22 @@ class Shape {
     for (int64_t d : dims) push_back(d);
   }
 
+  // How many dimensions there are.
   int rank() const { return rank_; }
   // Counted from the end where negative; throws outside -rank..rank-1.
   int64_t operator[](int i) const { return dims_[place(i)]; }
   int64_t& operator[](int i) { return dims_[place(i)]; }
+  // One more dimension, the innermost; throws above max_rank and on a negative size.
   void push_back(int64_t d) {
     if (rank_ == max_rank) fail(ErrorKind::other, "[shape] rank above the limit of ", max_rank);
     if (d < 0) fail(ErrorKind::other, "[shape] negative size ", d);
     dims_[size_t(rank_++)] = d;
   }
+  // The sizes in logical order, from begin() to end().
   const int64_t* begin() const { return dims_.data(); }
   const int64_t* end() const { return dims_.data() + rank_; }
   int64_t numel() const;  // throws where it does not fit into 63 bits
+  // Equal in rank and every size.
   bool operator==(const Shape& o) const { return rank_ == o.rank_ && std::equal(begin(), end(), o.begin()); }
 
  private:
@@ -60,6 +64,7 @@ inline std::array<int64_t, max_rank> strides(const Shape& s) {
   return step;
 }
 
+// Prints [2,3,4].
 inline std::ostream& operator<<(std::ostream& out, const Shape& s) {
   out << '[';
   for (int i = 0; i < s.rank(); ++i) out << (i ? "," : "") << s[i];

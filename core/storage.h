@@ -17,8 +17,9 @@
 
 namespace espalier {
 
-// How a device provides bytes. `copy` moves between any two places of which at least one is this device. `trim` gives
-// what was released back to the system; it may be null.
+// How a device provides bytes: allocate (null where there are none left) and release, on the GPU of that index. `copy`
+// moves between any two places of which at least one is this device; synchronize waits for it. `trim` gives what was
+// released back to the system; it may be null.
 struct Memory {
   void* (*allocate)(size_t bytes, int index);
   void (*release)(void* data, int index);
@@ -40,12 +41,13 @@ struct LastWrite {
 // storage.
 class ESPALIER_API Packs {
  public:
-  using Format = std::vector<int64_t>;
+  using Format = std::vector<int64_t>;  // what tells copies of one stretch apart: a tag of the packer's, sizes
   // The copy of the stretch at `offset` in that format, made from that version; null if there is none. `keep` says
   // whether a caller who now makes one should put() it: the same version was asked for before.
   std::shared_ptr<Storage> find(size_t offset, std::span<const int64_t> format, LastWrite source, bool& keep);
   // From here on every copy is worth keeping: these values will not change.
   void keep_all() { keep_all_.store(true, std::memory_order_relaxed); }
+  // Keeps a copy of the stretch as it was in that version; one that is older goes.
   void put(size_t offset, std::span<const int64_t> format, LastWrite source, std::shared_ptr<Storage> copy);
 
  private:
@@ -79,14 +81,19 @@ class ESPALIER_API Packs {
 };
 
 // What has crossed between the host and other devices in this process, the emulated one included: copies to a device,
-// values read from one (the host waits for each), and bare waits. A training step is to do without the last two.
+// values read from one (the host waits for each), and bare waits: sent, read, waits. A training step is to do without
+// the last two.
 struct HostTraffic {
   uint64_t sent, read, waits;
 };
+// Since the process began.
 ESPALIER_API HostTraffic host_traffic();
+// sent to a device, read from one, or a bare wait.
 enum class Crossing { sent, read, wait };
+// Counts one.
 ESPALIER_API void note(Crossing crossing);
 
+// The bytes. Several tensors may lie in one.
 class ESPALIER_API Storage {
  public:
   Storage(size_t bytes, Device device);  // uninitialised; throws ErrorKind::other when memory is out
@@ -97,6 +104,7 @@ class ESPALIER_API Storage {
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
+  // Where the bytes lie, on their device(); bytes(): how many they are.
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
@@ -106,6 +114,7 @@ class ESPALIER_API Storage {
   void written(size_t offset, size_t bytes, bool handed_out = false);
   // The last write that touched any of these bytes.
   LastWrite last_write(size_t offset, size_t bytes) const;
+  // What was derived from these bytes.
   Packs& packs() { return packs_; }
 
  private:
@@ -128,14 +137,15 @@ class ESPALIER_API Storage {
   Packs packs_;
 };
 
+// What a device's caching pool holds.
 struct PoolUse {
   size_t live, peak, cached;  // bytes handed out now, at most, and kept for reuse
   uint64_t blocks;            // how often the system was asked for memory
 };
-ESPALIER_API PoolUse pool_use(Device device);
-ESPALIER_API void reset_pool_peak(Device device);
-ESPALIER_API size_t machine_memory();         // bytes of RAM in this machine
-ESPALIER_API void empty_pool(Device device);  // gives the cached blocks back to the system
+ESPALIER_API PoolUse pool_use(Device device);      // now
+ESPALIER_API void reset_pool_peak(Device device);  // from here on the peak counts anew
+ESPALIER_API size_t machine_memory();              // bytes of RAM in this machine
+ESPALIER_API void empty_pool(Device device);       // gives the cached blocks back to the system
 // How many bytes a device's pool may keep for reuse, from now on; the least recently used blocks go first. Without a
 // limit of one's own (nullopt) it is ESPALIER_CACHE_LIMIT (bytes, or with K, M, G behind), else a share of what has
 // been in use at once: see storage.cpp.

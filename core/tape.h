@@ -16,17 +16,17 @@ struct ESPALIER_API Node {
   Node& operator=(const Node&) = delete;
   ~Node();  // without recursion, however long the chain behind it
 
-  std::shared_ptr<const Op> op;
+  std::shared_ptr<const Op> op;               // null for a leaf
   std::vector<std::shared_ptr<Node>> inputs;  // null for operands that are absent or outside the tape
   Saved saved;                                // freed by backward as soon as it is used
-  Shape shape;
-  DType dtype = DType::f32;
-  std::string path;  // the module that ran the op
-  bool traced = false;
-  bool requires_grad = false;
-  Tensor value;                        // leaves of a trace: the tensor itself (detached)
-  Tensor grad;                         // leaves: the accumulated gradient
-  std::function<void(Node&)> on_grad;  // leaves: called when backward has completed grad
+  Shape shape;                                // of the output
+  DType dtype = DType::f32;                   // likewise
+  std::string path;                           // the module that ran the op
+  bool traced = false;                        // recorded for a trace
+  bool requires_grad = false;                 // backward passes through here
+  Tensor value;                               // leaves of a trace: the tensor itself (detached)
+  Tensor grad;                                // leaves: the accumulated gradient
+  std::function<void(Node&)> on_grad;         // leaves: called when backward has completed grad
 };
 
 // Computes an op into `out`, without a tape: checks as apply() does, and that `out` has the shape, type and device.

@@ -22,6 +22,8 @@ struct Node;
 class ESPALIER_API Tensor {
  public:
   Tensor() = default;  // undefined: stands for an absent operand
+  // New memory of that shape, type and device: empty() leaves it as it is, full() writes one value, zeros() 0, ones()
+  // 1. Throws ErrorKind::other when memory is out, ErrorKind::device where the device is not there.
   static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = {});
   static Tensor full(const Shape& shape, float value, DType dtype = DType::f32, Device device = {});
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = {}) {
@@ -40,15 +42,23 @@ class ESPALIER_API Tensor {
     return from(std::span<const T>(values), shape);
   }
 
+  // Does it hold memory? An undefined tensor stands for an absent operand.
   bool defined() const { return storage_ != nullptr; }
+  // defined()
   explicit operator bool() const { return defined(); }
+  // In logical order; rank 0 where it is undefined.
   const Shape& shape() const { return shape_; }
+  // How many dimensions there are.
   int rank() const { return shape_.rank(); }
+  // The size of a dimension, counted from the end where i is negative; throws where there is none.
   int64_t dim(int i) const { return shape_[i]; }
+  // Elements, and bytes() of them.
   int64_t numel() const { return shape_.numel(); }
   size_t bytes() const { return size_t(numel()) * size_of(dtype_); }
   size_t offset() const { return offset_; }  // of its first byte in its storage
+  // Of its elements.
   DType dtype() const { return dtype_; }
+  // Where its memory is; the CPU where it has none.
   Device device() const { return storage_ ? storage_->device() : Device{}; }
 
   // Host memory, in memory order; throws for a CUDA tensor, another T, an undefined tensor. mutable_data counts as a
@@ -64,6 +74,7 @@ class ESPALIER_API Tensor {
   }
   In in() const;  // what kernels read; an undefined tensor gives an empty In
   Out out();      // what kernels write; counts as a write
+  // in(), so that kernels are called with tensors.
   operator In() const { return in(); }
 
   template <class T = float>
@@ -82,7 +93,9 @@ class ESPALIER_API Tensor {
   Tensor view_as(const Shape& shape, int64_t first) const;
   Tensor narrow(int64_t first, int64_t count) const;
 
+  // The bytes that it lies in, or null.
   const std::shared_ptr<Storage>& storage() const { return storage_; }
+  // Do both lie in the same bytes, under the same shape?
   bool same_memory(const Tensor& o) const {
     return storage_ == o.storage_ && offset_ == o.offset_ && shape_ == o.shape_;
   }
@@ -93,6 +106,7 @@ class ESPALIER_API Tensor {
   Tensor& set_requires_grad(bool on = true);  // makes this tensor a leaf of the tape
   Tensor grad() const;                        // undefined until backward() reached this leaf
   void set_grad(Tensor grad);                 // of this tensor's shape and type, or undefined; throws otherwise
+  // Its tape entry, or null; set_node() is for whoever records one.
   const std::shared_ptr<Node>& node() const { return node_; }
   void set_node(std::shared_ptr<Node> node) { node_ = std::move(node); }
 
@@ -109,7 +123,8 @@ class ESPALIER_API Tensor {
   std::shared_ptr<Node> node_;
 };
 
-// Copies between logical row-major order and memory order (they differ for rank 4 only), on the host.
+// Copies between logical row-major order and memory order (they differ for rank 4 only), on the host;
+// to_logical_order() is the way back. `element` is the size of one in bytes.
 ESPALIER_API void to_memory_order(const void* logical, void* memory, const Shape& shape, size_t element);
 ESPALIER_API void to_logical_order(const void* memory, void* logical, const Shape& shape, size_t element);
 

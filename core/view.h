@@ -9,30 +9,39 @@ namespace espalier {
 
 class Storage;
 
+// What a kernel reads: `numel` elements of type `dtype` in memory order; `owner` may be null. It is true where there is
+// memory.
 struct In {
   const void* data = nullptr;  // null where an optional operand is absent
   DType dtype = DType::f32;
   int64_t numel = 0;
   Storage* owner = nullptr;
 
+  // Is there memory?
   explicit operator bool() const { return data != nullptr; }
+  // As elements of type T, which is not checked.
   template <class T>
   const T* as() const {
     return static_cast<const T*>(data);
   }
+  // As floats.
   const float* f32() const { return as<float>(); }
 };
 
+// What a kernel writes: `data`, `numel` elements of type `dtype` in memory order. It is true where there is memory.
 struct Out {
   void* data = nullptr;
   DType dtype = DType::f32;
   int64_t numel = 0;
 
+  // Is there memory?
   explicit operator bool() const { return data != nullptr; }
+  // As elements of type T, which is not checked.
   template <class T>
   T* as() const {
     return static_cast<T*>(data);
   }
+  // As floats.
   float* f32() const { return as<float>(); }
 };
 

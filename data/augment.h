@@ -8,6 +8,7 @@
 
 namespace espalier {
 
+// What is done to training images at random.
 struct Augment {
   int padding = 0;    // RandomCrop: the image is padded by so many black pixels and cropped back at a random place
   bool flip = false;  // RandomHorizontalFlip, probability 1/2
@@ -16,6 +17,7 @@ struct Augment {
 // What NNI's examples do: pad 4, crop and flip for photographs; for digits pad 2 and crop only.
 ESPALIER_API Augment standard_augment(const ImageSet& set);
 
+// Which draw it is: a seed and an epoch.
 struct Draw {
   uint64_t seed = 0;
   int64_t epoch = 0;

@@ -8,10 +8,11 @@
 
 namespace espalier {
 
+// How a set becomes batches. seed: of the order and of what is drawn.
 struct LoaderOptions {
   int64_t batch_size = 64;  // the last batch of an epoch is shorter where the set's size asks for it
-  bool shuffle = true;
-  Augment augment{};
+  bool shuffle = true;      // a new order in every epoch; else the set's
+  Augment augment{};        // what is drawn for each image; nothing by default
   uint64_t seed = 0;
   int prefetch = 2;  // batches that may be ready before they are asked for
 };
@@ -29,7 +30,7 @@ class ESPALIER_API Loader : public BatchSource {
 
   // The images' places in the set in the order in which this epoch shows them.
   std::vector<int64_t> order(int64_t epoch) const;
-  const ImageSet& images() const;
+  const ImageSet& images() const;  // the set that it serves
 
  private:
   struct State;

@@ -7,6 +7,7 @@
 
 namespace espalier {
 
+// fn::`Functor` as a module; functor holds its floats. x f32 or bf16, of any shape -> the same.
 #define X(name, Functor, Name, ...)                          \
   class ESPALIER_API Name : public Module {                  \
    public:                                                   \

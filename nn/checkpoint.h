@@ -6,13 +6,17 @@
 
 namespace espalier {
 
-// One line of metrics.csv: an epoch's averages. Without a test set the test numbers are NaN.
+// One line of metrics.csv: an epoch's averages, the losses (train_loss, test_loss), accuracies from 0 to 1
+// (train_accuracy, test_accuracy), its last step's rate lr and its seconds. Without a test set the test numbers are
+// NaN.
 struct EpochRow {
   int64_t epoch = 0, step = 0;  // counted from 0; steps taken when the epoch ended
   double lr = 0, train_loss = 0, train_accuracy = 0, test_loss = 0, test_accuracy = 0, seconds = 0;
 };
 
-// Where a run is. Between epochs `batch` is 0 and so are the sums; inside one, they cover its first `batch` batches.
+// Where a run is: in which epoch, at which step of all. Between epochs `batch` is 0 and so are the sums; inside
+// one, loss_sum, the seconds, and how many of the examples seen were classified right (correct, seen) cover its first
+// `batch` batches. best_accuracy is the best epoch's, -1 before the first; rows are those of metrics.csv.
 struct TrainState {
   int64_t epoch = 0, batch = 0, step = 0;
   double loss_sum = 0, seconds = 0;
@@ -25,11 +29,11 @@ struct TrainState {
 class ESPALIER_API Stateful {
  public:
   virtual ~Stateful() = default;
-  virtual std::string name() const { return {}; }  // its key in checkpoints
-  virtual pth::Value state() const { return {}; }
+  virtual std::string name() const { return {}; }    // its key in checkpoints
+  virtual pth::Value state() const { return {}; }    // what load() is given when the run is resumed
   virtual void load(const pth::Value& /*state*/) {}  // throws ErrorKind::data on a state that is none of its own
 };
-using Statefuls = std::vector<Stateful*>;
+using Statefuls = std::vector<Stateful*>;  // not owned
 
 // {"model": state dict, "ports": masks and the like by leaf name, "optimizer", "random", "observers": state by name,
 // "schedule", "epoch", ...}.

@@ -15,6 +15,7 @@ class ESPALIER_API Ema : public TrainObserver {
   void update();                                       // for hand-written loops
   // Exchanges weights and averages: evaluate or save between two calls. Throws before the first update.
   void swap();
+  // Of one parameter, by its name; throws std::out_of_range where there is none, as before the first update.
   Tensor average(const std::string& parameter) const { return averages_.at(parameter); }
 
   std::string name() const override { return "ema"; }

@@ -21,6 +21,7 @@ struct Examples : std::vector<Tensor> {
   bool defined() const {
     return !empty() && std::all_of(begin(), end(), [](const Tensor& x) { return x.defined(); });
   }
+  // Each of them on that device.
   Examples to(Device device) const {
     Examples there;
     for (const Tensor& x : *this) there.push_back(x.to(device));

@@ -6,6 +6,7 @@
 
 namespace espalier {
 
+// A seed, and how many draws were taken from it.
 struct RandomState {
   uint64_t seed = 0, draws = 0;
 };
@@ -16,10 +17,10 @@ ESPALIER_API uint64_t next_stream(const char* purpose);  // takes one draw
 // counts on by itself, so the host sends nothing as long as all draws between two of these are such draws, too.
 ESPALIER_API Tensor next_draw(const char* purpose, Device device);
 
-// All fill an f32 tensor in place, on any device.
+// All fill an f32 tensor in place, on any device: with one value.
 ESPALIER_API void constant_(Tensor& t, float value);
-ESPALIER_API void uniform_(Tensor& t, double low, double high);  // [low, high)
-ESPALIER_API void normal_(Tensor& t, double mean, double deviation);
+ESPALIER_API void uniform_(Tensor& t, double low, double high);       // [low, high)
+ESPALIER_API void normal_(Tensor& t, double mean, double deviation);  // by Box and Muller
 // U(-b, b), b = sqrt(6 / ((1 + a²) · fan_in)); fan_in is the product of all sizes but the first. He et al. 2015,
 // arXiv 1502.01852; PyTorch's layers use a = sqrt(5).
 ESPALIER_API void kaiming_uniform_(Tensor& t, double a);
@@ -31,7 +32,7 @@ ESPALIER_API void xavier_uniform_(Tensor& t, double gain = 1);
 // 2013, arXiv 1312.6120.
 ESPALIER_API void orthogonal_(Tensor& t, double gain = 1);
 
-// New f32 tensors from one draw: standard normal, or uniform in [0, 1).
+// New f32 tensors from one draw: standard normal, or, by rand(), uniform in [0, 1).
 ESPALIER_API Tensor randn(const Shape& shape);
 ESPALIER_API Tensor rand(const Shape& shape);
 

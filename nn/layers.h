@@ -6,15 +6,17 @@
 
 namespace espalier {
 
+// The kernel's size, and how it lies: stride, padding and dilation as Window's. bias: has it one?
 struct Conv2dOptions {
   Pair kernel = 1, stride = 1, padding = 0, dilation = 1;
   int64_t groups = 1;  // input and output channels must be multiples of it; as many as `in`: depthwise
   bool bias = true;
 };
 
-// x [N,in,H,W] -> [N,out,OH,OW]. weight [out,in/groups,KH,KW] and bias [out] start uniform in ±1/sqrt(fan_in).
-// A layer stays what it was made as: ordinary, in so many groups, or depthwise with so many filters per channel; only a
-// depthwise one has as many groups as its weight, which may have shrunk, says. Other inputs are refused.
+// conv2d() of its weight, bias and window: x [N,in,H,W] -> [N,out,OH,OW]. weight [out,in/groups,KH,KW] and bias [out]
+// start uniform in ±1/sqrt(fan_in). A layer stays what it was made as: ordinary, in so many groups, or depthwise with
+// so many filters per channel; only a depthwise one has as many groups as its weight, which may have shrunk, says:
+// groups(). Other inputs are refused.
 class ESPALIER_API Conv2d : public Module {
  public:
   Conv2d(int64_t in, int64_t out, Conv2dOptions options);
@@ -33,14 +35,16 @@ class ESPALIER_API Conv2d : public Module {
   int64_t groups_, multiplier_;  // the second is a depthwise layer's filters per channel, else 0
 };
 
+// The kernel's size, groups, and how the convolution that leads back lies, stride, padding and dilation as Window's;
+// output_padding adds rows and columns, fewer than the stride. bias: has it one?
 struct ConvTranspose2dOptions {
   Pair kernel = 1, stride = 1, padding = 0, output_padding = 0, dilation = 1;
   int64_t groups = 1;
   bool bias = true;
 };
 
-// x [N,in,H,W] -> [N,out,OH,OW]: see conv_transpose2d(). weight [in,out/groups,KH,KW] and bias [out] start uniform in
-// ±1/sqrt(out/groups·KH·KW).
+// conv_transpose2d() with its options: x [N,in,H,W] -> [N,out,OH,OW]. weight [in,out/groups,KH,KW] and bias [out] start
+// uniform in ±1/sqrt(out/groups·KH·KW).
 class ESPALIER_API ConvTranspose2d : public Module {
  public:
   ConvTranspose2d(int64_t in, int64_t out, ConvTranspose2dOptions options);
@@ -55,11 +59,12 @@ class ESPALIER_API ConvTranspose2d : public Module {
   Tensor forward(const Tensor& x) override;
 };
 
+// bias: has it one?
 struct LinearOptions {
   bool bias = true;
 };
 
-// x [N,in] -> [N,out]. weight [out,in] and bias [out] start uniform in ±1/sqrt(in).
+// linear() of its weight and bias: x [N,in] -> [N,out]. weight [out,in] and bias [out] start uniform in ±1/sqrt(in).
 class ESPALIER_API Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, LinearOptions options = {});
@@ -73,12 +78,14 @@ class ESPALIER_API Linear : public Module {
   Tensor forward(const Tensor& x) override;
 };
 
+// eps joins the variance; momentum is the new batch's part of the running statistics.
 struct NormOptions {
   float eps = 1e-5f, momentum = 0.1f;
 };
 
-// Normalises each of `channels` over the batch (and the image), then scales and shifts; in eval mode by the running
-// statistics. weight 1, bias 0, running_mean 0, running_var 1 [channels]; num_batches_tracked s64 [].
+// Normalises each of `channels` over the batch (and the image), as its options say, then scales and shifts; in eval
+// mode by the running statistics. weight 1, bias 0, running_mean 0, running_var 1 [channels]; num_batches_tracked s64
+// [].
 class ESPALIER_API BatchNorm : public Module {
  public:
   BatchNorm(int64_t channels, NormOptions options);
@@ -118,7 +125,8 @@ class ESPALIER_API BatchNorm2d : public BatchNorm {  // x [N,channels,H,W]
   int rank() const override { return 4; }
 };
 
-// Normalises groups of channels within each example, then scales and shifts: x [N,channels,H,W] or [N,channels]. weight
+// group_norm(): normalises groups of channels within each example, with eps in the variance, then scales and shifts: x
+// [N,channels,H,W] or [N,channels]. weight
 // 1, bias 0 [channels], or absent without `affine`.
 class ESPALIER_API GroupNorm : public Module {
  public:
@@ -135,7 +143,8 @@ class ESPALIER_API GroupNorm : public Module {
   Tensor forward(const Tensor& x) override { return group_norm(x, groups, weight(), bias(), eps); }
 };
 
-// Normalises the last dimensions, which are `shape`, as weight 1 and bias 0 are, absent without `affine`.
+// layer_norm(): normalises the last dimensions, which are `shape`, with eps in the variance, as weight 1 and bias 0
+// are, absent without `affine`.
 class ESPALIER_API LayerNorm : public Module {
  public:
   explicit LayerNorm(const Shape& shape, float eps = 1e-5f, bool affine = true);
@@ -170,6 +179,7 @@ ESPALIER_API Tensor norm_relu(BatchNorm& bn, const Tensor& x);
 // makes one pass.
 ESPALIER_API Tensor norm_act(BatchNorm& bn, Module& act, const Tensor& x);
 
+// max_pool2d() with its options: x [N,C,H,W].
 class ESPALIER_API MaxPool2d : public Module {
  public:
   explicit MaxPool2d(PoolOptions o) : options(o) {}
@@ -180,6 +190,7 @@ class ESPALIER_API MaxPool2d : public Module {
   Tensor forward(const Tensor& x) override { return max_pool2d(x, options); }
 };
 
+// avg_pool2d() with its options: x [N,C,H,W].
 class ESPALIER_API AvgPool2d : public Module {
  public:
   explicit AvgPool2d(PoolOptions o) : options(o) {}
@@ -190,6 +201,7 @@ class ESPALIER_API AvgPool2d : public Module {
   Tensor forward(const Tensor& x) override { return avg_pool2d(x, options); }
 };
 
+// adaptive_avg_pool2d() to images of that size: x [N,C,H,W] -> [N,C,size.h,size.w].
 class ESPALIER_API AdaptiveAvgPool2d : public Module {
  public:
   explicit AdaptiveAvgPool2d(Pair out) : size(out) {}
@@ -224,7 +236,7 @@ class ESPALIER_API Dropout2d : public Dropout {
   std::string_view type() const override { return "Dropout2d"; }
 };
 
-// Images of another size: see interpolate().
+// Images of another size: interpolate() with its options.
 class ESPALIER_API Upsample : public Module {
  public:
   explicit Upsample(InterpolateOptions o) : options(o) {}
@@ -235,7 +247,7 @@ class ESPALIER_API Upsample : public Module {
   Tensor forward(const Tensor& x) override { return interpolate(x, options); }
 };
 
-// A border of one number around images: {left, right, top, bottom}.
+// A border of one value around images, as wide as pads say: {left, right, top, bottom}.
 class ESPALIER_API ConstantPad2d : public Module {
  public:
   ConstantPad2d(std::vector<int64_t> pads_, double value_) : pads(std::move(pads_)), value(value_) {}
@@ -247,6 +259,7 @@ class ESPALIER_API ConstantPad2d : public Module {
   Tensor forward(const Tensor& x) override { return pad(x, pads, value); }
 };
 
+// A border of zeros: one width for all sides, or four.
 class ESPALIER_API ZeroPad2d : public ConstantPad2d {
  public:
   explicit ZeroPad2d(int64_t all) : ZeroPad2d(std::vector<int64_t>{all, all, all, all}) {}
@@ -263,6 +276,7 @@ class ESPALIER_API Identity : public Module {
   Tensor forward(const Tensor& x) override { return x; }
 };
 
+// flatten() from start_dim on: x [N,C,H,W] -> [N,C·H·W].
 class ESPALIER_API Flatten : public Module {
  public:
   explicit Flatten(int start = 1) : start_dim(start) {}
@@ -273,7 +287,7 @@ class ESPALIER_API Flatten : public Module {
   Tensor forward(const Tensor& x) override { return flatten(x, start_dim); }
 };
 
-// Modules named "0", "1", ..., for the network that holds the list to call: a list itself has no forward().
+// Modules named "0", "1", ..., for the network that holds the list to call, list[0](x): a list itself has no forward().
 class ESPALIER_API ModuleList : public Module {
  public:
   std::string_view type() const override { return "ModuleList"; }
@@ -287,7 +301,9 @@ class ESPALIER_API ModuleList : public Module {
     return module;
   }
   void add(std::unique_ptr<Module> module) { children_.push_back(std::move(module)); }
+  // How many there are.
   size_t size() const { return children_.size(); }
+  // One of them; throws std::out_of_range.
   Module& operator[](size_t i) { return *children_.at(i); }
 
  private:

@@ -14,6 +14,7 @@ ESPALIER_API std::string model_note(const ModelInfo& info);
 // `classes` is what the model was made with; 0: as many as model_info(model) says.
 ESPALIER_API void save_model(const std::string& path, Module& module, const std::string& model, int64_t classes = 0);
 
+// A model, and what its file said of it.
 struct LoadedModel {
   std::unique_ptr<Module> module;  // in eval mode
   ModelInfo info;                  // info.name is the model's name

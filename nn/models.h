@@ -11,6 +11,7 @@
 
 namespace espalier {
 
+// How make_model() makes a network.
 struct ModelOptions {
   int64_t classes = 0;  // 0: as many as model_info says
   // SiLU and average pooling in the place of ReLU and max pooling: the same names and shapes, but a smooth loss,
@@ -18,8 +19,9 @@ struct ModelOptions {
   bool smooth = false;
 };
 
+// A network by name.
 struct ModelInfo {
-  std::string name;
+  std::string name;                // "vgg19"
   Shape input;                     // of one example: [3,32,32] or [1,28,28]
   bool log_probabilities = false;  // the output is log_softmax'ed already: train with nll_loss, else with cross_entropy
   int64_t classes = 10;  // of the model that make_model makes unless told otherwise; its output is [N,classes]
@@ -29,11 +31,13 @@ struct ModelInfo {
 ESPALIER_API std::vector<ModelInfo> model_list();
 // Throws usage, naming the nearest, on a name that is none ("-smooth" may follow it).
 ESPALIER_API const ModelInfo& model_info(const std::string& name);
+// A new one, in training mode. Throws usage as model_info() does, on classes below 1, and on smooth where there is no
+// such twin.
 ESPALIER_API std::unique_ptr<Module> make_model(const std::string& name, ModelOptions options = {});
 
-// Makes a network of one's own known to make_model, load_model and the tools. `make` gets options.classes >= 1; what it
-// makes takes [N] + info.input and puts out [N,classes]. Register before other threads ask. Throws usage on a name that
-// is taken, empty, or ends in "-smooth", and on an input that is not [C,H,W].
+// register_model() makes a network of one's own known to make_model, load_model and the tools. `make` gets
+// options.classes >= 1; what it makes takes [N] + info.input and puts out [N,classes]. Register before other threads
+// ask. Throws usage on a name that is taken, empty, or ends in "-smooth", and on an input that is not [C,H,W].
 using ModelFactory = std::function<std::unique_ptr<Module>(ModelOptions options)>;
 ESPALIER_API void register_model(ModelInfo info, ModelFactory make);
 

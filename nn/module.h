@@ -20,14 +20,16 @@ namespace espalier {
 class Module;
 
 // Visits what a module owns: m("weight", weight); m("conv1", conv1). Absent members (no bias) are passed over.
+// Children, parameters and buffers each have an operator() of their own.
 class ESPALIER_API Members {
  public:
   virtual ~Members() = default;
-  virtual void operator()(const std::string& name, Module& child) = 0;
-  virtual void operator()(const std::string& name, Parameter& parameter) = 0;
-  virtual void operator()(const std::string& name, Tensor& buffer) = 0;  // state without a gradient
+  virtual void operator()(const std::string& name, Module& child) = 0;         // a module below
+  virtual void operator()(const std::string& name, Parameter& parameter) = 0;  // what learns
+  virtual void operator()(const std::string& name, Tensor& buffer) = 0;        // state without a gradient
 };
 
+// A program derives from it, owns parameters and modules as fields, names them in members() and computes in forward().
 class ESPALIER_API Module {
  public:
   Module() = default;
@@ -45,17 +47,19 @@ class ESPALIER_API Module {
   }
 
   virtual std::string_view type() const = 0;  // "Conv2d": what op_types selects
-  virtual void members(Members&) {}
+  virtual void members(Members&) {}           // visits each of its own parameters, buffers and modules, under its name
   // "Conv2d(3, 64, kernel=3)" in a printed tree; default: the type.
   virtual std::string describe() const { return std::string(type()); }
 
   const std::string& path() const { return path_; }  // "layer2.0.conv1"; "" at the root
+  // In training mode, as modules are made, or in eval mode?
   bool training() const { return training_; }
   Module& train(bool on = true);  // this module and all below
+  // train(false): statistics rest, dropout passes everything on.
   Module& eval() { return train(false); }
   void set_training(bool on);  // this module alone, with the transforms on its ports and parameters
 
-  Port input, output;
+  Port input, output;  // what its input and its output pass through
 
  protected:
   // A module says one of the two: the first if it has one input, the second if it has several. The second's default
@@ -76,9 +80,11 @@ class ESPALIER_API Module {
 // changing what a module owns, while no thread runs it.
 ESPALIER_API void name_modules(Module& root);
 
+// Things of a module under their names, in order; not owned.
 template <class T>
 using Named = std::vector<std::pair<std::string, T*>>;
-// In members() order, parents before children, dotted names. The root itself is not listed; what is owned twice is
+// Modules, parameters (named_parameters) or buffers (named_buffers) in members() order, parents before children, dotted
+// names. The root itself is not listed; what is owned twice is
 // listed once, under its first name.
 ESPALIER_API Named<Module> named_modules(Module& root);
 ESPALIER_API Named<Parameter> named_parameters(Module& root);

@@ -9,12 +9,13 @@
 
 namespace espalier {
 
-// What a schedule changes. For Adam, momentum is beta1.
+// What a schedule changes: the learning rate lr and the momentum. For Adam, momentum is beta1.
 struct Rate {
   double lr, momentum;
   bool operator==(const Rate&) const = default;
 };
 
+// What all optimisers share.
 class ESPALIER_API Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -26,12 +27,14 @@ class ESPALIER_API Optimizer {
   // Where `halted` (s64 [1]) is there and not 0, the step changes no parameter and no state.
   void step(const Tensor& halted = {});
   void zero_grad();  // drops the gradients
+  // How many groups of parameters it has.
   size_t groups() const { return groups_.size(); }
   Rate base_rate(size_t group) const { return groups_.at(group).base; }  // as constructed
   Rate rate(size_t group) const;  // of the last step, or of the next if it has been set since
+  // Of the next step and all that follow.
   void set_rate(size_t group, Rate rate) { set_rates(group, {rate}); }
   void set_rates(size_t group, std::vector<Rate> rates);  // of the next steps, one each; the last holds on
-  virtual std::string_view type() const = 0;
+  virtual std::string_view type() const = 0;              // "SGD": in checkpoints
 
   // Rates, step counts and state tensors by parameter name, for checkpoints: copies, which later steps leave alone.
   // load() throws ErrorKind::data on the state of another optimiser or of parameters with other names or shapes, and
@@ -40,24 +43,27 @@ class ESPALIER_API Optimizer {
   void load(const pth::Value& state);
 
  protected:
+  // Parameters with rates of their own.
   struct Group {
-    Named<Parameter> parameters;  // of a whole module: learned_parameters() as they are now
-    Rate base;
+    Named<Parameter> parameters;   // of a whole module: learned_parameters() as they are now
+    Rate base;                     // as constructed
     std::vector<Rate> rates = {};  // of the steps since they were set
     int64_t taken = 0;             // how many that were
     Tensor table = {};             // the rates, f32 [n,2], where the parameters are
     Tensor clock = {};             // s64 [2]: steps in all, taken
   };
-  explicit Optimizer(std::vector<Group> groups);
+  explicit Optimizer(std::vector<Group> groups);  // throws usage where one parameter is in two of them
   // The only group is all that this module learns, transforms that come to its ports later included.
   void follow(Module& root) { root_ = &root; }
-  // One parameter's part in a step. Where keep is there and 0, nothing changes; `missed` steps in all passed over it.
+  // One parameter's part in a step, with its gradient grad. Where keep is there and 0, nothing changes; `missed` steps
+  // in all passed over it.
   struct Update {
     Parameter& parameter;
     Tensor grad, keep;
     Rate rate;  // what pace holds for this step, to decide what is to be there; the kernel reads its own
     int64_t missed;
   };
+  // Changes the parameter and its state, by the rule and the rates of pace.
   virtual void update(size_t group, const Update& u, const Pace& pace) = 0;
   // p's state tensor of that name, made of zeros at first; throws unless it has p's shape.
   static Tensor& state_of(Parameter& p, const char* name);
@@ -72,10 +78,13 @@ class ESPALIER_API Optimizer {
   std::map<const Parameter*, int64_t> steps_;  // in how many each parameter had a part
 };
 
+// The learning rate lr; momentum, of which dampening keeps the gradient's part out; weight_decay, which joins the
+// gradient. SGD throws usage on numbers out of range.
 struct SgdOptions {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;  // needs a momentum and no dampening
 };
+// These parameters with these options.
 struct SgdGroup {
   Named<Parameter> parameters;
   SgdOptions options;
@@ -96,9 +105,12 @@ class ESPALIER_API SGD : public Optimizer {
   std::vector<SgdOptions> options_;
 };
 
+// The learning rate lr; beta1 and beta2, by which the averages of gradients and of their squares decay; eps, beside the
+// square root; weight_decay. Adam throws usage on numbers out of range.
 struct AdamOptions {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
 };
+// These parameters with these options.
 struct AdamGroup {
   Named<Parameter> parameters;
   AdamOptions options;
@@ -129,10 +141,13 @@ class ESPALIER_API AdamW : public Adam {
   std::string_view type() const override { return "AdamW"; }
 };
 
+// The learning rate lr; alpha, by which the average of squared gradients decays; eps, beside its square root;
+// weight_decay, which joins the gradient; momentum. RMSprop throws usage on numbers out of range.
 struct RMSpropOptions {
   double lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0;
   bool centered = false;  // the mean of the gradients is taken out of their mean square (Graves 2013, arXiv 1308.0850)
 };
+// These parameters with these options.
 struct RMSpropGroup {
   Named<Parameter> parameters;
   RMSpropOptions options;

@@ -16,8 +16,10 @@ namespace espalier {
 using TensorVisitor = std::function<void(const std::string& name, Tensor& t)>;
 
 class Parameter;
+// Called with what a transform learns, under its name.
 using ParameterVisitor = std::function<void(const std::string& name, Parameter& p)>;
 
+// What sits on a port: called with what passes, it gives what is seen.
 class ESPALIER_API Transform {
  public:
   virtual ~Transform() = default;
@@ -38,12 +40,15 @@ class ESPALIER_API Transform {
   virtual bool decode(Tensor& /*value*/) const { return false; }
 };
 
+// The transforms of a chain, one after the other.
 struct ESPALIER_API Port {
   std::vector<std::shared_ptr<Transform>> chain;
+  // x through all of them.
   Tensor operator()(Tensor x) const {
     for (const auto& t : chain) x = (*t)(x);
     return x;
   }
+  // Does everything pass as it is?
   bool empty() const { return chain.empty(); }
   // Tells the chain; `value` is what passes in eval mode, where that is known.
   void set_training(bool on, const Tensor& value = {});
@@ -60,22 +65,25 @@ class ESPALIER_API Parameter {
   Parameter(const Parameter&) = delete;
   Parameter& operator=(const Parameter&) = delete;
 
+  // Has it a value?
   bool defined() const { return value_.defined(); }
-  const Tensor& value() const { return value_; }  // raw
-  Tensor& value() { return value_; }
+  const Tensor& value() const { return value_; }                                    // raw
+  Tensor& value() { return value_; }                                                // the same, to be written
   Tensor operator()() const { return value_.defined() ? port(value_) : Tensor{}; }  // as layers see it
   // Replaces the value (another shape allowed); the gradient is dropped; optimiser state, whether it is frozen and
   // who listens for its gradient (Node::on_grad) are kept.
   void set(Tensor value);
+  // Does it learn?
   bool requires_grad() const { return value_.requires_grad(); }
   // Freezes, which drops the gradient, or thaws. An absent parameter stays absent.
   void set_requires_grad(bool on);
+  // Of its raw value; undefined until backward() has reached it. zero_grad() drops it.
   Tensor grad() const { return value_.grad(); }
   void zero_grad() {
     if (requires_grad()) value_.set_grad({});
   }
 
-  Port port;
+  Port port;                            // what its value passes through
   std::map<std::string, Tensor> state;  // the optimiser's tensors, shaped like the value
 
  private:

@@ -7,11 +7,12 @@
 
 namespace espalier {
 
+// When the rate falls, and by what. As PyTorch's.
 struct PlateauOptions {
-  double factor = 0.1;
-  int64_t patience = 10;    // epochs without an improvement before the rate falls
-  double threshold = 1e-4;  // what counts as one: below best·(1 - threshold), or, absolute, best - threshold
-  bool absolute = false;
+  double factor = 0.1;            // what a fall multiplies it by
+  int64_t patience = 10;          // epochs without an improvement before the rate falls
+  double threshold = 1e-4;        // what counts as one: below best·(1 - threshold), or, absolute, best - threshold
+  bool absolute = false;          // which of the two
   bool larger_is_better = false;  // mode='max': an accuracy
   int64_t cooldown = 0;           // epochs after a fall that do not count
   double min_lr = 0, eps = 1e-8;  // falls smaller than eps are left out

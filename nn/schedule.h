@@ -7,6 +7,7 @@
 
 namespace espalier {
 
+// A rate for every time.
 struct Schedule {
   // The rate at time t = 0, 1, ...; empty: the base rate for ever.
   std::function<Rate(int64_t t, Rate base)> at;
@@ -17,18 +18,21 @@ struct Schedule {
 // Sets every group's rates for the next `steps` steps to the schedule's at times t, t + 1, ...
 ESPALIER_API void set_rates(Optimizer& optimizer, const Schedule& schedule, int64_t t, int64_t steps = 1);
 
+// A fall by gamma every step_size epochs.
 struct StepOptions {
   int64_t step_size = 30;
   double gamma = 0.1;
 };
 ESPALIER_API Schedule step_lr(StepOptions options);  // base·gamma^(t / step_size)
 
+// A fall by gamma at each of the milestones, epochs.
 struct MultiStepOptions {
   std::vector<int64_t> milestones;  // rising
   double gamma = 0.1;
 };
 ESPALIER_API Schedule multi_step_lr(MultiStepOptions options);  // base·gamma^(milestones passed)
 
+// t_max epochs down to eta_min.
 struct CosineOptions {
   int64_t t_max = 1;
   double eta_min = 0;
@@ -36,6 +40,8 @@ struct CosineOptions {
 // From base at 0 to eta_min at t_max along half a cosine (Loshchilov & Hutter 2016, arXiv 1608.03983).
 ESPALIER_API Schedule cosine_lr(CosineOptions options);
 
+// total_steps steps, of which the part pct_start rises from max_lr / div_factor to max_lr; final_div_factor says how
+// far below its beginning it ends; base_momentum and max_momentum bound the momentum.
 struct OneCycleOptions {
   double max_lr = 0.1;
   int64_t total_steps = 1;
@@ -47,6 +53,7 @@ struct OneCycleOptions {
 // Topin 2017, arXiv 1708.07120).
 ESPALIER_API Schedule one_cycle_lr(OneCycleOptions options);
 
+// How long the rate rises, and from which part of itself, start_factor.
 struct WarmUpOptions {
   int64_t length = 5;  // in the unit of the schedule that follows
   double start_factor = 1. / 3;

@@ -8,6 +8,7 @@ namespace espalier {
 // Raw values (masks are not applied), sharing memory with the module.
 ESPALIER_API pth::StateDict state_dict(Module& module);
 
+// What load_state_dict() takes for the same model.
 struct LoadOptions {
   bool strict = true;  // every name of the module must be there, and no other
   // A shrunk model loads: a tensor that has fewer channels (dimensions 0 and 1) than the module's, and is like it in

@@ -19,6 +19,7 @@ using BatchLoss = std::function<Tensor(const Tensor& output, const Batch& batch)
 // cross_entropy, or nll_loss for a model that puts out log-probabilities.
 ESPALIER_API Loss loss_of(const ModelInfo& info, float label_smoothing = 0);
 
+// Where and how long evaluate() computes.
 struct EvaluateOptions {
   Device device = {};                      // where the module is
   const std::atomic<int>* stop = nullptr;  // looked at before every batch: non-zero ends the evaluation
@@ -26,9 +27,10 @@ struct EvaluateOptions {
   std::function<void(int64_t batch, int64_t batches, int64_t examples)> progress = {};
 };
 
+// What evaluate() found.
 struct Evaluation {
   double loss = 0, accuracy = 0;  // means over all examples; accuracy 0 to 1, the first of equal logits counts
-  int64_t examples = 0;
+  int64_t examples = 0;           // how many were seen
   int stopped = 0;  // the value of *options.stop that ended it, or 0: the means are those of the examples until then
 };
 // In eval mode, without gradients; starts the source's epoch 0. The module's training flags are as before after it.
@@ -44,13 +46,15 @@ inline Evaluation evaluate(Module& module, BatchSource& source, const Loss& loss
 struct StepContext {
   int64_t epoch, batch, batches, step;  // this step's places, counted from 0; batches in the epoch
   const Batch& data;                    // what the step learns from, on the CPU
-  Module& module;
+  Module& module;                       // what learns
 };
 
+// A step that was taken.
 struct StepReport {
   int64_t epoch, batch, batches, step;  // this step's places, counted from 0; batches in the epoch
   int64_t examples;                     // in this batch
   int64_t test_batches;                 // that follow every epoch; 0 without a test set
+  // What the step came to; accuracies from 0 to 1.
   struct Numbers {
     double loss;                        // of this batch, before the update
     double epoch_loss, epoch_accuracy;  // means over the epoch's examples so far
@@ -59,31 +63,33 @@ struct StepReport {
   std::function<Numbers()> numbers;
 };
 
+// A batch of the test that ends an epoch.
 struct TestReport {
-  int64_t epoch, batch, batches;  // counted from 0
+  int64_t epoch, batch, batches;  // counted from 0; batches in the test
 };
 
 // Told what happens, in this order. To change what happens (a pruner's epochs, penalties on the gradients) is allowed.
 // One with a name() is part of the run: checkpoints carry its state.
 class ESPALIER_API TrainObserver : public Stateful {
  public:
-  virtual void warning(const std::string& /*text*/) {}  // a line for the user
-  virtual void resumed(const TrainState& /*from*/) {}   // before anything else happens
-  virtual void epoch_begins(int64_t /*epoch*/, int64_t /*epochs*/) {}
-  virtual void step_begins(const StepContext&) {}      // before the forward pass
-  virtual void gradients_ready(const StepContext&) {}  // between backward and the update
-  virtual void step_ends(const StepReport&) {}
-  virtual void test_step_ends(const TestReport&) {}
-  // Around the writing of a checkpoint: what the module is in between is what the file holds.
+  virtual void warning(const std::string& /*text*/) {}                 // a line for the user
+  virtual void resumed(const TrainState& /*from*/) {}                  // before anything else happens
+  virtual void epoch_begins(int64_t /*epoch*/, int64_t /*epochs*/) {}  // counted from 0, of so many
+  virtual void step_begins(const StepContext&) {}                      // before the forward pass
+  virtual void gradients_ready(const StepContext&) {}                  // between backward and the update
+  virtual void step_ends(const StepReport&) {}                         // after the update
+  virtual void test_step_ends(const TestReport&) {}                    // after each batch of the test
+  // Around the writing of a checkpoint, up to checkpoint_ends(): what the module is in between is what the file holds.
   virtual void checkpoint_begins() {}
   virtual void checkpoint_ends() {}
-  virtual void epoch_ends(const EpochRow&) {}
+  virtual void epoch_ends(const EpochRow&) {}  // tested, its checkpoint written
 };
 
+// How train() trains.
 struct TrainOptions {
-  int64_t epochs = 1;
-  int64_t max_steps = 0;  // stop after so many steps in all; 0: no such limit
-  Schedule schedule = {};
+  int64_t epochs = 1;             // in all, those before a resumed run included
+  int64_t max_steps = 0;          // stop after so many steps in all; 0: no such limit
+  Schedule schedule = {};         // of the rates; by default they stay
   Loss loss = {};                 // this one or
   BatchLoss batch_loss = {};      // this one is required
   Device device = {};             // where the module is
@@ -98,9 +104,10 @@ struct TrainOptions {
 // The names of the files that train() may write into options.out.
 ESPALIER_API std::vector<std::string> training_files();
 
+// Where a run has ended.
 struct TrainResult {
-  TrainState state;
-  int stopped = 0;  // the value of *options.stop that ended the run, or 0
+  TrainState state;  // where it is now
+  int stopped = 0;   // the value of *options.stop that ended the run, or 0
 };
 
 // Trains; with a test source evaluates after every epoch, and best.pth is the best test accuracy's checkpoint, else

@@ -11,7 +11,9 @@
 
 namespace espalier {
 
+// What fix_mask_conflict did: filters that were masked in all, masked_before() and masked_after().
 struct ESPALIER_API ConflictReport {
+  // A layer by name: its filters, and how many of them were masked (masked_before) and still are (masked_after).
   struct Layer {
     std::string name;
     int64_t filters, masked_before, masked_after;

@@ -19,6 +19,7 @@ namespace espalier {
 // that its groups tie it to its input is said by `groups`, as in NNI.
 class ESPALIER_API LayerDependency {
  public:
+  // One that makes channels.
   struct Layer {
     std::string name;  // the module's path
     std::string op;    // "conv2d" or "linear"
@@ -57,6 +58,7 @@ class ESPALIER_API ChannelDependency {
 class ESPALIER_API GroupDependency {
  public:
   GroupDependency(Module& model, const Examples& examples);
+  // (layer, parts) in the order in which the layers run.
   const std::vector<std::pair<std::string, int64_t>>& dependency() const { return groups_; }
   std::string csv() const;  // "Conv Layer Name,Group", then "conv1,1"
 

@@ -17,13 +17,14 @@ namespace espalier {
 // value, more than one, less than the unpruned model's less a value, more than that and the value. All are strict.
 enum class EarlyStop { none, minimize, maximize, dropped, raised };
 
+// What is tried of every layer.
 struct SensitivityOptions {
   std::vector<double> sparsities = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9};  // sorted, rounded to 2 decimals
   // "l1", "l2": the channels with the smallest norms; "fine-grained": the smallest single weights. Of n the
   // int(n·sparsity) smallest go, as L1FilterPruner, L2FilterPruner and LevelPruner choose them.
   std::string prune_type = "l1";
-  EarlyStop early_stop_mode = EarlyStop::none;
-  double early_stop_value = 0;
+  EarlyStop early_stop_mode = EarlyStop::none;  // when to stop,
+  double early_stop_value = 0;                  // and at which value
   // Prune whole groups of coupled layers, batch norms included, in the place of single layers' filters. A row's name is
   // then its layers' names with + between them. Not for fine-grained.
   bool groups = false;
@@ -32,10 +33,11 @@ struct SensitivityOptions {
   std::function<void(const struct SensitivityStep&)> progress = {};  // told after every evaluation; may throw to stop
 };
 
+// An evaluation that was made.
 struct SensitivityStep {
-  std::string layer;  // "" for the unpruned model
-  double sparsity, metric;
-  int64_t done, all;  // evaluations; those that early stopping saved count as done
+  std::string layer;        // "" for the unpruned model
+  double sparsity, metric;  // what was tried, and what val_func said
+  int64_t done, all;        // evaluations; those that early stopping saved count as done
 };
 
 class ESPALIER_API SensitivityAnalysis {
@@ -44,14 +46,17 @@ class ESPALIER_API SensitivityAnalysis {
   // that are not between 0 and 1, an unknown prune_type, groups of single weights, a missing example.
   SensitivityAnalysis(Module& model, std::function<double(Module&)> val_func, SensitivityOptions options = {});
 
+  // What was recorded of one layer, or of a group.
   struct Row {
-    std::string name;
+    std::string name;                 // as in the CSV file
     std::vector<std::string> layers;  // one, or a group
     std::vector<double> metrics;      // by sparsity; fewer where stopped early
   };
   // Tries what is missing of the named rows (none named: of all) and returns all rows. Throws usage on an unknown name.
   const std::vector<Row>& analysis(const std::vector<std::string>& specified_layers = {});
+  // What is known so far: all rows, those without metrics included.
   const std::vector<Row>& sensitivities() const { return rows_; }
+  // Those that are tried, sorted.
   const std::vector<double>& sparsities() const { return options_.sparsities; }
   double ori_metric() const { return ori_metric_; }          // the unpruned model's, measured when analysis() began
   std::vector<std::string> notes() const { return notes_; }  // layers that cannot be tried, and why

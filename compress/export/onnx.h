@@ -9,9 +9,10 @@
 
 namespace espalier {
 
+// How a graph is written.
 struct OnnxOptions {
-  bool dynamic_batch = true;  // the first dimension of inputs and output is "N"; false: as traced
-  std::string name = "espalier";
+  bool dynamic_batch = true;      // the first dimension of inputs and output is "N"; false: as traced
+  std::string name = "espalier";  // the graph's, in the file
 };
 
 // Whether this build can export; the library comes from libonnx-dev and is optional.

@@ -20,16 +20,18 @@ class ESPALIER_API OnnxStep {
 
   std::vector<std::string> in;  // the operands' names; "" for an absent one
   std::vector<Shape> shapes;    // of the operands
-  const std::string out;
-  const bool dynamic;  // is the batch, the first dimension, left open?
+  const std::string out;        // the name that the operation's result is to have
+  const bool dynamic;           // is the batch, the first dimension, left open?
+  // As traced.
   const Shape& out_shape() const { return value_.shape; }
   std::string_view name() const { return value_.op->name(); }  // of the operation
 
-  // An attribute of the operation; fails naming what it lacks.
+  // An attribute of the operation, by its type: integer(), real(), integers(), text(). Throws usage where it lacks it.
   int64_t integer(const char* name) const { return attribute<int64_t>(name); }
   double real(const char* name) const { return attribute<double>(name); }
   std::vector<int64_t> integers(const char* name) const { return attribute<std::vector<int64_t>>(name); }
   std::string text(const char* name) const { return attribute<std::string>(name); }
+  // Has it any?
   bool has_attributes() const { return !attributes_.empty(); }
 
   // The last node, whose output is the operation's. Every rule ends with it or with refuse().
@@ -39,6 +41,7 @@ class ESPALIER_API OnnxStep {
   // Constants as initializers; each returns its name.
   std::string constant(const std::string& part, const Tensor& value);
   std::string number(const std::string& part, double value);  // f32, rank 0
+  // s64, rank 1.
   std::string numbers(const std::string& part, const std::vector<int64_t>& values);
   // Throws usage: "[onnx] <operation>: <why> (in <path>)".
   template <class... Parts>
@@ -62,6 +65,7 @@ class ESPALIER_API OnnxStep {
   const Attributes attributes_;
 };
 
+// Says one operation in ONNX: reads the step, emits nodes.
 using OnnxRule = std::function<void(OnnxStep&)>;
 
 // Every later export says operations of this name by `rule`. Throws usage where there is a rule already, and without a

@@ -9,11 +9,11 @@
 
 namespace espalier {
 
-// What a pass did to a value, or why it left it: {"fold_norm", "features.1", "into features.0"}.
+// What a pass did to a value, or (what) why it left it: {"fold_norm", "features.1", "into features.0"}.
 struct PassNote {
   std::string pass, value, what;
 };
-using PassNotes = std::vector<PassNote>;
+using PassNotes = std::vector<PassNote>;  // in the order in which they were made
 
 // Batch norms in eval mode behind a convolution or linear layer that nobody else reads go into its weight and bias. A
 // quantized weight keeps its codes (mirrored where the norm's factor is negative) under a scale per channel; a float
@@ -28,9 +28,10 @@ ESPALIER_API Graph lower(const Graph& graph, PassNotes* notes = nullptr);
 // (ReLU, ReLU6, Hardtanh), where nobody reads what lies between. No value changes.
 ESPALIER_API Graph fuse(const Graph& graph, PassNotes* notes = nullptr);
 
+// Which products become sparse.
 struct SparsifyOptions {
   int64_t batch = 0;  // for which it has to pay; 0: for any, so that one graph serves all
-  std::shared_ptr<const SparseTable> table = SparseTable::shipped();
+  std::shared_ptr<const SparseTable> table = SparseTable::shipped();  // what promises gains
 };
 
 // Convolutions and linear layers whose constant weights have enough zeros become sparse ones (core/ops/sparse.h), where

@@ -7,6 +7,7 @@
 
 namespace espalier {
 
+// How long weights are pulled, and how hard: row.
 struct AdmmOptions {
   int64_t num_iterations = 30, training_epochs = 5;  // of each iteration
   double row = 1e-4;
@@ -27,6 +28,7 @@ class ESPALIER_API ADMMPruner : public Pruner {
   double penalty();  // row/2 · Σ ‖W - Z + U‖², whose gradient the pull is
   // ‖W - Z‖ by layer, in the order of selection().
   std::vector<std::pair<std::string, double>> residuals();
+  // How many train() is to take.
   int64_t epochs() const { return admm_.num_iterations * admm_.training_epochs; }
   int64_t iterations() const { return iterations_; }  // whose end has come
   Module& compress();                                 // the last iteration's end, and the masks

@@ -26,10 +26,10 @@ struct Allocation {
   // An input of the model, or its inputs, any batch size: to prune channels, the model is traced with them to learn
   // which belong together. Their values do not matter.
   Examples example = {};
-  int64_t round_to = 1;  // keep a multiple of this many channels per layer where that is possible
-  NM n_m = {};           // where the granularity is that
-  std::optional<Reduce> reduce = {};
-  Normalizer normalize = Normalizer::none;
+  int64_t round_to = 1;                     // keep a multiple of this many channels per layer where that is possible
+  NM n_m = {};                              // where the granularity is that
+  std::optional<Reduce> reduce = {};        // what coupled channels are worth; else the scorer's own
+  Normalizer normalize = Normalizer::none;  // of layers that compete
   // By layer, in the place of what the config list says; 0 <= s < 1. Of coupled layers the least holds.
   std::map<std::string, double> sparsities = {};
   // What is masked now may return: raw values are ranked anew. Else it ranks below all that lives and stays masked.
@@ -44,7 +44,7 @@ constexpr int64_t prune_count(int64_t n, double sparsity) { return int64_t(doubl
 ESPALIER_API double prune_threshold(std::vector<double> scores, double sparsity);
 
 // The same where a unit stands for several channels, all of which count: as many of the smallest as do not exceed the
-// count of all channels that are to go.
+// count of all channels that are to go: prune_threshold() of units, each with its score.
 struct Ranked {
   double score;
   int64_t channels;
@@ -58,6 +58,7 @@ class ESPALIER_API Cut {
   Cut() = default;
   Cut(std::vector<double> scores, double sparsity, Ties ties);
   Cut(std::vector<Ranked> units, double sparsity, Ties ties);
+  // Does this score go?
   bool takes(double score) { return score < threshold_ || (score == threshold_ && ties_-- > 0); }
 
  private:

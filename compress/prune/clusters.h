@@ -11,6 +11,7 @@
 
 namespace espalier {
 
+// Layers that have one sparsity.
 struct Cluster {
   std::vector<std::string> layers;  // selected ones, in the model's order; the first gives the name
   int64_t weights = 0;              // elements of those layers' weights
@@ -26,8 +27,11 @@ class ESPALIER_API Clusters {
   // throws, and usage where a global ranking is asked for.
   Clusters(Module& model, const Scorer& scorer, const Allocation& allocation);
 
+  // How many there are, in the order of their first layers.
   size_t size() const { return all_.size(); }
+  // One of them.
   const Cluster& operator[](size_t i) const { return all_[i]; }
+  // Are units groups of coupled channels? Else they are single weights.
   bool channels() const { return dry_.has_value(); }
 
   void score();  // anew: weights have changed
@@ -35,12 +39,14 @@ class ESPALIER_API Clusters {
   // How many units go at that sparsity: int(n·s), less what round_to asks for, and never all.
   int64_t gone(size_t cluster, double sparsity) const;
   std::vector<int64_t> gone(const std::vector<double>& sparsities) const;
-  // The least sparsity at which so many go.
+  // The least sparsity at which so many go; sparsities(): of every cluster.
   double sparsity(size_t cluster, int64_t gone) const;
   std::vector<double> sparsities(const std::vector<int64_t>& gone) const;
 
   // One entry per layer that loses something, by name, as NNI's searches write them; its plan masks what was counted.
   ConfigList config(const std::vector<double>& sparsities) const;
+  // What the network would cost if so many units of every cluster went, and layers(): what every layer would be.
+  // Channels only.
   Resources count(const std::vector<int64_t>& gone);
   std::vector<LayerShape> layers(const std::vector<int64_t>& gone);
 

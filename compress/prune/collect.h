@@ -13,6 +13,7 @@
 
 namespace espalier {
 
+// What is looked at, and how.
 struct CollectOptions {
   // What is applied to a layer's raw output before its zeros and sums are counted: relu or relu6, as NNI's pruners.
   std::string activation = "relu";
@@ -21,9 +22,11 @@ struct CollectOptions {
   std::string at = "output";
   // As in training; else off while evidence is gathered by collect_evidence().
   bool dropout = true;
+  // The activation's upper bound.
   float ceiling() const { return activation == "relu6" ? 6.f : std::numeric_limits<float>::infinity(); }
 };
 
+// Gathers evidence from the batches that pass between open() and close().
 class ESPALIER_API Collector {
  public:
   // Puts its transforms on the ports of the layers, until it is destroyed. Throws usage on another activation.
@@ -34,6 +37,7 @@ class ESPALIER_API Collector {
 
   void open() { open_ = true; }  // what passes from here
   void close();                  // to here is one batch
+  // Between open() and close()?
   bool opened() const { return open_; }
   // The gradients that the parameters have now.
   void take_gradients();
@@ -41,11 +45,14 @@ class ESPALIER_API Collector {
   // constants. Neither buffers nor gradients nor random numbers are as touched when it returns.
   void take_examples(const Batch& batch, const Loss& loss);
 
+  // That have passed.
   int64_t batches() const { return batches_; }
+  // What has been gathered so far.
   const Evidence& evidence() const { return evidence_; }
   Evidence& evidence() { return evidence_; }
-  bool asks(Need need) const;
+  bool asks(Need need) const;  // is it among the needs?
 
+  // Half-full sums, for checkpoints.
   pth::Value state() const;
   void load(const pth::Value& state);  // throws ErrorKind::data
 

@@ -11,6 +11,7 @@
 
 namespace espalier {
 
+// NNI's numbers: hidden1 and hidden2 are the widths of the hidden layers, discount what a later reward is worth now.
 struct DdpgOptions {
   int64_t hidden1 = 300, hidden2 = 300;
   double lr_c = 1e-3, lr_a = 1e-4;  // Adam's, of critic and actor
@@ -19,6 +20,7 @@ struct DdpgOptions {
   int64_t bsize = 64, rmsize = 1600;  // transitions per update, and remembered
 };
 
+// One step: in this state this action (0 to 1) gave a reward and led to the next state.
 struct Transition {
   std::vector<float> state, next;
   float action, reward;
@@ -31,7 +33,7 @@ class ESPALIER_API Ddpg {
   Ddpg(int64_t states, DdpgOptions options, std::function<double(double, double)> uniform);
   ~Ddpg();
 
-  double answer(const std::vector<float>& state) const;
+  double answer(const std::vector<float>& state) const;  // the actor's, 0 to 1
   // The answer under noise: normal about it, of that deviation, cut off at 0 and 1.
   double explore(const std::vector<float>& state, double deviation);
   void observe(Transition transition);  // the oldest is forgotten where memory is full
@@ -40,9 +42,9 @@ class ESPALIER_API Ddpg {
   // One update from these. Rewards count from a moving average of batches' means.
   void learn(const std::vector<const Transition*>& batch);
 
-  void settle();  // the slow copies become what actor and critic are, which the caller has changed
-  Module& actor();
-  Module& critic();
+  void settle();     // the slow copies become what actor and critic are, which the caller has changed
+  Module& actor();   // states -> an answer, 0 to 1: [N,states] -> [N,1]
+  Module& critic();  // what it thinks an answer is worth
 
  private:
   struct Networks;

@@ -11,24 +11,28 @@ namespace espalier {
 // keeps n at most as well.
 struct NM {
   int64_t n = 2, m = 4;
+  // The part that goes at least.
   double sparsity() const { return double(m - n) / double(m); }
   bool operator==(const NM&) const = default;
 };
 
-// "element", "channel", "block" or "2:4" (any 0 < n < m <= 64). Throws usage.
+// A granularity as a command line says it, with n_m where it is N:M.
 struct GranularityName {
   Granularity granularity;
   NM n_m;
 };
+// "element", "channel", "block" or "2:4" (any 0 < n < m <= 64). Throws usage.
 ESPALIER_API GranularityName parse_granularity(std::string_view text);
+// As parse_granularity() reads it.
 ESPALIER_API std::string name_of(Granularity granularity, NM n_m = {});
 
-inline constexpr int64_t block_outputs = 16;
+inline constexpr int64_t block_outputs = 16;  // of a block
 
 // The unit that each weight belongs to, for all granularities but n_m.
 class Units {
  public:
   Units(Granularity granularity, const Shape& shape);
+  // How many units there are.
   int64_t count() const { return count_; }
   // Of the i-th weight in logical order.
   int64_t of(int64_t i) const {

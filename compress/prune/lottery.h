@@ -7,6 +7,7 @@
 
 namespace espalier {
 
+// What a round begins from.
 struct LotteryOptions {
   bool reset_weights = true;  // false: rounds go on from what was learnt
   // Go back to the weights of this step of the first round in the place of the first ones (Frankle et al. 2019, arXiv
@@ -14,11 +15,14 @@ struct LotteryOptions {
   int64_t rewind_step = 0;
 };
 
-//   LotteryTicketPruner pruner(model, {{.op_types = {"default"}, .sparsity = 0.96, .prune_iterations = 5}},
-//   &optimizer); for (int64_t i : pruner.get_prune_iterations()) {
-//     pruner.prune_iteration_start();
-//     ... train for some epochs, with the pruner among train()'s observers or with step() after every update
-//   }
+// Rounds of training, each with fewer weights:
+//
+//     LotteryTicketPruner pruner(model, {{.op_types = {"default"}, .sparsity = 0.96, .prune_iterations = 5}}, &sgd);
+//     for (int64_t i : pruner.get_prune_iterations()) {
+//       pruner.prune_iteration_start();
+//       ... train for some epochs, with the pruner among train()'s observers or with step() after every update
+//     }
+//
 // Without an optimiser its state is not reset, but what it remembers with the parameters is.
 class ESPALIER_API LotteryTicketPruner : public Pruner {
  public:
@@ -32,7 +36,7 @@ class ESPALIER_API LotteryTicketPruner : public Pruner {
   int64_t iteration() const { return iteration_; }  // -1 before the first
   // Another optimiser for the round to come, with fresh state; what rounds go back to has none then.
   void set_optimizer(Optimizer* optimizer) { optimizer_ = optimizer; }
-  void step();
+  void step();  // after every optimiser's, in loops of one's own
 
   std::string name() const override { return "lottery"; }
   void epoch_begins(int64_t, int64_t) override {}  // rounds, not epochs

@@ -12,17 +12,19 @@
 
 namespace espalier {
 
+// What a plan does to which layer.
 struct PruneReport {
+  // A layer that the config list selects.
   struct Layer {
-    std::string name, type;
-    int64_t total, kept;  // channels, blocks or weights: what is pruned as one
-    double sparsity;      // asked for
+    std::string name, type;  // "layer1.0.conv1", "Conv2d"
+    int64_t total, kept;     // channels, blocks or weights: what is pruned as one
+    double sparsity;         // asked for
   };
   std::vector<Layer> layers;       // those that the config list selects
   std::vector<std::string> notes;  // what was pinned and by whom, what was kept that would have emptied a layer, how
                                    // far a sparsity of all channels together was missed
 };
-ESPALIER_API std::ostream& operator<<(std::ostream& out, const PruneReport& report);
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const PruneReport& report);  // a table, then the notes
 
 // Masks for the selected layers' parameters and for every other parameter of a masked group, by name, for set_masks.
 // What is masked now stays masked, unless the allocation lets it regrow. Throws usage where the allocation does not fit
@@ -37,7 +39,7 @@ ESPALIER_API Selection selection_of(Module& model, const Scorer& scorer, const A
 ESPALIER_API std::vector<double> channel_scores(const Scorer& scorer, const Selection::Layer& layer,
                                                 const Evidence& evidence = {});
 
-// |w| for each weight, and its square: what most scores are made of.
+// |w| for each weight, and, by squares(), its square: what most scores are made of.
 ESPALIER_API std::vector<double> magnitudes(const ScoredLayer& layer);
 ESPALIER_API std::vector<double> squares(const ScoredLayer& layer);
 

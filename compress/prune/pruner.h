@@ -14,17 +14,18 @@ namespace espalier {
 
 class Pruner;
 
+// How a pruner prunes, beside its config list.
 struct PrunerOptions {
   Examples example = {};  // as Allocation's; pruners of channels need it
   int64_t round_to = 1;   // pruners of channels keep a multiple of this many per layer where they can
-  // The scorer's own where they are not given.
+  // granularity, ranking, reduce: the scorer's own where they are not given.
   std::optional<Granularity> granularity = {};
-  NM n_m = {};
+  NM n_m = {};  // where the granularity is that
   std::optional<Ranking> ranking = {};
   std::optional<Reduce> reduce = {};
-  Normalizer normalize = Normalizer::none;
-  bool regrow = false;  // what is masked may return; scorers that learn let it anyway
-  PruneSchedule schedule = once_schedule();
+  Normalizer normalize = Normalizer::none;   // of layers that compete
+  bool regrow = false;                       // what is masked may return; scorers that learn let it anyway
+  PruneSchedule schedule = once_schedule();  // when masks are made, and how much goes
   // How scorers that read more than weights get it: from so many batches per update.
   int64_t statistics_batch_num = 1;
   std::string activation = "relu";                  // relu or relu6
@@ -34,6 +35,7 @@ struct PrunerOptions {
   std::function<void(const Pruner&)> updated = {};  // called when masks were made anew
 };
 
+// Where export_model() writes; "": that file is not written.
 struct ExportOptions {
   std::string model_path;      // the weights, masked ones zeroed
   std::string mask_path = {};  // {layer: {weight, bias}}
@@ -54,8 +56,8 @@ class ESPALIER_API Pruner : public TrainObserver {
   // The schedule's update at 0, once: a one-shot pruner called again changes nothing. Where the scorer reads more than
   // weights and collect() was not called, the masks come as soon as statistics_batch_num batches have passed.
   Module& compress();
-  // For loops of one's own: at the start of every epoch, counted from 0, and after every optimiser step. An epoch's
-  // update happens once, however often it is told.
+  // For loops of one's own: at the start of every epoch, counted from 0, and, step(), after every optimiser step. An
+  // epoch's update happens once, however often it is told.
   void update_epoch(int epoch);
   void step();
 
@@ -64,6 +66,7 @@ class ESPALIER_API Pruner : public TrainObserver {
   void collect(BatchSource& source, const Loss& loss, int64_t n = 0);
   // The same, gathered by the caller.
   void set_evidence(Evidence evidence);
+  // What the last update was made from, or the next one will be.
   const Evidence& evidence() const { return evidence_; }
   bool needs_evidence() const;  // does the scorer read more than weights and training steps?
 
@@ -71,14 +74,19 @@ class ESPALIER_API Pruner : public TrainObserver {
   void export_model(const ExportOptions& options);
 
   std::string name() const override { return scorer_.name; }
+  // As given.
   const Scorer& scorer() const { return scorer_; }
+  // As given.
   const PruneSchedule& schedule() const { return options_.schedule; }
+  // As given.
   const ConfigList& config_list() const { return allocation_.config_list; }
+  // The layers that the list selects.
   const Selection& selection() const { return selection_; }
   const PruneReport& report() const;            // of the last update
   int64_t updates() const { return updates_; }  // so far
   double sparsity() const;                      // the greatest of the layers', asked for by the last update
   bool waiting() const { return pending_; }     // for batches to pass
+  // "epoch,sparsity" and its lines: schedule_csv().
   std::string csv() const { return schedule_csv(options_.schedule, allocation_.config_list); }
 
   void epoch_begins(int64_t epoch, int64_t) override { compress(), update_epoch(int(epoch)); }
@@ -90,7 +98,9 @@ class ESPALIER_API Pruner : public TrainObserver {
 
  protected:
   void update(double t);  // where the schedule says so
+  // What is pruned.
   Module& model() { return model_; }
+  // What plan() is told.
   const Allocation& allocation() const { return allocation_; }
 
  private:

@@ -35,11 +35,12 @@ struct PruneSchedule {
   X(cosine, CosinePruner)         /* half a cosine, slow at both ends */                    \
   /* the next one's line goes here */
 
+// The schedule that `name` and `Class` stand for.
 #define X(name, Class) ESPALIER_API PruneSchedule name##_schedule();
 ESPALIER_PRUNE_SCHEDULES(X)
 #undef X
 
-ESPALIER_API std::vector<std::string> prune_schedule_names();
+ESPALIER_API std::vector<std::string> prune_schedule_names();  // "once", "agp", ...
 // By name or class. Throws usage, naming the nearest, on a name that is none.
 ESPALIER_API PruneSchedule make_prune_schedule(const std::string& name);
 

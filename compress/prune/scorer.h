@@ -49,22 +49,23 @@ struct LayerEvidence {
 };
 using Evidence = std::map<std::string, LayerEvidence>;  // by layer
 
+// What a scorer is given.
 struct ScoredLayer {
-  const std::string& name;
-  Module& module;
-  const Tensor& weight;  // as the layer sees it: what was masked before is zero. With regrowth, the raw values.
-  const LayerEvidence& evidence;
+  const std::string& name;  // of the layer
+  Module& module;           // the layer itself
+  const Tensor& weight;     // as the layer sees it: what was masked before is zero. With regrowth, the raw values.
+  const LayerEvidence& evidence;  // what was gathered about it
 };
 
 struct Scorer {
   std::string name;                   // what --pruner takes
   std::vector<std::string> op_types;  // the layers that it can score; none: every layer that has a weight
-  // What NNI's pruner of this score does. An Allocation may decide otherwise.
+  // granularity, ranking, reduce, ties: what NNI's pruner of this score does. An Allocation may decide otherwise.
   Granularity granularity = Granularity::channel;
   Ranking ranking = Ranking::layer;
   Reduce reduce = Reduce::sum;
   Ties ties = Ties::all;
-  std::vector<Need> needs = {};
+  std::vector<Need> needs = {};  // what it reads beyond weights
   // One score per weight, in logical order; the higher, the more it matters.
   std::function<std::vector<double>(const ScoredLayer&)> elements = {};
   // In the place of that, for what only whole channels have: one score per channel.
@@ -75,6 +76,7 @@ struct Scorer {
   // What the surviving weights become once `mask` (the weight's shape) is decided; none: they stay as they are.
   std::function<Tensor(const ScoredLayer&, const Tensor& mask)> repair = {};
 
+  // Is it among the needs?
   bool asks(Need need) const {
     for (const Need n : needs)
       if (n == need) return true;

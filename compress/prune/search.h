@@ -31,12 +31,14 @@ ESPALIER_API Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd
 // With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains.
 ESPALIER_API TrainWith train_with_adam(BatchSource& source, Loss loss, Device device = {});
 
+// How far a search has come.
 struct SearchProgress {
   int64_t done, expected;  // candidates; expected 0: not known
   double best;             // performance
   double seconds_left;     // NaN: not known
 };
 
+// How a search judges candidates, and what is wanted of it.
 struct SearchOptions {
   Evaluate evaluator = {};       // required
   Finetune finetuner = {};       // of candidates, where the search knows of that; none: they are not tuned
@@ -48,37 +50,39 @@ struct SearchOptions {
   bool resume = false;           // go on from the folder's search_history.csv
   std::string base_algo = "l1";  // whose scores decide which units go
   Examples example = {};         // as Allocation's
-  int64_t round_to = 1;
-  double max_sparsity = 0.95;  // of a cluster, in searches for a budget
-  uint64_t seed = 0;
+  int64_t round_to = 1;          // keep multiples of this many channels
+  double max_sparsity = 0.95;    // of a cluster, in searches for a budget
+  uint64_t seed = 0;             // of all that is drawn
   std::map<std::string, double> settings = {};  // the search's own, in NNI's words; search_settings() lists them
   std::string latency_table = {};               // in the place of folder/latency.json
   std::function<void(const SearchProgress&)> progress = {};  // before every candidate; may throw, to give up
 };
 
+// What a search has found.
 struct SearchResult {
-  double performance = 0;  // of what is left on the model
-  ConfigList config_list;  // what it was pruned with
-  Resources before, after;
-  Timing timing_before, timing;  // where the budget asks for milliseconds
-  double predicted_ms = 0;       // from the table
-  int64_t candidates = 0, replayed = 0;
-  std::vector<std::string> notes;
-  std::vector<std::string> missed;  // of the budget, and by how much; none: it is met
+  double performance = 0;                // of what is left on the model
+  ConfigList config_list;                // what it was pruned with
+  Resources before, after;               // of the network
+  Timing timing_before, timing;          // where the budget asks for milliseconds
+  double predicted_ms = 0;               // from the table
+  int64_t candidates = 0, replayed = 0;  // evaluated, those from the history included; of those
+  std::vector<std::string> notes;        // what the user should know
+  std::vector<std::string> missed;       // of the budget, and by how much; none: it is met
 };
-ESPALIER_API std::ostream& operator<<(std::ostream& out, const SearchResult& result);
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const SearchResult& result);  // a few lines of text
 
-// What a search sees: the model's clusters, candidates and their costs.
 class SearchRun;
+// What a method has decided on.
 struct Found {
   std::vector<double> sparsities;  // by cluster
-  double performance;
+  double performance;              // of that candidate
 };
+// A search by name, for Search to run.
 struct SearchMethod {
   std::string name;                                      // what --search takes
   std::vector<std::pair<std::string, double>> settings;  // with their defaults
-  std::function<Found(SearchRun&)> run;
-  bool shrinks = false;  // it leaves a smaller model in the place of a masked one
+  std::function<Found(SearchRun&)> run;                  // the search itself
+  bool shrinks = false;                                  // it leaves a smaller model in the place of a masked one
 };
 
 class ESPALIER_API Search {
@@ -93,9 +97,11 @@ class ESPALIER_API Search {
   // Searches once; the masks of what it has found are on the ports then, and the raw values below them survive but for
   // what fine-tuning has made of them. Where it throws, the model is as it was.
   Module& compress();
+  // Of compress().
   const SearchResult& result() const { return result_; }
+  // Another SearchOptions::progress.
   void tell(std::function<void(const SearchProgress&)> progress) { options_.progress = std::move(progress); }
-  void export_model(const ExportOptions& options);
+  void export_model(const ExportOptions& options);  // as Pruner's
 
  private:
   friend class SearchRun;
@@ -107,6 +113,7 @@ class ESPALIER_API Search {
   bool done_ = false;
 };
 
+// What a method sees of its search: the model, its clusters, candidates and their costs, and the options.
 class ESPALIER_API SearchRun {
  public:
   Module& model;
@@ -114,15 +121,19 @@ class ESPALIER_API SearchRun {
 
   explicit SearchRun(Search& search);
 
+  // What is decided about; the part of each that goes is a candidate.
   Clusters& clusters() { return *clusters_; }
-  double setting(const std::string& name) const;
+  double setting(const std::string& name) const;  // the user's, or the default; throws ErrorKind::other on another name
+  // Is there a budget?
   bool budgeted() const { return options.target.any(); }
   double sparsity() const { return sparsity_; }  // asked for, where there is no budget
+  // Is performance a better than b?
   bool better(double a, double b) const { return options.maximize ? a > b : a < b; }
-  double worst() const;
+  double worst() const;                     // than which every performance is better
   double uniform(double low, double high);  // 53 bits; a function of the seed and of the number of calls
 
-  // What a goal limits, and what a choice costs of it. Without a budget the goal is the sparsity's part of the weights
+  // What a goal limits: its limit(), what the whole() network costs of it, and the cost() where so many units of every
+  // cluster go; met(): is that within all limits? Without a budget the goal is the sparsity's part of the weights
   // of all Conv2d and Linear layers.
   size_t goals() const { return goals_.size(); }
   double cost(size_t goal, const std::vector<int64_t>& gone);
@@ -138,9 +149,10 @@ class ESPALIER_API SearchRun {
 
   // The performance of a candidate. With tune, the fine-tuner is let at it first. The model is as before afterwards.
   double evaluate(const std::vector<double>& sparsities, bool tune = false);
-  // The number that the next candidate will have, and making one of them what the model is.
+  // The number that the next candidate will have, and apply(): making one of them what the model is.
   int64_t next() const { return candidates_; }
   void apply(const std::vector<double>& sparsities, bool tune = false, int64_t candidate = 0);
+  // So many candidates there will be, for SearchProgress; note() adds to the result's notes.
   void expect(int64_t candidates) { expected_ = candidates; }
   void note(const std::string& text) { result_.notes.push_back(text); }
 

@@ -18,7 +18,9 @@ class ESPALIER_API SearchHistory {
   // What the file says of the candidate of this number; none: it is new. Throws data where the file tells of another
   // candidate: it belongs to another search.
   std::optional<double> performance(int64_t candidate, const std::string& config_list) const;
+  // The next candidate's line, handed to the system before this returns; throws data where it cannot be.
   void append(double sparsity, double performance, const std::string& config_list);
+  // How many candidates it knows.
   int64_t size() const { return int64_t(rows_.size()); }
 
  private:

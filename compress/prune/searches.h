@@ -5,15 +5,17 @@
 
 namespace espalier {
 
-#define ESPALIER_SEARCHES(X)             \
-  X(greedy, GreedyPruner)                \
-  X(netadapt, NetAdaptPruner)            \
-  X(annealing, SimulatedAnnealingPruner) \
-  X(autocompress, AutoCompressPruner)    \
-  X(sensitivity, SensitivityPruner)      \
-  X(amc, AMCPruner)                      \
+// Names in --search and classes, NNI's where it has one.
+#define ESPALIER_SEARCHES(X)                                                                                     \
+  X(greedy, GreedyPruner)                /* for a budget, without a trial: the cheapest cuts first */            \
+  X(netadapt, NetAdaptPruner)            /* a fixed saving per round (Yang et al. 2018, arXiv 1804.03230) */     \
+  X(annealing, SimulatedAnnealingPruner) /* simulated annealing (Liu et al. 2020, arXiv 1907.03141) */           \
+  X(autocompress, AutoCompressPruner)    /* annealing, ADMM, cutting, in rounds (arXiv 1907.03141) */            \
+  X(sensitivity, SensitivityPruner)      /* in proportion to what each cluster can bear */                       \
+  X(amc, AMCPruner)                      /* an agent says how much to keep (He et al. 2018, arXiv 1802.03494) */ \
   /* the next one's line goes here */
 
+// The method of `Class`, a Search. The class throws usage as Search does.
 #define X(name, Class)                                                                  \
   ESPALIER_API SearchMethod name##_search();                                            \
   class Class : public Search {                                                         \
@@ -26,8 +28,9 @@ ESPALIER_SEARCHES(X)
 
 Found anneal(SearchRun& run);  // what annealing does, for searches that begin so
 
-ESPALIER_API std::vector<std::string> search_names();
+ESPALIER_API std::vector<std::string> search_names();              // "greedy", ...
 ESPALIER_API SearchMethod search_method(const std::string& name);  // throws usage, naming the nearest
+// The Search of that method.
 ESPALIER_API std::unique_ptr<Search> make_search(const std::string& name, Module& model, ConfigList config_list,
                                                  SearchOptions options);
 

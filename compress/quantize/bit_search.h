@@ -21,21 +21,24 @@ struct BitChoice {
   double ms = 0;     // of the layer, in the network; 0: not measured
 };
 
+// What was measured of a layer.
 struct LayerBits {
-  std::string layer;  // "layer1.0.conv1"
-  std::vector<BitChoice> choices;
+  std::string layer;               // "layer1.0.conv1"
+  std::vector<BitChoice> choices;  // by rising bits
 };
 
+// What measure_bits() measured.
 struct BitMeasurements {
   std::vector<LayerBits> layers;  // in the network's order
   double other_ms = 0;            // of all that is no such layer
   double float_bytes = 0;         // of the layers' weights as f32
 };
 
+// What measure_bits() tries.
 struct BitSearchOptions {
-  std::vector<int64_t> bits = {2, 3, 4, 6, 8};
-  int64_t latency_batch = 0;  // how many images milliseconds are measured with; 0: they are not
-  int repetitions = 10;
+  std::vector<int64_t> bits = {2, 3, 4, 6, 8};  // of weights
+  int64_t latency_batch = 0;                    // how many images milliseconds are measured with; 0: they are not
+  int repetitions = 10;                         // of every timing, of which the median counts
   // Of what the network puts out for the inputs. Default: the Kullback-Leibler divergence from what the float network
   // puts out, the mean over images.
   std::function<double(const Tensor& output)> loss = {};
@@ -46,11 +49,13 @@ struct BitSearchOptions {
 ESPALIER_API BitMeasurements measure_bits(const Graph& traced, const std::vector<Tensor>& inputs,
                                           const BitSearchOptions& options = {});
 
+// What all layers may cost together: bytes of their weights, ms of the network.
 struct BitBudget {
   double bytes = std::numeric_limits<double>::infinity();
   double ms = std::numeric_limits<double>::infinity();
 };
 
+// What choose_bits() chose.
 struct BitPlan {
   std::vector<std::pair<std::string, int64_t>> bits;  // by layer, in the measurements' order
   double loss = 0, bytes = 0, ms = 0;                 // sums; ms with other_ms

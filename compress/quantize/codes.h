@@ -18,12 +18,14 @@ namespace espalier {
 struct IntegerLayer {
   Tensor weight, bias, scale, zero;  // zero absent where it is 0 everywhere; bias always there
   Tensor weight_scale, bias_scale;   // what a step of them is worth: f32 [O]
-  geometry::Requant requant;
-  bool to_float = false;
-  int64_t coarsened = 0;  // channels whose weight scale was raised so that the bias fits into s32
+  geometry::Requant requant;         // how accumulators become codes
+  bool to_float = false;             // or numbers
+  int64_t coarsened = 0;             // channels whose weight scale was raised so that the bias fits into s32
 };
 
+// What a value of the graph is in integers.
 struct CodedValue {
+  // By which rule it comes about.
   enum Rule {
     constant,  // a leaf, or computed from leaves alone
     floats,    // real numbers: an input, or computed by its op from real numbers

@@ -18,6 +18,7 @@ namespace espalier {
 // errors, which are of kind data: text that is not JSON, a transform that it says nothing of, one that is not there
 // (the encodings of another model), other bits, and numbers that no scale or zero point is.
 ESPALIER_API void apply_encodings(Quantizer& quantizer, std::string_view json, const std::string& name = "encodings");
+// The same from a file.
 ESPALIER_API void load_encodings(Quantizer& quantizer, const std::string& path);
 
 }  // namespace espalier

@@ -18,8 +18,9 @@
 
 namespace espalier {
 
+// How an engine runs.
 struct EngineOptions {
-  Device device{};
+  Device device{};                                                    // where
   bool sparse = true;                                                 // run zeros of weights as such, on the CPU
   std::shared_ptr<const SparseTable> table = SparseTable::shipped();  // which says where that pays
 };
@@ -43,18 +44,21 @@ class ESPALIER_API Engine {
   // Every tensor of codes, under its value's name, in the graph's order: what exact() lists.
   std::vector<std::pair<std::string, Tensor>> codes(std::vector<Tensor> inputs) const;
 
+  // An operation as it was run and timed.
   struct Layer {
-    std::string name, kernel;
+    std::string name, kernel;  // the value's, the op's
     double ms = 0, share = 0;  // the median of some runs, and its part of them all
     std::string why;           // a layer of floats in a quantized network: why it is not integers
     std::string format;        // of a layer whose weights have zeros: lanes, blocks or dense
     double density = 1;        // the part of its weights that is not zero
     double gain = 1;           // the dense time over its own, as the table promises for this batch
   };
+  // Runs so often on these inputs, and tells where the time goes.
   std::vector<Layer> report(std::vector<Tensor> inputs, int times = 10) const;
 
   const Graph& graph() const;      // as it is run
   const PassNotes& notes() const;  // what the passes did
+  // What values on the way take at these input shapes.
   size_t arena_bytes(const std::vector<Shape>& inputs) const;
 
  private:

@@ -13,6 +13,7 @@
 
 namespace espalier {
 
+// What equalize() did.
 struct Equalized {
   int64_t channels = 0, scaled = 0;  // that could be scaled, coupled ones counted once; that were
   double largest = 1;                // factor, or its inverse

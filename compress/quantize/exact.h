@@ -9,6 +9,7 @@
 
 namespace espalier {
 
+// What a graph computes.
 struct Exact {
   Tensor output;                                      // f32
   std::vector<std::pair<std::string, Tensor>> codes;  // u8, under the values' names, in the graph's order

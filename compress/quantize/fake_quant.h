@@ -14,14 +14,15 @@
 
 namespace espalier {
 
+// Which codes there are, and what range they cover.
 struct FakeQuantConfig {
-  int64_t bits = 8;
-  bool is_signed = false;  // codes ±(2^(bits-1)-1) and a zero point of 0, else 0..2^bits-1
-  int axis = -1;           // a scale for each index of this dimension; -1: one for the whole tensor
-  FakeQuantOptions op = {};
-  std::string observer = "moving_average";
-  bool of_parameter = false;  // looks once more when eval mode begins, at the values that it will rest on
-  int64_t start_step = 0;     // until this step, counted from 1, it only looks; nothing is rounded
+  int64_t bits = 8;                         // 1 to 31
+  bool is_signed = false;                   // codes ±(2^(bits-1)-1) and a zero point of 0, else 0..2^bits-1
+  int axis = -1;                            // a scale for each index of this dimension; -1: one for the whole tensor
+  FakeQuantOptions op = {};                 // how it rounds
+  std::string observer = "moving_average";  // which says the range; one of observer_names()
+  bool of_parameter = false;                // looks once more when eval mode begins, at the values that it will rest on
+  int64_t start_step = 0;                   // until this step, counted from 1, it only looks; nothing is rounded
   // NNI 1.7's clock: before start_step it does not look either, and its averages are divided as if it had.
   bool count_steps = false;
 };
@@ -29,7 +30,7 @@ struct FakeQuantConfig {
 // What the transforms with a scale share: FakeQuant, whose scale follows from what passed, and LearnedQuant.
 class ESPALIER_API ScaledQuant : public Transform {
  public:
-  virtual QParams qparams() const = 0;
+  virtual QParams qparams() const = 0;        // as they are now
   virtual bool seen() const = 0;              // has it a scale yet? May wait for the device, once.
   virtual Tensor range() const = 0;           // f32 [2,channels]
   virtual void set_steps(int64_t steps) = 0;  // the optimiser's; 1 is the first
@@ -53,12 +54,14 @@ class ESPALIER_API FakeQuant : public ScaledQuant {
   void fix(float scale, float zero_point);  // of whole tensors
   void fix();
   void fix(QParams q);  // as they are
+  // Does it rest for good?
   bool fixed() const { return fixed_; }
   // While there is one, numbers are shown to it and pass as they are.
   void watch(std::function<void(const Tensor& x)> watcher) { watch_ = std::move(watcher); }
   // "quant" of a fixed twin; codes that are rounded already want no other rounding than to the nearest.
   Tensor fixed_words(Rounding rounding) const;
 
+  // As constructed.
   const FakeQuantConfig& config() const { return config_; }
   QParams qparams() const override { return q_; }
   bool active() const { return active_; }  // rounds now
@@ -88,6 +91,7 @@ class ESPALIER_API DoReFa : public Transform {
   std::string_view name() const override { return "dorefa"; }
   Tensor operator()(const Tensor& x) override { return dorefa(x, int(bits_), straight_); }
   void tensors(const TensorVisitor& visit) override { visit("dorefa", words_); }
+  // As constructed.
   int64_t bits() const { return bits_; }
 
  private:

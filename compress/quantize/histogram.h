@@ -18,11 +18,13 @@ class ESPALIER_API Histogram {
   void add(const Tensor& x);
 
   int64_t count() const;  // of all numbers; 0: nothing was seen
-  float least() const;    // the bounds of what was seen, exactly
-  float most() const;
-  double width() const;  // of a bin
+  float least() const;    // the bounds of what was seen, exactly,
+  float most() const;     // from below and from above
+  double width() const;   // of a bin
+  // The number in the middle of a bin.
   double center(int64_t bin) const { return (double(bin - half) + 0.5) * width(); }
   std::vector<int64_t> bins() const;  // 2·half of them
+  // What it remembers, to move, save and find by name.
   void tensors(const TensorVisitor& visit) { visit("histogram", counts_), visit("bounds", bounds_); }
 
  private:
@@ -42,8 +44,10 @@ class ESPALIER_API HistogramObserver : public Observer {
 
  protected:
   using Clip = std::pair<float, float>;  // the least and the greatest number that keep their value
+  // The range that is worth most, by what was seen.
   virtual Clip clip(const Histogram& seen) const = 0;
-  // What rounding to the codes that a clip gives makes of a number.
+  // What rounding to the codes that a clip gives makes of a number: operator() of rounded(clip). lo to hi are the
+  // codes, with their scale and zero point (zero).
   struct Rounded {
     float scale, zero, lo, hi;
     double operator()(double x) const {

@@ -22,10 +22,11 @@ ESPALIER_API Graph insert_quantizers(const Graph& graph,
 // Codes of so many bits for a weight: symmetric, per output channel, from its greatest magnitude.
 ESPALIER_API QParams symmetric_weight(const Tensor& weight, int bits);
 
-// min-max: from a run on `inputs`, codes of so many bits; weights symmetric per output channel.
+// Bits: weight_bits and activation_bits.
 struct MinMaxOptions {
   int weight_bits = 8, activation_bits = 8;
 };
+// min-max: from a run on `inputs`, codes of so many bits; weights symmetric per output channel.
 ESPALIER_API Graph quantize_min_max(const Graph& traced, const std::vector<Tensor>& inputs, MinMaxOptions options = {});
 
 }  // namespace espalier

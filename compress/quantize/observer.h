@@ -13,6 +13,7 @@ namespace espalier {
 
 class Histogram;
 
+// What is observed: a tensor on `device`, with so many channels along the axis. is_signed: its codes are.
 struct ObserverOptions {
   int axis = -1;  // a range for each index of this dimension; -1: one for the whole tensor
   int64_t channels = 1;
@@ -31,15 +32,15 @@ class ESPALIER_API Observer {
  public:
   explicit Observer(ObserverOptions options) : options_(options) {}
   virtual ~Observer() = default;
-  virtual std::string_view name() const = 0;
-  virtual void add(const Tensor& x) = 0;
-  virtual Tensor range() const = 0;  // f32 [2,channels]: the least, the greatest
-  virtual bool seen() const = 0;     // anything yet? May wait for the device, once.
-  virtual void tensors(const TensorVisitor&) {}
-  virtual void set_steps(int64_t /*steps*/) {}  // the optimiser's, the first is 1
+  virtual std::string_view name() const = 0;     // "min_max"
+  virtual void add(const Tensor& x) = 0;         // looks at x, f32
+  virtual Tensor range() const = 0;              // f32 [2,channels]: the least, the greatest
+  virtual bool seen() const = 0;                 // anything yet? May wait for the device, once.
+  virtual void tensors(const TensorVisitor&) {}  // what it remembers, to move, save and find by name
+  virtual void set_steps(int64_t /*steps*/) {}   // the optimiser's, the first is 1
 
  protected:
-  ObserverOptions options_;
+  ObserverOptions options_;  // as constructed
 };
 
 // f32 [2,channels]: the least and the greatest of a tensor's numbers now, for each index of `axis` if that is not -1.
@@ -63,20 +64,21 @@ class FollowedRange : public Observer {
 };
 
 // By name; files hold an observer's place in this list, so lines are only ever appended.
-#define ESPALIER_OBSERVERS(X) \
-  X(current)                  \
-  X(min_max)                  \
-  X(moving_average)           \
-  X(percentile)               \
-  X(mse)                      \
-  X(entropy)                  \
+#define ESPALIER_OBSERVERS(X)                                                                         \
+  X(current)        /* what the last tensor had */                                                    \
+  X(min_max)        /* the widest range so far */                                                     \
+  X(moving_average) /* of the least and the greatest numbers (Jacob et al. 2018, arXiv 1712.05877) */ \
+  X(percentile)     /* all but one number in ten thousand */                                          \
+  X(mse)            /* the least mean squared error of its codes */                                   \
+  X(entropy)        /* the least Kullback-Leibler divergence (Migacz 2017) */                         \
   /* the next one's line goes here */
 
+// The observer `name`.
 #define X(name) std::unique_ptr<Observer> make_##name##_observer(ObserverOptions options);
 ESPALIER_OBSERVERS(X)
 #undef X
 
-ESPALIER_API const std::vector<std::string>& observer_names();
+ESPALIER_API const std::vector<std::string>& observer_names();  // in this order
 // Throws usage, naming the nearest, on a name that is none.
 ESPALIER_API std::unique_ptr<Observer> make_observer(const std::string& name, ObserverOptions options = {});
 

@@ -16,24 +16,25 @@ namespace espalier {
 // What one entry asks of one layer.
 struct Target {
   const std::string& layer;
-  const std::string& what;  // "weight", "input" or "output"
-  Tensor weight;            // where that is what
-  int64_t bits, start_step;
-  std::string scheme;  // of weights: one of quant_schemes()
-  bool nni_compatible;
-  Device device;
+  const std::string& what;   // "weight", "input" or "output"
+  Tensor weight;             // where that is what
+  int64_t bits, start_step;  // of its codes; from which step on they count
+  std::string scheme;        // of weights: one of quant_schemes()
+  bool nni_compatible;       // QuantizerOptions
+  Device device;             // the model's
 };
 
 // All that a new quantizer writes: what it can quantize, and the transform for one target.
 struct Scheme {
-  std::string name;                  // what --quantizer takes
-  std::vector<std::string> targets;  // of quant_types
-  int64_t least_bits = 1, most_bits = 31;
+  std::string name;                                          // what --quantizer takes
+  std::vector<std::string> targets;                          // of quant_types
+  int64_t least_bits = 1, most_bits = 31;                    // that it can do
   std::vector<std::string> schemes = {"per_tensor_affine"};  // of quant_schemes(); the first is the default
   bool keeps_zero = true;                                    // else masked weights would not stay 0, and are refused
-  std::function<std::shared_ptr<Transform>(const Target&)> make = {};
+  std::function<std::shared_ptr<Transform>(const Target&)> make = {};  // the transform for one target
 };
 
+// How a quantizer computes, beside its config list.
 struct QuantizerOptions {
   // NNI 1.7's numbers, for comparisons: z is added before rounding, gradients are not clipped and pass DoReFa's tanh,
   // and averages count steps. Without it those are as the papers have them.
@@ -41,6 +42,7 @@ struct QuantizerOptions {
   int64_t first_epoch = 0;  // as an observer of train(): the epoch that compress() waits for
 };
 
+// Where export_model() writes; "": that file is not written.
 struct QuantExport {
   std::string model_path = {};        // codes and quantizers, as load_model reads them: compress/export/coded.h
   std::string calibration_path = {};  // JSON: {layer: {weight_bits, weight_scale, tracked_min_output, ...}}
@@ -56,27 +58,29 @@ class ESPALIER_API Quantizer : public TrainObserver {
 
   // Puts the transforms on the model's ports, once.
   Module& compress();
-  virtual void update_epoch(int) {}
-  virtual void step();  // after every optimiser's step
+  virtual void update_epoch(int) {}  // at the start of every epoch, counted from 0
+  virtual void step();               // after every optimiser's step
 
   // What the transforms have come to: {layer: {...}} with the keys of NNI 2's calibration config. Throws usage where an
   // observer has seen nothing.
   std::string calibration() const;
-  void export_model(const QuantExport& options);
+  void export_model(const QuantExport& options);  // throws usage where an observer has seen nothing
 
   // Ranges and step to start from: {"step": 1.., "ports": {"relu1.output_range": [2,1], ...}}, as state files hold
   // them. Throws ErrorKind::data on what the model has no place for.
   void start_from(const pth::Value& state);
 
-  // The transforms, where they are, in the order of the model's layers; none before compress().
+  // A transform and where it is.
   struct Placed {
-    std::string layer, what;
-    int64_t bits;
-    std::shared_ptr<Transform> transform;
+    std::string layer, what;               // "conv1", "weight"
+    int64_t bits;                          // of its codes
+    std::shared_ptr<Transform> transform;  // on that port
   };
+  // In the order of the model's layers; none before compress().
   const std::vector<Placed>& placed() const { return placed_; }
 
   std::string name() const override { return scheme_.name; }
+  // The layers that the list selects.
   const Selection& selection() const { return selection_; }
   int64_t steps() const { return steps_; }  // the optimiser's next, counted from 1, since compress()
 

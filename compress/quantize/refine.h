@@ -9,12 +9,14 @@
 
 namespace espalier {
 
+// What both of them take.
 struct RefineOptions {
   Device device = {};  // where the model is
   // Called before every layer, and may throw to end it: the layers done, of how many.
   std::function<void(int64_t done, int64_t all)> progress = {};
 };
 
+// What was done to how many layers.
 struct Refined {
   int64_t layers = 0, changed = 0;  // that were looked at; that came out otherwise
   double before = 0, after = 0;     // the mean over layers of what was to be made small, see below
@@ -27,11 +29,12 @@ struct Refined {
 ESPALIER_API Refined correct_biases(Quantizer& quantizer, Module& model, BatchSource& images,
                                     const RefineOptions& options = {});
 
+// How roundings are learned.
 struct AdaRoundOptions {
-  RefineOptions refine = {};
-  int64_t iterations = 1000, batch = 32;
-  double lr = 1e-2, weight = 0.05;  // of Adam; of the term that drives roundings to their ends
-  uint64_t seed = 0;
+  RefineOptions refine = {};              // the device, and who is told
+  int64_t iterations = 1000, batch = 32;  // of each layer; images in one of them
+  double lr = 1e-2, weight = 0.05;        // of Adam; of the term that drives roundings to their ends
+  uint64_t seed = 0;                      // of which images meet
 };
 
 // AdaRound (Nagel et al. 2020, "Up or down?", arXiv 2004.10568). A layer keeps its nearest rounding where the learned

@@ -10,7 +10,7 @@ namespace espalier {
 
 // value = scale[o] · (code - zero[o]); codes lie in [lo, hi]. In the memory order of the weight.
 struct WeightCodes {
-  Shape shape;
+  Shape shape;  // of the weight
   std::vector<int32_t> codes, zero;
   std::vector<float> scale;
   int32_t lo = 0, hi = 0;
@@ -31,6 +31,7 @@ ESPALIER_API bool weight_codes(const Graph& graph, const std::vector<Tensor>& co
 struct ChannelAffine {
   std::vector<double> scale, shift;
 };
+// Of a batch norm, by the numbers that it has in the graph.
 ESPALIER_API ChannelAffine affine_of(const Graph& graph, const std::vector<Tensor>& constants, const GraphValue& norm);
 
 // Weights and bias (empty: none) of the layer whose output the affine follows.

@@ -28,6 +28,6 @@ ESPALIER_API Figure break_even_figure(const Table& map, const std::string& title
 // By name: training, kept, sensitivity, pareto, search, break-even. "": which one the columns tell; throws data where
 // they tell none.
 ESPALIER_API Figure figure_of(const Table& table, const std::string& kind, const std::string& title);
-ESPALIER_API std::vector<std::string> figure_kinds();
+ESPALIER_API std::vector<std::string> figure_kinds();  // these names
 
 }  // namespace espalier

@@ -9,6 +9,7 @@
 
 namespace espalier {
 
+// Red, green and blue, and alpha: 0 lets everything through, 1 nothing.
 struct Color {
   double r, g, b;  // 0 to 1
   double alpha = 1;
@@ -18,9 +19,11 @@ struct Color {
 class ESPALIER_API Canvas {
  public:
   enum class Anchor { begin, middle, end };  // which point of a text lies at (x, y); y is its base line
+  // A place: x to the right, y down.
   struct Point {
     double x, y;
   };
+  // How a text is written: its size in pixels, by which point (anchor), bold or not, in which color.
   struct Text {
     double size = 12;
     Anchor anchor = Anchor::begin;
@@ -29,6 +32,7 @@ class ESPALIER_API Canvas {
     Color color = {0.15, 0.15, 0.15};
   };
   virtual ~Canvas() = default;
+  // A line() through points, so wide; a filled rectangle() and disc(); a text(), and how wide it would be, width_of().
   virtual void line(const std::vector<Point>& points, Color color, double width, bool dashed) = 0;
   virtual void rectangle(double x, double y, double width, double height, Color fill) = 0;
   virtual void disc(double x, double y, double radius, Color fill) = 0;
@@ -36,6 +40,7 @@ class ESPALIER_API Canvas {
   virtual double width_of(const std::string& text, const Text& how) = 0;
 };
 
+// An axis; log: its scale is logarithmic.
 struct PlotAxis {
   std::string label = {};  // with its unit: "latency at batch 1, ms"
   bool log = false;
@@ -43,14 +48,16 @@ struct PlotAxis {
   std::vector<std::string> categories = {};   // names in the place of numbers, at 0, 1, ...
 };
 
+// One thing that is drawn and named in the legend.
 struct Series {
+  // A line, points, both, or bars.
   enum Style { line, points, both, bars };  // bars of one panel stand over one another, the first behind
   std::string label = {};                   // "": not in the legend
-  Style style = line;
-  std::vector<double> x = {}, y = {};   // as many of each; what is not finite is left out
-  std::vector<std::string> names = {};  // written beside the points
-  bool dashed = false;
-  std::optional<Color> color = {};  // default: the next of the palette
+  Style style = line;                       // which of them
+  std::vector<double> x = {}, y = {};       // as many of each; what is not finite is left out
+  std::vector<std::string> names = {};      // written beside the points
+  bool dashed = false;                      // the line
+  std::optional<Color> color = {};          // default: the next of the palette
 };
 
 // A map of numbers: rows of cells, coloured from blue (below `middle`) over white to red (above), on a log scale.
@@ -59,6 +66,7 @@ struct HeatMap {
   double middle = 1;
 };
 
+// One diagram: a title, axes x and y, and series.
 struct Panel {
   std::string title = {};
   PlotAxis x = {}, y = {};
@@ -67,6 +75,7 @@ struct Panel {
   std::vector<double> marks = {};  // horizontal lines across, as at the unpruned accuracy
 };
 
+// A title over its panels, width x height pixels.
 struct Figure {
   std::string title = {};
   std::vector<Panel> panels = {};  // side by side
@@ -78,7 +87,7 @@ ESPALIER_API void draw(const Figure& figure, Canvas& canvas);
 
 // ---- cairo.cpp; no_cairo.cpp where the library was not found
 enum class Picture { svg, png };  // png at twice the size
-ESPALIER_API bool has_cairo();
+ESPALIER_API bool has_cairo();    // can this build draw?
 // The file's bytes, the same for the same figure and fonts; throws ErrorKind::other without Cairo.
 ESPALIER_API std::string render(const Figure& figure, Picture kind);
 

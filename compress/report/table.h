@@ -15,6 +15,7 @@ struct ESPALIER_API Table {
   int find(const std::string& column) const;  // its place, or -1
   // A column's fields as numbers, NaN where one is empty; throws data on a column that is not there and on text.
   std::vector<double> numbers(const std::string& column) const;
+  // A column's fields as they are; throws data on a column that is not there.
   std::vector<std::string> texts(const std::string& column) const;
   std::string csv() const;  // fields with commas, quotes or line ends in quotes
 };

@@ -34,8 +34,10 @@ class ESPALIER_API FileWriter {
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
 
+  // Behind what was written before; throws ErrorKind::data where that fails.
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  // Bytes so far.
   size_t written() const { return written_; }
   void commit();  // reaches the disk before the name changes
 

@@ -9,12 +9,14 @@
 #include <variant>
 #include <vector>
 
+// PyTorch's files.
 namespace espalier::pth {
 
 struct Value;
-using List = std::vector<Value>;
+using List = std::vector<Value>;                          // a list or a tuple
 using Dict = std::vector<std::pair<std::string, Value>>;  // keeps its order; integer keys are kept as text
 
+// What a file holds: None, a truth value, a whole or a real number, a text, a tensor, a list or a dict.
 struct ESPALIER_API Value : std::variant<std::monostate, bool, int64_t, double, std::string, Tensor, List, Dict> {
   using variant::variant;
   // The entry of a dict, or null; throws unless this is a dict.
@@ -31,7 +33,9 @@ ESPALIER_API Value parse(const void* data, size_t size, const std::string& name,
 
 // A state dict: every entry of the dict must be a tensor; throws ErrorKind::data otherwise.
 using StateDict = std::vector<std::pair<std::string, Tensor>>;
+// The entries of a dict, `name` standing for the file in errors.
 ESPALIER_API StateDict state_dict(const Value& value, const std::string& name);
+// The dict that save() writes.
 ESPALIER_API Value from_state_dict(const StateDict& dict);
 
 }  // namespace espalier::pth

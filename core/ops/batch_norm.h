@@ -5,6 +5,7 @@
 
 namespace espalier {
 
+// batch_norm() with its options. Operands: x [N,C,H,W] or [N,C]; weight, bias, running_mean, running_var [C].
 struct ESPALIER_API BatchNormOp : Op {
   BatchNormOptions options;
   explicit BatchNormOp(BatchNormOptions o) : options(o) {}
@@ -12,6 +13,7 @@ struct ESPALIER_API BatchNormOp : Op {
   std::string_view name() const override { return "batch_norm"; }
   Attributes attributes() const override;
   Shape infer(std::span<const Shape> in) const override;
+  // What the kernels are told of an input's shape.
   geometry::Norm geometry(const Shape& x) const;
   void run(Inputs in, Tensor& out, Saved& saved) const override;
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs&) const override;

@@ -6,12 +6,13 @@
 
 namespace espalier {
 
-// x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW].
+// conv2d() with its window and groups: x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW].
 struct ESPALIER_API Conv2dOp : Op {
   Window window;
   int64_t groups;
   Conv2dOp(Window w, int64_t g) : window(w), groups(g) {}
 
+  // From the shapes of x and weight; throws ErrorKind::other where they, the bias or the groups do not meet.
   geometry::Conv geometry(std::span<const Shape> in) const;
 
   std::string_view name() const override { return "conv2d"; }

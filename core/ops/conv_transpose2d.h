@@ -5,7 +5,7 @@
 
 namespace espalier {
 
-// x [N,I,H,W], weight [I,O/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW].
+// conv_transpose2d() with its options: x [N,I,H,W], weight [I,O/groups,KH,KW], bias [O] or absent -> [N,O,OH,OW].
 struct ESPALIER_API ConvTranspose2dOp : Op {
   ConvTransposeOptions options;
   explicit ConvTranspose2dOp(ConvTransposeOptions o) : options(o) {}

@@ -11,6 +11,7 @@ ESPALIER_KERNEL uint64_t drop_index(const geometry::Drop& g, int64_t i) {
   return uint64_t(i / (g.rows * g.channels) * g.channels + i % g.channels);
 }
 
+// The factor of element i: 0, or 1 / (1 - p).
 ESPALIER_KERNEL float drop_scale(const geometry::Drop& g, uint64_t seed, uint64_t stream, int64_t i) {
   return random_uniform(seed, stream, drop_index(g, i)) >= g.p ? 1 / (1 - g.p) : 0.f;
 }

@@ -5,6 +5,7 @@
 
 namespace espalier {
 
+// dropout() with its options, of which the op itself reads p and channels.
 struct ESPALIER_API DropoutOp : Op {
   DropoutOptions options;
   explicit DropoutOp(DropoutOptions o) : options(o) {}
@@ -12,6 +13,7 @@ struct ESPALIER_API DropoutOp : Op {
   std::string_view name() const override { return options.channels ? "dropout2d" : "dropout"; }
   Attributes attributes() const override { return {{"p", double(options.p)}}; }
 
+  // What the kernel is told of an input's shape.
   geometry::Drop geometry(const Shape& x) const;
   Shape infer(std::span<const Shape> in) const override;
   DType dtype(std::span<const DType> in) const override;

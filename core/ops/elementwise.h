@@ -1,10 +1,11 @@
-// Elementwise functions: each is a functor with its value and its gradient, and one line in a list. The list feeds
-// every column of the kernel table, the op and the module, so that adding a function touches nothing else.
-// Functors may carry up to a few floats, which each(visitor) names; x is the input, grad(x, dy) what reaches it of dy.
+// Elementwise functions: each is a functor with its value, `operator()`, and its gradient, and one line in a list. The
+// list feeds every column of the kernel table, the op and the module, so that adding a function touches nothing else.
+// Functors may carry up to a few floats, which `each(visitor)` names; x is the input, `grad(x, dy)` what reaches it of
+// dy.
 // `from_output` says that grad(f(x), dy) is grad(x, dy): the backward pass then reads the output, which the next layer
 // keeps anyway. `counted` says that the FLOPs counter counts one per element.
-// A functor of two operands has its value f(a, b), and what reaches each of dy: grad_a(a, b, dy) and grad_b(a, b, dy).
-// One that does not say either has no gradient there; add, sub, mul and div, whose gradients need less than both
+// A functor of two operands has its value f(a, b), and what reaches each of dy: `grad_a(a, b, dy)` and `grad_b(a, b,
+// dy)`. One that does not say either has no gradient there; add, sub, mul and div, whose gradients need less than both
 // operands, have theirs in the op.
 // NaN and infinities go where PyTorch lets them go. So what clips compares against its bounds, which no NaN passes, and
 // its gradient selects dy or 0 instead of multiplying, which would make NaN of infinity times 0.
@@ -15,14 +16,17 @@
 
 namespace espalier {
 
+// Elementwise functions as functors, which the lists below name.
 namespace fn {
 
+// max(0, x)
 struct Relu {
   static constexpr bool from_output = true;
   ESPALIER_KERNEL float operator()(float x) const { return 0 > x ? 0 : x; }
   ESPALIER_KERNEL float grad(float x, float dy) const { return x <= 0 ? 0 : dy; }
 };
 
+// x where positive, else negative_slope·x.
 struct LeakyRelu {
   static constexpr bool counted = true;
   float negative_slope = 0.01f;
@@ -34,6 +38,7 @@ struct LeakyRelu {
   ESPALIER_KERNEL float grad(float x, float dy) const { return x > 0 ? dy : negative_slope * dy; }
 };
 
+// x within min_val..max_val.
 struct Hardtanh {
   static constexpr bool from_output = true;
   float min_val = -1, max_val = 1;
@@ -48,6 +53,7 @@ struct Hardtanh {
   ESPALIER_KERNEL float grad(float x, float dy) const { return x <= min_val || x >= max_val ? 0 : dy; }
 };
 
+// x within 0..6.
 struct Relu6 {
   static constexpr bool from_output = true;
   template <class V>
@@ -58,6 +64,7 @@ struct Relu6 {
   ESPALIER_KERNEL float grad(float x, float dy) const { return Hardtanh{0, 6}.grad(x, dy); }
 };
 
+// The hyperbolic tangent.
 struct Tanh {
   ESPALIER_KERNEL float operator()(float x) const { return std::tanh(x); }
   ESPALIER_KERNEL float grad(float x, float dy) const {
@@ -66,6 +73,7 @@ struct Tanh {
   }
 };
 
+// 1 / (1 + exp(-x))
 struct Sigmoid {
   ESPALIER_KERNEL float operator()(float x) const { return 1 / (1 + std::exp(-x)); }
   ESPALIER_KERNEL float grad(float x, float dy) const {
@@ -103,32 +111,38 @@ struct Sign {
   ESPALIER_KERNEL float grad(float, float) const { return 0; }
 };
 
+// -x
 struct Neg {
   ESPALIER_KERNEL float operator()(float x) const { return -x; }
   ESPALIER_KERNEL float grad(float, float dy) const { return -dy; }
 };
 
+// |x|; no gradient passes at 0.
 struct Abs {
   ESPALIER_KERNEL float operator()(float x) const { return std::fabs(x); }
   ESPALIER_KERNEL float grad(float x, float dy) const { return dy * float((x > 0) - (x < 0)); }
 };
 
+// The exponential.
 struct Exp {
   ESPALIER_KERNEL float operator()(float x) const { return std::exp(x); }
   ESPALIER_KERNEL float grad(float x, float dy) const { return dy * std::exp(x); }
 };
 
+// The natural logarithm; -inf of 0, NaN below.
 struct Log {
   ESPALIER_KERNEL float operator()(float x) const { return std::log(x); }
   ESPALIER_KERNEL float grad(float x, float dy) const { return dy / x; }
 };
 
+// The square root; NaN below 0.
 struct Sqrt {
   ESPALIER_KERNEL float operator()(float x) const { return std::sqrt(x); }
   ESPALIER_KERNEL float grad(float x, float dy) const { return dy / (2 * std::sqrt(x)); }
 };
 
-// To a fixed power. Small whole powers and square roots are computed as such, as PyTorch does.
+// To a fixed power, `exponent`: power(x, exponent). Small whole powers and square roots are computed as such, as
+// PyTorch does.
 struct Pow {
   float exponent = 1;
   template <class V>
@@ -151,8 +165,8 @@ struct Pow {
   }
 };
 
-// Within two bounds, each of which may be infinite. A lower bound above the upper one gives way; no gradient passes at
-// a bound, nor of NaN, which hardtanh lets through.
+// Within two bounds, min and max, each of which may be infinite. A lower bound above the upper one gives way; no
+// gradient passes at a bound, nor of NaN, which hardtanh lets through.
 struct Clamp {
   float min = -HUGE_VALF, max = HUGE_VALF;
   template <class V>
@@ -205,15 +219,19 @@ struct SmoothL1 {
 
 namespace fn {
 
+// a + b
 struct Add {
   ESPALIER_KERNEL float operator()(float a, float b) const { return a + b; }
 };
+// a - b
 struct Sub {
   ESPALIER_KERNEL float operator()(float a, float b) const { return a - b; }
 };
+// a · b
 struct Mul {
   ESPALIER_KERNEL float operator()(float a, float b) const { return a * b; }
 };
+// a / b
 struct Div {
   ESPALIER_KERNEL float operator()(float a, float b) const { return a / b; }
 };
@@ -224,28 +242,34 @@ struct Maximum {
   ESPALIER_KERNEL float grad_a(float a, float b, float dy) const { return a < b ? 0 : a == b ? dy / 2 : dy; }
   ESPALIER_KERNEL float grad_b(float a, float b, float dy) const { return grad_a(b, a, dy); }
 };
+// The smaller of two, likewise.
 struct Minimum {
   ESPALIER_KERNEL float operator()(float a, float b) const { return a != a || a < b ? a : b; }
   ESPALIER_KERNEL float grad_a(float a, float b, float dy) const { return a > b ? 0 : a == b ? dy / 2 : dy; }
   ESPALIER_KERNEL float grad_b(float a, float b, float dy) const { return grad_a(b, a, dy); }
 };
 
-// 1 where it holds, else 0: nothing holds of NaN but that it differs.
+// 1 where a > b, else 0: nothing holds of NaN but that it differs.
 struct Gt {
   ESPALIER_KERNEL float operator()(float a, float b) const { return float(a > b); }
 };
+// 1 where a >= b, else 0.
 struct Ge {
   ESPALIER_KERNEL float operator()(float a, float b) const { return float(a >= b); }
 };
+// 1 where a < b, else 0.
 struct Lt {
   ESPALIER_KERNEL float operator()(float a, float b) const { return float(a < b); }
 };
+// 1 where a <= b, else 0.
 struct Le {
   ESPALIER_KERNEL float operator()(float a, float b) const { return float(a <= b); }
 };
+// 1 where a equals b, else 0.
 struct Eq {
   ESPALIER_KERNEL float operator()(float a, float b) const { return float(a == b); }
 };
+// 1 where a differs from b, else 0.
 struct Ne {
   ESPALIER_KERNEL float operator()(float a, float b) const { return float(a != b); }
 };
@@ -256,7 +280,8 @@ struct KlTerm {
   ESPALIER_KERNEL float grad_a(float, float b, float dy) const { return -(dy * b); }
 };
 
-// One term of the binary cross entropy of (probability, target); as PyTorch's, no logarithm is below -100.
+// One term of the binary cross entropy of (probability, target); as PyTorch's, no logarithm is below -100:
+// bounded_log().
 struct BceTerm {
   ESPALIER_KERNEL static float bounded_log(float x) {
     const float y = std::log(x);
@@ -307,19 +332,23 @@ struct PreluTerm {
   X(bce_logits_term, BceLogitsTerm, "") \
   X(prelu_term, PreluTerm, "PRelu")
 
+// The functions of one operand, in the order of ESPALIER_UNARY.
 enum class Unary : int {
+// fn::`Functor`
 #define X(name, Functor, ...) Functor,
   ESPALIER_UNARY(X)
 #undef X
 };
 
+// The functions of two operands, in the order of ESPALIER_BINARY.
 enum class Binary : int {
+// fn::`Functor`
 #define X(name, Functor, ...) Functor,
   ESPALIER_BINARY(X)
 #undef X
 };
 
-// Calls f(functor) with the functor that `kind` names and `data` points to.
+// Calls f(functor) with the functor that `kind`, a Unary, names and `data` points to.
 template <class F>
 void visit_unary(int kind, const void* data, F&& f) {
   switch (Unary(kind)) {
@@ -331,6 +360,7 @@ void visit_unary(int kind, const void* data, F&& f) {
   }
 }
 
+// Calls f(functor) with the functor that `kind`, a Binary, names.
 template <class F>
 void visit_binary(int kind, F&& f) {
   switch (Binary(kind)) {

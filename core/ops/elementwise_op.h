@@ -10,7 +10,8 @@
 
 namespace espalier {
 
-// Computes in f32; values may be f32 or bf16, and the output has the operand's type.
+// The function that `kind` names, with the floats of its functor. Computes in f32; values may be f32 or bf16, and the
+// output has the operand's type.
 struct ESPALIER_API UnaryOp : Op {
   Unary kind;
   alignas(float) std::array<std::byte, 4 * sizeof(float)> functor{};  // the bytes of the functor that kind names
@@ -36,7 +37,7 @@ struct ESPALIER_API UnaryOp : Op {
   int64_t flops(std::span<const Shape>, const Shape& out) const override;
 };
 
-// Shapes meet by NumPy's rules.
+// The function of two operands that `kind` names. Shapes meet by NumPy's rules.
 struct ESPALIER_API BinaryOp : Op {
   Binary kind;
   explicit BinaryOp(Binary k) : kind(k) {}

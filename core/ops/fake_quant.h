@@ -6,11 +6,13 @@
 
 namespace espalier {
 
+// "half_even", ...
 ESPALIER_API std::string_view name_of(Rounding rounding);
 // x's memory order as [outer,channels,inner] around an axis; -1: one channel.
 ESPALIER_API geometry::Quant channels_of(const Shape& x, int axis);
 
-// Inputs: x of any shape, scale and zero_point f32, [] or, with an axis, [C].
+// fake_quant() to codes from qmin to qmax, by a rounding; clip: numbers beyond the codes get no gradient. Inputs: x of
+// any shape, scale and zero_point f32, [] or, with an axis, [C].
 struct ESPALIER_API FakeQuantOp : Op {
   int64_t qmin, qmax;
   int axis;  // of x, from 0; -1: one scale for the whole tensor
@@ -22,6 +24,7 @@ struct ESPALIER_API FakeQuantOp : Op {
 
   std::string_view name() const override { return "fake_quant"; }
   Attributes attributes() const override;
+  // What the kernels are told of an input's shape.
   geometry::Quant geometry(const Shape& x) const;
   Shape infer(std::span<const Shape> in) const override;
   bool in_place(size_t operand) const override { return operand == 0; }
@@ -32,7 +35,7 @@ struct ESPALIER_API FakeQuantOp : Op {
   bool constant(std::span<const Slice> in) const override { return all_are_constant(in.first(1)); }
 };
 
-// A weight as DoReFa-Net sees it: see dorefa_one() in core/arithmetic.h.
+// A weight as DoReFa-Net sees it with so many bits: see dorefa_one() in core/arithmetic.h.
 struct ESPALIER_API DoReFaOp : Op {
   int64_t bits;
   bool straight;  // the gradient passes the tanh straight through, too (NNI's)

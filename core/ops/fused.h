@@ -6,7 +6,8 @@
 
 namespace espalier {
 
-// Operands: x, weight, bias and residual, of the output's shape; the last two may be absent.
+// The convolution `conv`, then a residual, then the bounds `after`. Operands: x, weight, bias and residual, of the
+// output's shape; the last two may be absent.
 struct ESPALIER_API FusedConv2dOp : Op {
   Conv2dOp conv;
   geometry::After after;
@@ -20,6 +21,7 @@ struct ESPALIER_API FusedConv2dOp : Op {
   int64_t flops(std::span<const Shape> in, const Shape& out) const override { return conv.flops(in, out); }
 };
 
+// A linear layer, then a residual, then the bounds `after`; operands likewise.
 struct ESPALIER_API FusedLinearOp : Op {
   geometry::After after;
   explicit FusedLinearOp(geometry::After a) : after(a) {}

@@ -6,7 +6,7 @@
 
 namespace espalier {
 
-// x [N,C,H,W] or [N,C]; weight, bias [C] or absent.
+// group_norm(), or layer_norm() of a row; eps joins the variance. x [N,C,H,W] or [N,C]; weight, bias [C] or absent.
 struct ESPALIER_API GroupNormOp : Op {
   int64_t groups;  // 0: layer_norm
   float eps;
@@ -15,6 +15,7 @@ struct ESPALIER_API GroupNormOp : Op {
   std::string_view name() const override { return groups ? "group_norm" : "layer_norm"; }
   Attributes attributes() const override { return {{"num_groups", groups}, {"eps", double(eps)}}; }
   bool optional(size_t operand) const override { return operand > 0; }
+  // Throws ErrorKind::other where the channels do not divide into the groups.
   geometry::GroupNorm geometry(const Shape& x) const;
   Shape infer(std::span<const Shape> in) const override;
   void run(Inputs in, Tensor& out, Saved& saved) const override;

@@ -5,13 +5,14 @@
 
 namespace espalier {
 
-// x [N,C,H,W] -> [N,C,OH,OW], of a size, or of whole factors of x's.
+// interpolate() with its options: x [N,C,H,W] -> [N,C,OH,OW], of a size, or of whole factors of x's.
 struct ESPALIER_API InterpolateOp : Op {
   InterpolateOptions options;
   explicit InterpolateOp(InterpolateOptions o) : options(o) {}
 
   std::string_view name() const override { return "interpolate"; }
   Attributes attributes() const override;
+  // Both sizes; throws ErrorKind::other on an empty image.
   geometry::Resample geometry(const Shape& x) const;
   Shape infer(std::span<const Shape> in) const override;
   void run(Inputs in, Tensor& out, Saved&) const override;

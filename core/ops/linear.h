@@ -5,8 +5,9 @@
 
 namespace espalier {
 
-// x [N,I], weight [O,I], bias [O] or absent -> [N,O].
+// linear(): x [N,I], weight [O,I], bias [O] or absent -> [N,O].
 struct ESPALIER_API LinearOp : Op {
+  // Throws ErrorKind::other where the features, or those of the bias, do not meet.
   geometry::Affine geometry(std::span<const Shape> in) const;
 
   std::string_view name() const override { return "linear"; }
@@ -21,11 +22,13 @@ struct ESPALIER_API LinearOp : Op {
   int64_t flops(std::span<const Shape> in, const Shape& out) const override;
 };
 
-// a [..,M,K] (or [..,K,M] with trans_a), b [..,K,N] (or [..,N,K]); rank 2 or 3, equal batch -> [..,M,N].
+// matmul(): a [..,M,K] (or [..,K,M] with trans_a), b [..,K,N] (or [..,N,K] with trans_b); rank 2 or 3, equal batch ->
+// [..,M,N].
 struct ESPALIER_API MatmulOp : Op {
   bool trans_a, trans_b;
   MatmulOp(bool a, bool b) : trans_a(a), trans_b(b) {}
 
+  // Throws ErrorKind::other where the shapes do not meet.
   geometry::Matmul geometry(std::span<const Shape> in) const;
 
   std::string_view name() const override { return "matmul"; }

@@ -5,6 +5,7 @@
 
 namespace espalier {
 
+// nll_loss() with its label smoothing. Operands: logp [N,C], target s64 [N], weight [C] or absent -> [].
 struct ESPALIER_API NllLossOp : Op {
   float smoothing;
   explicit NllLossOp(float s) : smoothing(s) {}
@@ -13,6 +14,7 @@ struct ESPALIER_API NllLossOp : Op {
   bool optional(size_t operand) const override { return operand == 2; }  // a weight per class
   Attributes attributes() const override { return {{"label_smoothing", double(smoothing)}}; }
   Shape infer(std::span<const Shape> in) const override;
+  // What the kernels are told.
   geometry::Nll geometry(const Shape& logp) const { return {.n = logp[0], .c = logp[1], .smoothing = smoothing}; }
 
   DType dtype(std::span<const DType> in) const override;

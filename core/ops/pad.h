@@ -4,6 +4,7 @@
 
 namespace espalier {
 
+// pad(): every dimension becomes before + size + after, filled with `value`.
 struct ESPALIER_API PadOp : Op {
   std::vector<int64_t> before, after;  // per dimension
   float value;

@@ -29,6 +29,7 @@ struct ESPALIER_API TakeOp : Op {
 
   std::string_view name() const override { return shared ? "index_select" : "gather"; }
   Attributes attributes() const override { return {{"dim", int64_t(dim)}}; }
+  // What the kernels are told; throws ErrorKind::other where the index does not fit x.
   geometry::Take geometry(std::span<const Shape> in) const;
   Shape infer(std::span<const Shape> in) const override;
   DType dtype(std::span<const DType> in) const override;

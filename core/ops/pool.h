@@ -5,8 +5,9 @@
 
 namespace espalier {
 
-// x [N,C,H,W] -> [N,C,OH,OW]
+// Any pooling: x [N,C,H,W] -> [N,C,OH,OW].
 struct ESPALIER_API PoolOp : Op {
+  // Where the windows lie; throws ErrorKind::other where x is too small for one.
   virtual geometry::Pool geometry(const Shape& x) const = 0;
   Shape infer(std::span<const Shape> in) const override;
   Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override {
@@ -16,10 +17,12 @@ struct ESPALIER_API PoolOp : Op {
   bool constant(std::span<const Slice> in) const override { return pads() ? zero(in) : all_are_constant(in); }
 
  protected:
+  // What the two averages share: the mean of every window, and average_gradient(), which gives each place its part.
   void average(Inputs in, Tensor& out) const;
   Tensors average_gradient(const Shape& x, const Tensor& dy) const;
 };
 
+// Windows as the options say.
 struct ESPALIER_API WindowPoolOp : PoolOp {
   PoolOptions options;
   explicit WindowPoolOp(PoolOptions o) : options(o) {}
@@ -27,6 +30,7 @@ struct ESPALIER_API WindowPoolOp : PoolOp {
   Attributes attributes() const override;
 };
 
+// max_pool2d()
 struct ESPALIER_API MaxPool2dOp : WindowPoolOp {
   using WindowPoolOp::WindowPoolOp;
   std::string_view name() const override { return "max_pool2d"; }
@@ -37,6 +41,7 @@ struct ESPALIER_API MaxPool2dOp : WindowPoolOp {
   Tensors backward(const Saved& saved, const Tensor& dy, const Needs& needs) const override;
 };
 
+// avg_pool2d()
 struct ESPALIER_API AvgPool2dOp : WindowPoolOp {
   using WindowPoolOp::WindowPoolOp;
   std::string_view name() const override { return "avg_pool2d"; }
@@ -49,6 +54,7 @@ struct ESPALIER_API AvgPool2dOp : WindowPoolOp {
   int64_t flops(std::span<const Shape>, const Shape& out) const override { return out.numel(); }
 };
 
+// adaptive_avg_pool2d() to `output` pixels.
 struct ESPALIER_API AdaptiveAvgPool2dOp : PoolOp {
   Pair output;
   explicit AdaptiveAvgPool2dOp(Pair o) : output(o) {}

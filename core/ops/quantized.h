@@ -8,7 +8,7 @@
 
 namespace espalier {
 
-// x f32 -> u8
+// Numbers to codes, by `coding`: x f32 -> u8.
 struct ESPALIER_API QuantizeOp : Op {
   geometry::Coding coding;
   explicit QuantizeOp(geometry::Coding c) : coding(c) {}
@@ -20,7 +20,7 @@ struct ESPALIER_API QuantizeOp : Op {
   void run(Inputs in, Tensor& out, Saved& saved) const override;
 };
 
-// x u8 -> f32
+// Codes to numbers, by `coding`: x u8 -> f32.
 struct ESPALIER_API DequantizeOp : Op {
   geometry::Coding coding;
   explicit DequantizeOp(geometry::Coding c) : coding(c) {}
@@ -44,12 +44,13 @@ struct ESPALIER_API DequantizeChannelsOp : Op {
 
 // Weights of fewer than 8 bits lie packed as u8 [O, bytes], each output channel from a byte on, in memory order: codes
 // of 4 bits, -8..7, two in a byte, the first one lower; or signs (1 bit), eight in a byte, the first one lowest, 1 for
-// +1, each tap of the kernel from a byte on.
+// +1, each tap of the kernel from a byte on. unpack_weight() is the way back; throws ErrorKind::data on another shape.
 ESPALIER_API Shape packed_shape(const Shape& weight, int bits);
 ESPALIER_API Tensor pack_weight(const Tensor& codes, int bits);  // s8, on the CPU, each of them fitting
 ESPALIER_API Tensor unpack_weight(const Tensor& packed, const Shape& weight, int bits);
 
-// Operands: x u8, weight s8 or u8 or packed, bias s32 [O] or absent, scale f32 [O], zero of the weight s32 [O] or
+// A layer on codes: how its accumulators become codes is said by `requant`; to_float: they become numbers. Operands: x
+// u8, weight s8 or u8 or packed, bias s32 [O] or absent, scale f32 [O], zero of the weight s32 [O] or
 // absent. scale is what the accumulator is multiplied by: x's scale · the weight's, over the output's where that has
 // codes.
 struct ESPALIER_API QLayerOp : Op {
@@ -58,7 +59,9 @@ struct ESPALIER_API QLayerOp : Op {
   Shape unpacked;  // the weight's, where requant.weight_bits is 4, or 1: then x holds signs, the codes 0 and 2
   QLayerOp(geometry::Requant r, bool f, const Shape& weight = {}) : requant(r), to_float(f), unpacked(weight) {}
 
+  // Of the layer as a convolution; throws ErrorKind::other where the shapes do not meet.
   virtual geometry::Conv geometry(const Shape& x, const Shape& weight) const = 0;  // weight: unpacked
+  // The unpacked shape of a weight operand; throws ErrorKind::other where a packed one is of another layer.
   Shape weight_shape(const Shape& operand) const;
   Attributes attributes() const override;
   bool optional(size_t operand) const override { return operand == 2 || operand == 4; }
@@ -66,7 +69,7 @@ struct ESPALIER_API QLayerOp : Op {
   void run(Inputs in, Tensor& out, Saved& saved) const override;
 };
 
-// x [N,C,H,W], weight [O,C/groups,KH,KW] -> [N,O,OH,OW]
+// The convolution `conv` on codes: x [N,C,H,W], weight [O,C/groups,KH,KW] -> [N,O,OH,OW].
 struct ESPALIER_API QConv2dOp : QLayerOp {
   Conv2dOp conv;
   QConv2dOp(Conv2dOp c, geometry::Requant r, bool f, const Shape& weight = {})
@@ -79,7 +82,7 @@ struct ESPALIER_API QConv2dOp : QLayerOp {
   int64_t flops(std::span<const Shape> in, const Shape& out) const override;
 };
 
-// x [N,I], weight [O,I] -> [N,O]
+// A linear layer on codes: x [N,I], weight [O,I] -> [N,O].
 struct ESPALIER_API QLinearOp : QLayerOp {
   using QLayerOp::QLayerOp;
   std::string_view name() const override { return requant.weight_bits == 1 ? "blinear" : "qlinear"; }
@@ -88,7 +91,7 @@ struct ESPALIER_API QLinearOp : QLayerOp {
   int64_t flops(std::span<const Shape> in, const Shape& out) const override;
 };
 
-// a, b of one shape; the same rule serves every pair of scales.
+// add_one() of a and b, u8, of one shape, with the factors `codes`; the same rule serves every pair of scales.
 struct ESPALIER_API QAddOp : Op {
   geometry::AddCodes codes;
   explicit QAddOp(geometry::AddCodes c) : codes(c) {}
@@ -101,7 +104,7 @@ struct ESPALIER_API QAddOp : Op {
   void run(Inputs in, Tensor& out, Saved& saved) const override;
 };
 
-// The pooling of that op, which averages, on codes.
+// The pooling of the op `pool`, which averages, on codes.
 struct ESPALIER_API QAvgPoolOp : Op {
   std::shared_ptr<const PoolOp> pool;
   geometry::AverageCodes codes;

@@ -6,12 +6,15 @@
 
 namespace espalier {
 
+// What an output reads: (1 - part)·input[first] + part·input[second]. of(i): how much of input i.
 struct Reading {
   int64_t first, second;
   float part;  // of the second; the first has the rest
   ESPALIER_KERNEL float of(int64_t i) const { return (first == i ? 1 - part : 0.f) + (second == i ? part : 0.f); }
 };
 
+// One axis, of `in` places and `out` outputs; at(o) is what output o reads, by the nearest place or, linear, the two
+// around (align_corners: ends on ends).
 struct ResampleAxis {
   int64_t in, out;
   bool linear, align_corners;
@@ -59,6 +62,7 @@ struct ResampleAxis {
   }
 };
 
+// The vertical axis of a geometry, and columns_of() the horizontal one.
 ESPALIER_KERNEL ResampleAxis rows_of(const geometry::Resample& g) { return {g.h, g.out_h, g.linear, g.align_corners}; }
 ESPALIER_KERNEL ResampleAxis columns_of(const geometry::Resample& g) {
   return {g.w, g.out_w, g.linear, g.align_corners};

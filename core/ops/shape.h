@@ -20,6 +20,7 @@ struct ESPALIER_API SameOrderOp : MoveOp {
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
 };
 
+// reshape()
 struct ESPALIER_API ReshapeOp : SameOrderOp {
   std::vector<int64_t> target;  // 0: as the input has it there; -1, once: what the others leave; as in ONNX
   explicit ReshapeOp(std::vector<int64_t> t) : target(std::move(t)) {}
@@ -29,6 +30,7 @@ struct ESPALIER_API ReshapeOp : SameOrderOp {
   Shape infer(std::span<const Shape> in) const override;
 };
 
+// flatten() from dimension `start` on.
 struct ESPALIER_API FlattenOp : SameOrderOp {
   int start;
   explicit FlattenOp(int s) : start(s) {}
@@ -38,7 +40,7 @@ struct ESPALIER_API FlattenOp : SameOrderOp {
   Shape infer(std::span<const Shape> in) const override;
 };
 
-// A size of 1 more, or these fewer.
+// unsqueeze(): a size of 1 more, at `dim`.
 struct ESPALIER_API UnsqueezeOp : SameOrderOp {
   int dim;
   explicit UnsqueezeOp(int d) : dim(d) {}
@@ -48,6 +50,7 @@ struct ESPALIER_API UnsqueezeOp : SameOrderOp {
   Shape infer(std::span<const Shape> in) const override;
 };
 
+// squeeze(): these dims, of size 1, fall away.
 struct ESPALIER_API SqueezeOp : SameOrderOp {
   std::vector<int64_t> dims;
   explicit SqueezeOp(std::vector<int64_t> d) : dims(std::move(d)) {}
@@ -70,7 +73,7 @@ struct ESPALIER_API PermuteOp : MoveOp {
   Dims couple(Coupling&, std::span<const Dims> in, std::span<const Shape>, const Shape&) const override;
 };
 
-// Two dimensions change places.
+// Two dimensions, dim0 and dim1, change places.
 struct ESPALIER_API TransposeOp : PermuteOp {
   int dim0, dim1;
   TransposeOp(int rank, int a, int b);
@@ -79,6 +82,7 @@ struct ESPALIER_API TransposeOp : PermuteOp {
   Attributes attributes() const override { return {{"dim0", int64_t(dim0)}, {"dim1", int64_t(dim1)}}; }
 };
 
+// cat() along `dim`.
 struct ESPALIER_API CatOp : MoveOp {
   int dim;
   explicit CatOp(int d) : dim(d) {}
@@ -95,6 +99,7 @@ struct ESPALIER_API CatOp : MoveOp {
   Dims couple(Coupling& c, std::span<const Dims> in, std::span<const Shape> shapes, const Shape& out) const override;
 };
 
+// slice() of `dim`, from begin to end, which is not part of it.
 struct ESPALIER_API SliceOp : MoveOp {
   int dim;
   int64_t begin, end;

@@ -9,7 +9,7 @@
 
 namespace espalier {
 
-// What a product knows of its weights, and which format they take at a geometry.
+// What a product knows of its weights, their sparsity, and which format they take at a geometry, by a table: choice().
 class ESPALIER_API SparseWeights {
  public:
   Sparsity sparsity;
@@ -24,7 +24,8 @@ class ESPALIER_API SparseWeights {
   mutable std::atomic<uint64_t> last_{0};
 };
 
-// Operands as the fused ops have them: x, weight (with its zeros), bias, residual.
+// The fused convolution of `weights` with zeros. Operands as the fused ops have them: x, weight (with its zeros), bias,
+// residual.
 struct ESPALIER_API SparseConv2dOp : FusedConv2dOp {
   SparseWeights weights;
   SparseConv2dOp(FusedConv2dOp fused, SparseWeights w) : FusedConv2dOp(std::move(fused)), weights(std::move(w)) {}
@@ -32,9 +33,10 @@ struct ESPALIER_API SparseConv2dOp : FusedConv2dOp {
   std::string_view name() const override { return "conv2d_sparse"; }
   Attributes attributes() const override;
   void run(Inputs in, Tensor& out, Saved& saved) const override;
-  SparseChoice choice(std::span<const Shape> in) const;
+  SparseChoice choice(std::span<const Shape> in) const;  // the format for these operands, and what it promises
 };
 
+// The fused linear layer of `weights` with zeros, likewise.
 struct ESPALIER_API SparseLinearOp : FusedLinearOp {
   SparseWeights weights;
   SparseLinearOp(FusedLinearOp fused, SparseWeights w) : FusedLinearOp(fused), weights(std::move(w)) {}
@@ -42,7 +44,7 @@ struct ESPALIER_API SparseLinearOp : FusedLinearOp {
   std::string_view name() const override { return "linear_sparse"; }
   Attributes attributes() const override;
   void run(Inputs in, Tensor& out, Saved& saved) const override;
-  SparseChoice choice(std::span<const Shape> in) const;
+  SparseChoice choice(std::span<const Shape> in) const;  // the format for these operands, and what it promises
 };
 
 }  // namespace espalier
