@@ -1,5 +1,5 @@
 # Installing: the library, its public headers room by room, and a package file for find_package(espalier).
-# Which headers are public is said in rooms.cmake.
+# Which headers are public is said in headers.cmake.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
