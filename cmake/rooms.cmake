@@ -89,7 +89,7 @@ set_source_files_properties(core/cpu/sparse_avx512.cpp PROPERTIES
   COMPILE_OPTIONS "-mavx512f;-mavx512vl;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
 set_source_files_properties(core/cpu/int8_vnni.cpp core/cpu/depthwise_vnni.cpp core/cpu/binary_avx512.cpp
   core/cpu/sparse_avx512.cpp core/cpu/optim.cpp core/cpu/dropout.cpp core/cpu/elementwise.cpp core/cpu/batch_norm.cpp
-  PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # other options than the rest
+  cuda/emulated.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # other options than the rest; and kernels know no tensors
 # What build_info() tells. The commit is looked up at every build, and only that file is compiled for it.
 add_custom_target(espalier_commit
   COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DOUT=${PROJECT_BINARY_DIR}/generated/commit.h
