@@ -47,7 +47,7 @@ class ESPALIER_API Packs {
   std::shared_ptr<Storage> find(size_t offset, std::span<const int64_t> format, LastWrite source, bool& keep);
   // From here on every copy is worth keeping: these values will not change.
   void keep_all() { keep_all_.store(true, std::memory_order_relaxed); }
-  // Keeps a copy of the stretch as it was in that version; one that is older goes.
+  // Keeps a copy that find() asked for; none of another version than it was asked for last.
   void put(size_t offset, std::span<const int64_t> format, LastWrite source, std::shared_ptr<Storage> copy);
 
  private:

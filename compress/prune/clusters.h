@@ -27,7 +27,7 @@ class ESPALIER_API Clusters {
   // throws, and usage where a global ranking is asked for.
   Clusters(Module& model, const Scorer& scorer, const Allocation& allocation);
 
-  // How many there are, in the order of their first layers.
+  // How many there are.
   size_t size() const { return all_.size(); }
   // One of them.
   const Cluster& operator[](size_t i) const { return all_[i]; }
@@ -45,8 +45,8 @@ class ESPALIER_API Clusters {
 
   // One entry per layer that loses something, by name, as NNI's searches write them; its plan masks what was counted.
   ConfigList config(const std::vector<double>& sparsities) const;
-  // What the network would cost if so many units of every cluster went, and layers(): what every layer would be.
-  // Channels only.
+  // What the network would cost if so many units of every cluster went (of single weights no FLOPs are counted), and
+  // layers(): what every layer would be; throws usage where units are single weights.
   Resources count(const std::vector<int64_t>& gone);
   std::vector<LayerShape> layers(const std::vector<int64_t>& gone);
 

@@ -11,7 +11,7 @@
 
 namespace espalier {
 
-// NNI's numbers: hidden1 and hidden2 are the widths of the hidden layers, discount what a later reward is worth now.
+// hidden1 and hidden2 are the widths of the hidden layers, discount what a later reward is worth now.
 struct DdpgOptions {
   int64_t hidden1 = 300, hidden2 = 300;
   double lr_c = 1e-3, lr_a = 1e-4;  // Adam's, of critic and actor

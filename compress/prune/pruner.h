@@ -35,7 +35,7 @@ struct PrunerOptions {
   std::function<void(const Pruner&)> updated = {};  // called when masks were made anew
 };
 
-// Where export_model() writes; "": that file is not written.
+// Where export_model() writes; "": that file is not written, but model_path it needs.
 struct ExportOptions {
   std::string model_path;      // the weights, masked ones zeroed
   std::string mask_path = {};  // {layer: {weight, bias}}

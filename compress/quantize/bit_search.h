@@ -24,7 +24,7 @@ struct BitChoice {
 // What was measured of a layer.
 struct LayerBits {
   std::string layer;               // "layer1.0.conv1"
-  std::vector<BitChoice> choices;  // by rising bits
+  std::vector<BitChoice> choices;  // in the order of BitSearchOptions::bits
 };
 
 // What measure_bits() measured.
@@ -36,7 +36,7 @@ struct BitMeasurements {
 
 // What measure_bits() tries.
 struct BitSearchOptions {
-  std::vector<int64_t> bits = {2, 3, 4, 6, 8};  // of weights
+  std::vector<int64_t> bits = {2, 3, 4, 6, 8};  // of weights, each 2 to 8
   int64_t latency_batch = 0;                    // how many images milliseconds are measured with; 0: they are not
   int repetitions = 10;                         // of every timing, of which the median counts
   // Of what the network puts out for the inputs. Default: the Kullback-Leibler divergence from what the float network
@@ -45,7 +45,8 @@ struct BitSearchOptions {
 };
 
 // Of a traced network without quantizers. Weights are symmetric per output channel, activations of 8 bits where
-// milliseconds are measured. Losses are functions of their arguments alone.
+// milliseconds are measured. Losses are functions of their arguments alone. Throws usage on other bits, and without
+// inputs.
 ESPALIER_API BitMeasurements measure_bits(const Graph& traced, const std::vector<Tensor>& inputs,
                                           const BitSearchOptions& options = {});
 

@@ -46,7 +46,7 @@ class ESPALIER_API Engine {
 
   // An operation as it was run and timed.
   struct Layer {
-    std::string name, kernel;  // the value's, the op's
+    std::string name, kernel;  // the value's; the op and what it gives: "qconv2d -> u8"
     double ms = 0, share = 0;  // the median of some runs, and its part of them all
     std::string why;           // a layer of floats in a quantized network: why it is not integers
     std::string format;        // of a layer whose weights have zeros: lanes, blocks or dense

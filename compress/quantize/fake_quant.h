@@ -16,7 +16,7 @@ namespace espalier {
 
 // Which codes there are, and what range they cover.
 struct FakeQuantConfig {
-  int64_t bits = 8;                         // 1 to 31
+  int64_t bits = 8;                         // 1 to 31, signed from 2 on
   bool is_signed = false;                   // codes ±(2^(bits-1)-1) and a zero point of 0, else 0..2^bits-1
   int axis = -1;                            // a scale for each index of this dimension; -1: one for the whole tensor
   FakeQuantOptions op = {};                 // how it rounds

@@ -42,7 +42,7 @@ struct QuantizerOptions {
   int64_t first_epoch = 0;  // as an observer of train(): the epoch that compress() waits for
 };
 
-// Where export_model() writes; "": that file is not written.
+// Where export_model() writes; "": that file is not written, but model_path it needs.
 struct QuantExport {
   std::string model_path = {};        // codes and quantizers, as load_model reads them: compress/export/coded.h
   std::string calibration_path = {};  // JSON: {layer: {weight_bits, weight_scale, tracked_min_output, ...}}
