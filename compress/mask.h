@@ -57,6 +57,7 @@ ESPALIER_API void remove_masks(Module& model);
 
 // An absent weight or bias is written as None, as NNI does.
 ESPALIER_API void save_masks(const std::string& path, const Masks& masks);
+// Masks of bool and u8 are taken as numbers.
 ESPALIER_API Masks load_masks(const std::string& path);
 
 // NNI's name for set_masks(model, load_masks(file)): what is masked is zero from here on, in training too, while the

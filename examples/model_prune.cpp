@@ -134,7 +134,7 @@ void prune(tool::Context& c) {
   const bool lottery = way == "lottery", admm = way == "admm";
   LoadedModel model;
   if (c.given("weights")) {
-    model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    model = tool::load_weights(c);
     tool::bake_masks(*model.module);
   } else {
     model = {make_model(c.text("model")), model_info(c.text("model"))};
@@ -399,6 +399,7 @@ int tool::model_prune_main(int argc, char** argv) {
         add("seeds",
             "run once for each of so many seeds from --seed on, into OUT/seed-N, and say how far results spread",
             cxxopts::value<Text>()->default_value("1"), "N");
+        tool::add_key_option(add);
         tool::add_search_options(add);
         tool::add_finetuning_options(add);
         tool::add_data_options(add, "synthetic");

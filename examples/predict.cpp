@@ -14,7 +14,7 @@ namespace {
 
 void predict(tool::Context& c) {
   if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
-  LoadedModel model = load_model(c.text("weights"));
+  LoadedModel model = tool::load_weights(c);
   to(*model.module, c.device());
   tool::Running running(*model.module, model.info, c.device());
   const ImageSet set = tool::images_for(c, model.info, Split::test);
@@ -48,9 +48,11 @@ int tool::predict_main(int argc, char** argv) {
       [](cxxopts::OptionAdder& add) {
         using Text = std::string;
         add("weights", "the .pth file", cxxopts::value<Text>(), "FILE")(
+            "model", "which model it is, where the file does not say", cxxopts::value<Text>(), "NAME")(
             "dataset", tool::listed(dataset_names()) + " (synthetic is built in)",
             cxxopts::value<Text>()->default_value("synthetic"),
             "NAME")("data", "folder of the dataset's files (default: ESPALIER_DATA)", cxxopts::value<Text>(), "DIR");
+        tool::add_key_option(add);
       },
       predict);
 }

@@ -112,7 +112,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     fail(ErrorKind::usage, "[--budget] comes in the place of --sparsity; both were given");
   LoadedModel model;
   if (c.given("weights")) {
-    model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    model = load_weights(c);
     bake_masks(*model.module);
   } else {
     model = {make_model(c.text("model")), model_info(c.text("model"))};

@@ -40,6 +40,15 @@ std::vector<std::string> model_names() {
   return names;
 }
 
+void add_key_option(cxxopts::OptionAdder& add) {
+  add("key", "which entry of a checkpoint's dict the weights are, where several could be (a.b: of a dict in it)",
+      cxxopts::value<Text>(), "NAME");
+}
+
+LoadedModel load_weights(const Context& c) {
+  return load_model(c.text("weights"), c.given("model") ? c.text("model") : "", c.text("key"));
+}
+
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset) {
   add("dataset", listed(dataset_names()) + " (synthetic is built in)",
       cxxopts::value<Text>()->default_value(default_dataset),

@@ -13,6 +13,11 @@ namespace espalier::tool {
 
 std::vector<std::string> model_names();
 
+// --key, for a tool that has --weights
+void add_key_option(cxxopts::OptionAdder& add);
+// The file of --weights: load_model() with --model, where it was given, and --key.
+LoadedModel load_weights(const Context& context);
+
 // --dataset --data --images --test-images --batch-size
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset);
 // --lr --momentum --weight-decay --schedule --augment --shuffle --slim --checkpoint-minutes

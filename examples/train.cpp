@@ -70,7 +70,7 @@ void train_model(tool::Context& c) {
   std::unique_ptr<Module> module;
   ModelInfo info;
   if (c.given("weights")) {
-    LoadedModel loaded = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    LoadedModel loaded = tool::load_weights(c);
     module = std::move(loaded.module);
     info = loaded.info;
   } else {
@@ -187,6 +187,7 @@ int tool::train_main(int argc, char** argv) {
             "epochs", "passes over the training images (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("weights", "start from this .pth file (a state dict, a checkpoint, a shrunk model)",
                  cxxopts::value<std::string>(), "FILE");
+        tool::add_key_option(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
         tool::add_teacher_options(add);

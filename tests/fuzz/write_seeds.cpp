@@ -72,6 +72,13 @@ void write_model() {
   pth::save(path, pth::from_state_dict(lenet), model_note(model_info("lenet")));
   LoadedModel loaded = load_model(path);  // or the seed would start from a refusal
 
+  pth::StateDict wrapped;  // as a training script keeps it
+  for (const auto& [name, t] : lenet) wrapped.emplace_back("module." + name, t);
+  const std::string nested = place("fuzz_model", "nested");
+  pth::save(nested, pth::Dict{{"net", pth::from_state_dict(wrapped)}, {"epoch", int64_t(3)}},
+            model_note(model_info("lenet")));
+  load_model(nested);
+
   std::vector<float> mostly_zeros(144, 0.f);
   mostly_zeros[7] = mostly_zeros[100] = 0.25f;
   for (auto& [name, t] : lenet)
