@@ -32,6 +32,9 @@ void check(ImageSet& set, const std::string& dataset) {
     wrong("expected labels s64 [", images.dim(0), "], one per image");
   for (const int64_t label : labels.to_vector<int64_t>())
     if (label < 0) wrong("a label is ", label, ", expected 0 or more");
+  if (const auto& names = set.class_names; !names.empty())
+    for (const int64_t label : labels.to_vector<int64_t>())
+      if (label >= int64_t(names.size())) wrong("a label is ", label, ", and ", names.size(), " classes have names");
   const auto channels = size_t(images.dim(1));
   Normalize& n = set.normalize;
   if (n.mean.empty()) n.mean.assign(channels, 0.f);

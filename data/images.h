@@ -21,6 +21,7 @@ struct ImageSet {
   Tensor labels;         // s64 [N], from 0
   Normalize normalize;   // the constants that go with the set
   bool mirrored = true;  // a mirrored image still belongs to its class: photographs do, digits do not
+  std::vector<std::string> class_names = {};  // none: nobody has named them
 
   int64_t size() const { return images.dim(0); }
   Shape image_shape() const { return {images.dim(1), images.dim(2), images.dim(3)}; }
@@ -67,7 +68,8 @@ ESPALIER_API int64_t dataset_classes(const std::string& dataset);
 
 // Makes a set of one's own known to load_images and the tools. `load` gets the folder that the user names, or "", and
 // may throw; what it returns is checked: images u8 [N,C,H,W] and labels s64 [N] from 0, N >= 1, constants per channel
-// (none given: mean 0 and std 1). Register before other threads ask. Throws usage on a name that is taken or empty.
+// (none given: mean 0 and std 1), a name per class or none. Register before other threads ask. Throws usage on a name
+// that is taken or empty.
 using DatasetLoader = std::function<ImageSet(const std::string& dir, Split split)>;
 ESPALIER_API void register_dataset(const std::string& name, DatasetLoader load);
 

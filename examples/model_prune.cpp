@@ -162,7 +162,10 @@ void prune(tool::Context& c) {
   const bool evidence =
       std::any_of(scorer.needs.begin(), scorer.needs.end(), [](Need n) { return n != Need::movement; });
   if (learns || evidence) train_set = tool::train_loader(c, info, recipe);
-  if (learns) test_set = tool::test_loader(c, info);
+  if (learns) {
+    tool::learn_from(model.info, train_set->images());
+    test_set = tool::test_loader(c, info);
+  }
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
   const Loss loss = loss_of(info);

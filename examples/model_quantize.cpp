@@ -200,6 +200,7 @@ void quantize(tool::Context& c) {
                                : c.given("weights")    ? 0
                                                        : tool::recipe_epochs(info);
   const auto train_set = tool::train_loader(c, info, recipe);
+  tool::learn_from(model.info, train_set->images());
   const auto test_set = tool::test_loader(c, info);
   const std::string encodings = c.given("encodings") ? c.text("encodings") : "";
   for (const char* option : {"calibrate", "observer", "bias-correction", "adaround"})

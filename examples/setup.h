@@ -31,8 +31,12 @@ double checkpoint_minutes(const Context& context);
 TrainOptions stage_options(const Context& context, const ModelInfo& model, const std::string& stage, int64_t epochs,
                            Schedule schedule);
 
-// A split of the chosen set, its first --images or --test-images; throws usage if `model` takes other shapes.
+// A split of the chosen set, its first --images or --test-images, to be normalised as `model` knows it, where it does;
+// throws usage if `model` takes other shapes.
 ImageSet images_for(const Context& context, const ModelInfo& model, Split split);
+// What a model that learns from these images has to tell of them: their constants, unless it brought its own, and the
+// names of their classes.
+void learn_from(ModelInfo& model, const ImageSet& images);
 // A model as it is run where nothing is trained: an Engine, in integers where the model is quantized, made from what
 // the model is now.
 class Running {

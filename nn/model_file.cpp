@@ -11,6 +11,9 @@
 #include <espalier/version.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -24,14 +27,49 @@ constexpr int64_t largest_classes = 1'000'000;  // before memory is asked for on
 struct Note {
   std::string model;    // "" where there is no note of ours
   int64_t classes = 0;  // 0: as many as the model's info says
+  ImageFacts image;
 };
 
 Note read_note(const std::string& text) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object() || !json.contains("model") || !json["model"].is_string()) return {};
-  Note note{json["model"].get<std::string>()};
+  Note note;
+  note.model = json["model"].get<std::string>();
   if (json.contains("classes") && json["classes"].is_number_integer()) note.classes = json["classes"].get<int64_t>();
+  for (const auto& [key, to] : {std::pair{"mean", &note.image.mean}, {"std", &note.image.std}})
+    if (json.contains(key) && json[key].is_array())
+      for (const auto& value : json[key])
+        to->push_back(value.is_number() ? float(value.get<double>()) : std::numeric_limits<float>::quiet_NaN());
+  if (json.contains("class_names") && json["class_names"].is_array())
+    for (const auto& name : json["class_names"])
+      note.image.class_names.push_back(name.is_string() ? name.get<std::string>() : "");
   return note;
+}
+
+// Refuses what cannot be meant of a model.
+void check(const ImageFacts& image, const ModelInfo& info) {
+  const auto channels = size_t(info.input[0]);
+  const auto all = [](const std::vector<float>& values, auto fits) {
+    return std::all_of(values.begin(), values.end(), fits);
+  };
+  if (image.mean.size() != image.std.size() || (!image.mean.empty() && image.mean.size() != channels) ||
+      !all(image.mean, [](float m) { return std::isfinite(m); }) ||
+      !all(image.std, [](float s) { return std::isfinite(s) && s > 0; }))
+    fail(ErrorKind::data, "a note whose mean and std are not ", channels, " numbers each, std above 0");
+  if (!image.class_names.empty() && image.class_names.size() != size_t(info.classes))
+    fail(ErrorKind::data, "a note of ", image.class_names.size(), " names for ", info.classes, " classes");
+}
+
+// 0.4914, not 0.49140000343322754: the shortest text that is this float.
+std::vector<double> shortest(const std::vector<float>& values) {
+  std::vector<double> result;
+  for (const float v : values) {
+    char text[32];
+    const auto end = std::to_chars(text, text + sizeof text, v).ptr;
+    result.emplace_back();
+    std::from_chars(text, end, result.back());
+  }
+  return result;
 }
 
 Shape batch_of_one(const Shape& input) {
@@ -113,13 +151,25 @@ std::string model_note(const ModelInfo& info) {
   json["model"] = info.name;
   json["input"] = std::vector<int64_t>(info.input.begin(), info.input.end());
   json["classes"] = info.classes;
-  return json.dump();
+  const ImageFacts& image = info.image;
+  if (!image.mean.empty()) {
+    json["layout"] = "NCHW";
+    json["channels"] = image.mean.size() == 1 ? "grey" : "RGB";
+    json["mean"] = shortest(image.mean);
+    json["std"] = shortest(image.std);
+  }
+  if (!image.class_names.empty()) json["class_names"] = image.class_names;
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 void save_model(const std::string& path, Module& module, const std::string& model, int64_t classes) {
   ModelInfo info = model_info(model);
   info.name = model;
   if (classes > 0) info.classes = classes;
+  save_model(path, module, info);
+}
+
+void save_model(const std::string& path, Module& module, const ModelInfo& info) {
   pth::Value value = pth::from_state_dict(state_dict(module));
   if (const pth::StateDict ports = port_tensors(module); !ports.empty())
     value = pth::Dict{{"model", std::move(value)}, {"ports", pth::from_state_dict(ports)}};
@@ -173,6 +223,8 @@ LoadedModel load_model(const std::string& path, const std::string& model, const 
   try {
     if (info.classes < 1 || info.classes > largest_classes)
       fail(ErrorKind::data, "a note of ", info.classes, " classes");
+    check(note.image, info);
+    info.image = note.image;
     {
       SkipInit skip;
       loaded.module = make_model(name, {.classes = info.classes});
@@ -184,9 +236,9 @@ LoadedModel load_model(const std::string& path, const std::string& model, const 
       port_state = pth::state_dict(*ports, path);
     unpack_codes(weights, port_state);
     std::set<std::string> coded;
-    for (auto& [key, t] : weights)
+    for (auto& [tensor, t] : weights)
       if (t.dtype() == DType::s8 || t.dtype() == DType::u8) {
-        coded.insert(key);
+        coded.insert(tensor);
         t = t.to(DType::f32);
       }
     load_state_dict(*loaded.module, weights, {.adopt_shapes = true});

@@ -6,13 +6,16 @@
 
 namespace espalier {
 
-// The note: {"espalier": "0.1.0", "model": "vgg19", "input": [3,32,32], "classes": 10}.
+// The note: {"espalier": "0.1.0", "model": "vgg19", "input": [3,32,32], "classes": 10} and, where info.image knows it,
+// "layout": "NCHW", "channels": "RGB" (or "grey"), "mean": [..], "std": [..], "class_names": [..].
 ESPALIER_API std::string model_note(const ModelInfo& info);
 
 // Writes module's state dict and the note; `model` is one of model_list()'s names (or "-smooth" twins). A module that
 // carries masks or other transforms is written as {"model": state dict, "ports": their tensors}, as in checkpoints.
 // `classes` is what the model was made with; 0: as many as model_info(model) says.
 ESPALIER_API void save_model(const std::string& path, Module& module, const std::string& model, int64_t classes = 0);
+// The same for the info of a model that was loaded, or trained on images that it tells of.
+ESPALIER_API void save_model(const std::string& path, Module& module, const ModelInfo& info);
 
 struct LoadedModel {
   std::unique_ptr<Module> module;  // in eval mode

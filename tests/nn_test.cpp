@@ -360,6 +360,31 @@ TEST_CASE("weights are found wherever a checkpoint keeps them, and taken out of 
   std::remove(path.c_str());
 }
 
+TEST_CASE("what a model knows of its pictures travels in its file; what cannot be meant is refused") {
+  const std::string path = "nn_test_pictures.pth";
+  auto model = make_model("naive", {.classes = 2});
+  ModelInfo info = model_info("naive");
+  info.classes = 2;
+  info.image = {{.1307f}, {.3081f}, {"no", "ja \u00e4"}};
+  save_model(path, *model, info);
+  std::string note;
+  pth::load(path, &note);
+  CHECK(note.find("\"layout\":\"NCHW\",\"channels\":\"grey\",\"mean\":[0.1307],\"std\":[0.3081]") != std::string::npos);
+  const ImageFacts image = load_model(path).info.image;
+  CHECK(image.mean == info.image.mean);
+  CHECK(image.std == info.image.std);
+  CHECK(image.class_names == info.image.class_names);
+  const pth::Value weights = pth::load(path);
+  for (const char* wrong : {R"("mean":[0.5,0.5],"std":[1,1])", R"("mean":[0.5])", R"("mean":[0.5],"std":[0])",
+                            R"("mean":["a"],"std":[1])", R"("mean":[1e300],"std":[1])", R"("std":[1])"}) {
+    pth::save(path, weights, std::string(R"({"model":"naive","classes":2,)") + wrong + "}");
+    CHECK_THROWS_WITH(load_model(path), doctest::Contains("mean and std are not 1 numbers each"));
+  }
+  pth::save(path, weights, R"({"model":"naive","classes":2,"class_names":["a"]})");
+  CHECK_THROWS_WITH(load_model(path), doctest::Contains("a note of 1 names for 2 classes"));
+  std::remove(path.c_str());
+}
+
 TEST_CASE("a shrunk model loads from its file alone") {
   // vgg11 with every convolution at half its width.
   manual_seed(4);
