@@ -165,7 +165,8 @@ Masks load_masks(const std::string& path) {
       if (std::holds_alternative<std::monostate>(mask)) continue;
       const auto* tensor = std::get_if<Tensor>(&mask);
       if (!tensor) fail(ErrorKind::data, "[mask] ", path, ": ", layer, ".", key, " is no tensor");
-      masks.push_back({layer.empty() ? key : layer + "." + key, *tensor});
+      const bool bytes = tensor->dtype() == DType::u8;  // as bool is read
+      masks.push_back({layer.empty() ? key : layer + "." + key, bytes ? tensor->to(DType::f32) : *tensor});
     }
   }
   return masks;

@@ -15,22 +15,29 @@ struct Version {
   const char *name, *folder;
   int64_t label_bytes, classes;
   Normalize normalize;
+  std::vector<std::string> class_names;
   int64_t record() const { return label_bytes + 3 * pixels; }
 };
 
 const Version& cifar10() {
-  static const Version v{
-      "cifar10", "cifar-10-batches-bin", 1, 10, {{.4914f, .4822f, .4465f}, {.2023f, .1994f, .2010f}}};
+  static const Version v{"cifar10",
+                         "cifar-10-batches-bin",
+                         1,
+                         10,
+                         {{.4914f, .4822f, .4465f}, {.2023f, .1994f, .2010f}},
+                         {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}};
   return v;
 }
 
 const Version& cifar100() {
-  static const Version v{"cifar100", "cifar-100-binary", 2, 100, {{.5071f, .4867f, .4408f}, {.2675f, .2565f, .2761f}}};
+  static const Version v{"cifar100", "cifar-100-binary", 2, 100, {{.5071f, .4867f, .4408f}, {.2675f, .2565f, .2761f}},
+                         {}};
   return v;
 }
 
 ImageSet empty_set(const Version& v, int64_t n) {
-  return {v.name, Tensor::empty({n, 3, 32, 32}, DType::u8), Tensor::empty({n}, DType::s64), v.normalize};
+  return {v.name,       Tensor::empty({n, 3, 32, 32}, DType::u8), Tensor::empty({n}, DType::s64), v.normalize, true,
+          v.class_names};
 }
 
 void parse_into(const Version& v, ImageSet& set, int64_t first, const void* file, size_t size, const std::string& name,

@@ -11,7 +11,7 @@ namespace {
 
 struct Entry {
   std::string name;
-  DatasetLoader load;   // empty: synthetic, which takes options in the place of files
+  DatasetLoader load;   // empty: synthetic and folder, which take options
   int64_t classes = 0;  // of those that come with the library
 };
 
@@ -19,6 +19,7 @@ std::vector<Entry>& entries() {
   static std::vector<Entry> all{{"cifar10", read_cifar10, 10},
                                 {"cifar100", read_cifar100, 100},
                                 {"mnist", read_mnist, 10},
+                                {"folder", {}, 0},
                                 {"synthetic", {}, 10}};
   return all;
 }
@@ -32,6 +33,9 @@ void check(ImageSet& set, const std::string& dataset) {
     wrong("expected labels s64 [", images.dim(0), "], one per image");
   for (const int64_t label : labels.to_vector<int64_t>())
     if (label < 0) wrong("a label is ", label, ", expected 0 or more");
+  if (const auto& names = set.class_names; !names.empty())
+    for (const int64_t label : labels.to_vector<int64_t>())
+      if (label >= int64_t(names.size())) wrong("a label is ", label, ", and ", names.size(), " classes have names");
   const auto channels = size_t(images.dim(1));
   Normalize& n = set.normalize;
   if (n.mean.empty()) n.mean.assign(channels, 0.f);
@@ -50,7 +54,8 @@ std::vector<std::string> dataset_names() {
   return names;
 }
 
-int64_t dataset_classes(const std::string& dataset) {
+int64_t dataset_classes(const std::string& dataset, const std::string& dir) {
+  if (dataset == "folder" && !dir.empty()) return int64_t(image_folder_classes(dir).size());
   for (const Entry& e : entries())
     if (e.name == dataset) return e.classes;
   return 0;
@@ -58,6 +63,10 @@ int64_t dataset_classes(const std::string& dataset) {
 
 ImageSet load_images(const std::string& dataset, const std::string& dir, Split split, SyntheticOptions synthetic) {
   if (dataset == "synthetic") return synthetic_images(split, synthetic);
+  if (dataset == "folder") {
+    if (dir.empty()) fail(ErrorKind::usage, "[dataset] folder needs the folder that holds a folder per class");
+    return read_image_folder(dir, split, {.image = synthetic.image, .meanwhile = synthetic.meanwhile});
+  }
   const bool files = dataset_classes(dataset) > 0;  // ours, from files
   if (files && dir.empty())
     fail(ErrorKind::usage, "[dataset] ", dataset,

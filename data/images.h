@@ -22,6 +22,7 @@ struct ImageSet {
   Tensor labels;         // s64 [N], from 0
   Normalize normalize;   // the constants that go with the set
   bool mirrored = true;  // a mirrored image still belongs to its class: photographs do, digits do not
+  std::vector<std::string> class_names = {};  // none: nobody has named them
 
   // How many there are, and image_shape(): of one, [C,H,W].
   int64_t size() const { return images.dim(0); }
@@ -63,18 +64,29 @@ struct SyntheticOptions {
 // Those; throws usage on options out of range.
 ESPALIER_API ImageSet synthetic_images(Split split, SyntheticOptions options = {});
 
-// By name: "cifar10", "cifar100", "mnist" (from dir), "synthetic", or what was registered; throws usage for another
-// name.
+// Pictures of one's own, PNG and JPEG (image_file.h), in a folder per class: `dir` holds train/CLASS/.. and
+// test/CLASS/.. (or val), or the classes themselves, of each of which every fifth picture, by name, is one for testing.
+// Classes are numbered in the order of their names, and the pictures go round the classes. Each becomes `image` by
+// resize_crop; the constants are ImageNet's, 0.5 and 0.25 for grey. Throws data on a picture that cannot be read.
+struct ImageFolderOptions {
+  Shape image{3, 32, 32};                // C,H,W; C is 1 (grey) or 3
+  std::function<void()> meanwhile = {};  // as that of SyntheticOptions
+};
+ESPALIER_API ImageSet read_image_folder(const std::string& dir, Split split, const ImageFolderOptions& options = {});
+ESPALIER_API std::vector<std::string> image_folder_classes(const std::string& dir);
+
+// By name: "cifar10", "cifar100", "mnist", "folder" (from dir; a folder's images as synthetic.image says), "synthetic",
+// or what was registered; throws usage for another name.
 ESPALIER_API ImageSet load_images(const std::string& dataset, const std::string& dir, Split split,
                                   SyntheticOptions synthetic = {});
 ESPALIER_API std::vector<std::string> dataset_names();  // all that load_images() knows
-// How many classes a set that comes with the library has; 0 for one that was registered.
-ESPALIER_API int64_t dataset_classes(const std::string& dataset);
+// How many classes a set that comes with the library has - "folder" has those in dir -; 0 for one that was registered.
+ESPALIER_API int64_t dataset_classes(const std::string& dataset, const std::string& dir = "");
 
 // register_dataset() makes a set of one's own known to load_images and the tools. `load` gets the folder that the user
 // names, or "", and may throw; what it returns is checked: images u8 [N,C,H,W] and labels s64 [N] from 0, N >= 1,
-// constants per channel (none given: mean 0 and std 1). Register before other threads ask. Throws usage on a name that
-// is taken or empty.
+// constants per channel (none given: mean 0 and std 1), a name per class or none. Register before other threads ask.
+// Throws usage on a name that is taken or empty.
 using DatasetLoader = std::function<ImageSet(const std::string& dir, Split split)>;
 ESPALIER_API void register_dataset(const std::string& name, DatasetLoader load);
 

@@ -47,7 +47,8 @@ ImageSet parse_mnist(const void* images, size_t images_size, const std::string& 
                Tensor::empty({int64_t(n), 1, int64_t(side), int64_t(side)}, DType::u8),
                Tensor::empty({int64_t(n)}, DType::s64),
                {{.1307f}, {.3081f}},
-               false};
+               false,
+               {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}};
   std::memcpy(set.images.mutable_data<uint8_t>(), pixels + 16, n * side * side);
   int64_t* out = set.labels.mutable_data<int64_t>();
   for (size_t i = 0; i < n; ++i) {

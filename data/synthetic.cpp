@@ -83,6 +83,8 @@ ImageSet synthetic_images(Split split, SyntheticOptions options) {
                {}};
   set.normalize.mean.assign(size_t(s[0]), .5f);
   set.normalize.std.assign(size_t(s[0]), .25f);
+  for (const char* kind : {"stripes across", "upright stripes", "oblique stripes", "checks", "rings"})
+    for (const char* scale : {"coarse ", "fine "}) set.class_names.push_back(std::string(scale) + kind);
   uint8_t* images = set.images.mutable_data<uint8_t>();
   int64_t* labels = set.labels.mutable_data<int64_t>();
   const char* purpose = split == Split::train ? "synthetic train" : "synthetic test";

@@ -141,6 +141,13 @@ std::vector<int64_t> Context::integers(const std::string& option) const {
   return values;
 }
 
+std::vector<double> Context::reals(const std::string& option) const {
+  std::vector<double> values;
+  std::istringstream parts(text(option));
+  for (std::string part; std::getline(parts, part, ',');) values.push_back(number<double>(option, part));
+  return values;
+}
+
 std::string Context::output_file(const std::string& option) {
   const fs::path path = text(option), folder = path.has_parent_path() ? path.parent_path() : ".";
   std::error_code code;
@@ -174,6 +181,7 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
   cxxopts::Options options(about.name, about.what);
   try {
     options.set_width(110);
+    if (*about.files) options.custom_help("[OPTION...] [" + std::string(about.files) + "]");
     auto adder = options.add_options();
     add(adder);
     adder("out", "folder for the results and summary.json", cxxopts::value<std::string>(), "DIR")(
@@ -186,7 +194,7 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
         "json", "print summary.json on stdout, everything else on stderr")("version", "print the version")(
         "h,help", "print this");
     auto parsed = options.parse(argc, argv);
-    if (!parsed.unmatched().empty())
+    if (!parsed.unmatched().empty() && !*about.files)
       fail(ErrorKind::usage, "[", about.name, "] does not know what to do with \"", parsed.unmatched().front(),
            "\" (see --help)");
     Context context(about, std::move(parsed));

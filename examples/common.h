@@ -24,6 +24,7 @@ struct About {
   const char* what;      // one paragraph: what it does
   const char* examples;  // command lines that work, one per line
   bool needs_out = true;
+  const char* files = "";  // what words that are no options are, "PICTURE..": files; none are taken where this is empty
 };
 
 class Context {
@@ -39,7 +40,9 @@ class Context {
                   int64_t most = std::numeric_limits<int64_t>::max()) const;
   double real(const std::string& option, double least, double most) const;
   std::string choice(const std::string& option, const std::vector<std::string>& among) const;
-  std::vector<int64_t> integers(const std::string& option) const;  // "0,1,4"
+  std::vector<int64_t> integers(const std::string& option) const;                // "0,1,4"
+  std::vector<double> reals(const std::string& option) const;                    // "0.5,0.25"
+  const std::vector<std::string>& files() const { return parsed_.unmatched(); }  // what About::files takes
 
   std::string output_file(const std::string& option);  // a path whose folder exists
   Device device() const;                               // checked to exist

@@ -9,6 +9,7 @@ void add_teacher_options(cxxopts::OptionAdder& add) {
   const auto text = [] { return cxxopts::value<std::string>(); };
   add("teacher", "learn from this network's answers, too (knowledge distillation)", text(), "FILE")(
       "teacher-model", "which it is, where the file does not say", text(), "NAME")(
+      "teacher-key", "which entry of its dict the weights are, where several could be", text(), "NAME")(
       "temperature", "of both networks' answers", text()->default_value("5"), "T")(
       "alpha", "weight of the labels' loss beside a teacher", text()->default_value("1"), "X")(
       "beta", "weight of T^2 times the divergence from the teacher", text()->default_value("0.8"), "X")(
@@ -17,13 +18,13 @@ void add_teacher_options(cxxopts::OptionAdder& add) {
 
 std::unique_ptr<Teacher> Teacher::of(const Context& c, Module& student, const ModelInfo& info) {
   if (!c.given("teacher")) {
-    for (const char* option : {"teacher-model", "temperature", "alpha", "beta", "hints"})
+    for (const char* option : {"teacher-model", "teacher-key", "temperature", "alpha", "beta", "hints"})
       if (c.given(option)) fail(ErrorKind::usage, "[--", option, "] needs a --teacher");
     return nullptr;
   }
   auto t = std::make_unique<Teacher>();
   t->file_ = c.text("teacher");
-  t->model_ = load_model(t->file_, c.given("teacher-model") ? c.text("teacher-model") : "");
+  t->model_ = load_model(t->file_, c.text("teacher-model"), c.text("teacher-key"));
   const ModelInfo& theirs = t->model_.info;
   if (!(theirs.input == info.input) || theirs.classes != info.classes)
     fail(ErrorKind::usage, "[--teacher] ", theirs.name, " takes ", theirs.input, " and knows ", theirs.classes,

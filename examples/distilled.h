@@ -6,7 +6,7 @@
 
 namespace espalier::tool {
 
-// --teacher --teacher-model --temperature --alpha --beta --hints
+// --teacher --teacher-model --teacher-key --temperature --alpha --beta --hints
 void add_teacher_options(cxxopts::OptionAdder& add);
 
 // The network that --teacher names, and the Distillation of a student from it. Without hints it answers as it is run

@@ -17,7 +17,7 @@ namespace {
 void evaluate_file(tool::Context& c) {
   const Device device = c.device();
   if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
-  LoadedModel loaded = load_model(c.text("weights"), c.text("model"));
+  LoadedModel loaded = tool::load_weights(c);
   const auto test_set = tool::test_loader(c, loaded.info);
   to(*loaded.module, device);
   const std::string logits_file = c.given("logits") ? c.output_file("logits") : "";
@@ -85,6 +85,7 @@ int tool::evaluate_main(int argc, char** argv) {
             "logits", "write {\"logits\": [N,10], \"labels\": [N]} to FILE", cxxopts::value<std::string>(), "FILE")(
             "codes", "write every code of a quantized file to FILE: u8 [N,C,H,W] by the name of the ONNX tensor",
             cxxopts::value<std::string>(), "FILE");
+        tool::add_key_option(add);
         tool::add_data_options(add, "synthetic");
       },
       evaluate_file);

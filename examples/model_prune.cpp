@@ -134,7 +134,7 @@ void prune(tool::Context& c) {
   const bool lottery = way == "lottery", admm = way == "admm";
   LoadedModel model;
   if (c.given("weights")) {
-    model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    model = tool::load_weights(c);
     tool::bake_masks(*model.module);
   } else {
     model = {make_model(c.text("model")), model_info(c.text("model"))};
@@ -162,7 +162,10 @@ void prune(tool::Context& c) {
   const bool evidence =
       std::any_of(scorer.needs.begin(), scorer.needs.end(), [](Need n) { return n != Need::movement; });
   if (learns || evidence) train_set = tool::train_loader(c, info, recipe);
-  if (learns) test_set = tool::test_loader(c, info);
+  if (learns) {
+    tool::learn_from(model.info, train_set->images());
+    test_set = tool::test_loader(c, info);
+  }
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
   const Loss loss = loss_of(info);
@@ -399,6 +402,7 @@ int tool::model_prune_main(int argc, char** argv) {
         add("seeds",
             "run once for each of so many seeds from --seed on, into OUT/seed-N, and say how far results spread",
             cxxopts::value<Text>()->default_value("1"), "N");
+        tool::add_key_option(add);
         tool::add_search_options(add);
         tool::add_finetuning_options(add);
         tool::add_data_options(add, "synthetic");

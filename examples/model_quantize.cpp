@@ -174,7 +174,7 @@ void quantize(tool::Context& c) {
   const std::string name = c.choice("quantizer", quantizer_names());
   LoadedModel model;
   if (c.given("weights")) {
-    model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    model = tool::load_weights(c);
     if (is_quantized(*model.module)) fail(ErrorKind::usage, "[--weights] ", c.text("weights"), " is quantized already");
   } else {
     model = {make_model(c.text("model")), model_info(c.text("model"))};
@@ -200,6 +200,7 @@ void quantize(tool::Context& c) {
                                : c.given("weights")    ? 0
                                                        : tool::recipe_epochs(info);
   const auto train_set = tool::train_loader(c, info, recipe);
+  tool::learn_from(model.info, train_set->images());
   const auto test_set = tool::test_loader(c, info);
   const std::string encodings = c.given("encodings") ? c.text("encodings") : "";
   for (const char* option : {"calibrate", "observer", "bias-correction", "adaround"})
@@ -430,6 +431,7 @@ int tool::model_quantize_main(int argc, char** argv) {
             "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
             "observer-state", "ranges and step to start from, a .pth as OUT/raw.pth", cxxopts::value<std::string>(),
             "FILE");
+        tool::add_key_option(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
         tool::add_optimizer_option(add);

@@ -36,8 +36,8 @@ void shrink(tool::Context& c) {
   const std::vector<int64_t> batches = tool::batch_sizes(c);
   const int repeats = int(c.integer("repeats", 1, 100'000));
   const int64_t exact_images = c.integer("exact-images");
-  LoadedModel masked = load_model(c.text("weights"), c.text("model"));
-  LoadedModel shrunk = load_model(c.text("weights"), c.text("model"));
+  LoadedModel masked = tool::load_weights(c);
+  LoadedModel shrunk = tool::load_weights(c);
   const ModelInfo& info = masked.info;
   const bool quantized = is_quantized(*masked.module);
   Masks masks = c.given("masks") ? load_masks(c.text("masks")) : masks_of(*masked.module);
@@ -209,6 +209,7 @@ int tool::model_speedup_main(int argc, char** argv) {
             "dropped, that gives accuracy back",
             cxxopts::value<std::string>()->default_value("0"),
             "N")("layers", "print the layers' widths, and what each costs, too");
+        tool::add_key_option(add);
         tool::add_sparse_options(add);
         tool::add_comparison_options(add);
         tool::add_data_options(add, "synthetic");

@@ -1,8 +1,11 @@
-// predict: load a shrunk file - model and widths are in it - and say what it sees.
+// predict: load a shrunk file - model, widths and how it wants its pictures are in it - and say what it sees, in
+// pictures or in a dataset's first images.
 #include <espalier/core/tape.h>
 #include <espalier/data/augment.h>
+#include <espalier/data/image_file.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "setup.h"
@@ -12,25 +15,84 @@ using namespace espalier;
 
 namespace {
 
-void predict(tool::Context& c) {
-  if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
-  LoadedModel model = load_model(c.text("weights"));
-  to(*model.module, c.device());
-  tool::Running running(*model.module, model.info, c.device());
-  const ImageSet set = tool::images_for(c, model.info, Split::test);
+// The model's own constants, or --mean and --std.
+Normalize constants(const tool::Context& c, const ModelInfo& info) {
+  const auto channels = size_t(info.input[0]);
+  Normalize n{info.image.mean, info.image.std};
+  for (const auto& [option, to] : {std::pair{"mean", &n.mean}, {"std", &n.std}}) {
+    if (!c.given(option)) continue;
+    to->clear();
+    for (const double v : c.reals(option)) to->push_back(float(v));
+    if (to->size() != channels)
+      fail(ErrorKind::usage, "[--", option, "] expected ", channels, " numbers, one per channel, got ", to->size());
+  }
+  if (n.mean.empty() || n.std.empty())
+    fail(ErrorKind::usage, "[predict] ", c.text("weights"),
+         " does not say how its images were normalised; expected --mean and --std");
+  if (!std::all_of(n.std.begin(), n.std.end(), [](float s) { return s > 0; }))
+    fail(ErrorKind::usage, "[--std] expected numbers above 0, got ", c.text("std"));
+  return n;
+}
+
+struct Pictures {
+  std::vector<std::string> names;
+  Tensor batch;                 // normalised
+  std::vector<int64_t> labels;  // none for files
+};
+
+Pictures from_files(const tool::Context& c, const ModelInfo& info) {
+  const Normalize n = constants(c, info);
+  Pictures p;
+  p.batch = Tensor::empty({int64_t(c.files().size()), info.input[0], info.input[1], info.input[2]});
+  for (const std::string& file : c.files()) {
+    const Tensor image = resize_crop(read_image(file, info.input[0]), info.input[1], info.input[2]);
+    p.batch.narrow(int64_t(p.names.size()), 1).copy_from(normalize(image, n));
+    p.names.push_back(file);
+    tool::leave_if_stopped("nothing was predicted");
+  }
+  return p;
+}
+
+Pictures from_dataset(const tool::Context& c, const ModelInfo& info) {
+  const ImageSet set = tool::images_for(c, info, Split::test);
   std::vector<int64_t> first(size_t(std::min<int64_t>(5, set.size())));
   std::iota(first.begin(), first.end(), 0);
-  const Tensor batch = normalize(take(set.images, first), set.normalize).to(c.device());
+  Pictures p{{}, normalize(take(set.images, first), set.normalize), {}};
+  for (const int64_t i : first) {
+    p.names.push_back("image " + std::to_string(i));
+    p.labels.push_back(set.labels.data<int64_t>()[i]);
+  }
   tool::leave_if_stopped("nothing was predicted");
+  return p;
+}
+
+void predict(tool::Context& c) {
+  if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
+  LoadedModel model = tool::load_weights(c);
+  to(*model.module, c.device());
+  tool::Running running(*model.module, model.info, c.device());
+  const Pictures pictures = c.files().empty() ? from_dataset(c, model.info) : from_files(c, model.info);
   c.make_out({});
   NoGrad no_grad;
-  const Tensor logits = running(batch).to(Device{});
+  const Tensor logits = running(pictures.batch.to(c.device())).to(Device{});
   tool::check_finite(logits, 0);
-  for (const int64_t i : first) {
-    const float* row = logits.data() + i * logits.dim(1);
-    c.say() << "image " << i << ": class " << std::max_element(row, row + logits.dim(1)) - row << ", label "
-            << set.labels.data<int64_t>()[i] << '\n';
-    c.summary["classes"].push_back(std::max_element(row, row + logits.dim(1)) - row);
+  const auto& names = model.info.image.class_names;
+  const int64_t classes = logits.dim(1);
+  for (size_t i = 0; i < pictures.names.size(); ++i) {
+    const float* row = logits.data() + int64_t(i) * classes;
+    const int64_t best = std::max_element(row, row + classes) - row;
+    double sum = 0;  // of what is exp(0) for the best
+    for (int64_t k = 0; k < classes; ++k) sum += std::exp(double(row[k]) - double(row[best]));
+    const std::string name = names.empty() ? "" : names[size_t(best)];
+    c.say() << pictures.names[i] << ": class " << best << (name.empty() ? "" : " (" + name + ")");
+    if (pictures.labels.empty())
+      c.say() << ", " << std::round(1000 / sum) / 10 << " %\n";
+    else
+      c.say() << ", label " << pictures.labels[i] << '\n';
+    c.summary["classes"].push_back(best);
+    c.summary["probabilities"].push_back(1 / sum);
+    if (!name.empty()) c.summary["names"].push_back(name);
+    if (pictures.labels.empty()) c.summary["files"].push_back(pictures.names[i]);
   }
 }
 
@@ -40,17 +102,27 @@ int tool::predict_main(int argc, char** argv) {
   return run(
       argc, argv,
       {.name = "predict",
-       .what = "Classifies the first five test images with a .pth file that espalier wrote, shrunk or\nquantized (then "
-               "in integers) or neither.\n",
+       .what =
+           "Classifies PNG and JPEG files, or the first five test images of a dataset, with a .pth file, shrunk or\n"
+           "quantized (then in integers) or neither. A picture is scaled until it covers the network's input, cut\n"
+           "to its centre, and normalised as the file says, as torchvision's Resize, CenterCrop and Normalize do\n"
+           "it; transparency and orientation tags are ignored.\n",
        .examples = "  predict --weights out/quickstart/shrunk.pth\n"
+                   "  predict --weights out/cifar10/shrunk.pth cat.jpg ship.png\n"
+                   "  predict --weights resnet20.pth --model resnet20 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 cat.jpg\n"
                    "  predict --weights out/cifar10/shrunk.pth --dataset cifar10 --data DIR",
-       .needs_out = false},
+       .needs_out = false,
+       .files = "PICTURE.."},
       [](cxxopts::OptionAdder& add) {
         using Text = std::string;
         add("weights", "the .pth file", cxxopts::value<Text>(), "FILE")(
+            "model", "which model it is, where the file does not say", cxxopts::value<Text>(), "NAME")(
+            "mean", "per channel, of pixels from 0 to 1 (default: what the file says)", cxxopts::value<Text>(),
+            "X,X,..")("std", "the same", cxxopts::value<Text>(), "X,X,..")(
             "dataset", tool::listed(dataset_names()) + " (synthetic is built in)",
             cxxopts::value<Text>()->default_value("synthetic"),
             "NAME")("data", "folder of the dataset's files (default: ESPALIER_DATA)", cxxopts::value<Text>(), "DIR");
+        tool::add_key_option(add);
       },
       predict);
 }

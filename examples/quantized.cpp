@@ -180,7 +180,7 @@ bool export_onnx_or_say(const Context& c, Module& model, const ModelInfo& info, 
     return false;
   }
   try {
-    export_onnx(trace(model, random_images(info, 1)), path);
+    export_onnx(trace(model, random_images(info, 1)), path, {.note = model_note(info)});
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::usage) throw;
     c.say() << "no " << name << ": " << e.what() << '\n';

@@ -15,10 +15,11 @@ namespace {
 
 void quickstart(tool::Context& c) {
   const std::string dataset = c.given("data") ? "cifar10" : "synthetic", folder = c.text("out");
-  const ModelInfo& info = model_info("vgg19");
+  ModelInfo info = model_info("vgg19");
   const auto meanwhile = [] { tool::leave_if_stopped("nothing was written"); };
   ImageSet images = load_images(dataset, c.text("data"), Split::train,
                                 {.count = c.integer("images", 64, 10'000'000), .meanwhile = meanwhile});
+  tool::learn_from(info, images);
   Loader train_set(images, {.batch_size = 64, .augment = standard_augment(images)});
   Loader test_set(load_images(dataset, c.text("data"), Split::test, {.count = 500}), {.shuffle = false});
   auto model = make_model("vgg19");
@@ -62,7 +63,7 @@ void quickstart(tool::Context& c) {
 
   // Shrink: the masked channels are cut out, and the smaller model is checked against the masked one.
   ModelSpeedup(*model, tool::random_images(info, 2)).speedup_model();
-  save_model(c.out("shrunk.pth"), *model, "vgg19");
+  save_model(c.out("shrunk.pth"), *model, info);
 
   const auto masked = load_model(c.out("model.pth")), shrunk = load_model(c.out("shrunk.pth"));
   const auto table =

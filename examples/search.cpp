@@ -112,7 +112,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     fail(ErrorKind::usage, "[--budget] comes in the place of --sparsity; both were given");
   LoadedModel model;
   if (c.given("weights")) {
-    model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    model = load_weights(c);
     bake_masks(*model.module);
   } else {
     model = {make_model(c.text("model")), model_info(c.text("model"))};
@@ -140,6 +140,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const ImageSet learnt = part_of(all, 0, all.size() - held);
   const auto train_set = loader(learnt, true), tune_set = loader(learnt, true),
              judge_set = loader(part_of(all, all.size() - held, held), false);
+  if (recipe.epochs + tuning_epochs > 0) learn_from(model.info, all);
   const auto test_set = test_loader(c, info);
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);

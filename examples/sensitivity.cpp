@@ -61,7 +61,7 @@ std::unique_ptr<Loader> images(const tool::Context& c, const ModelInfo& info) {
 void analyse(tool::Context& c) {
   if (!c.given("weights")) fail(ErrorKind::usage, "[sensitivity] expected --weights FILE");
   const Device device = c.device();
-  LoadedModel model = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+  LoadedModel model = tool::load_weights(c);
   const ModelInfo& info = model.info;
   Module& module = *model.module;
   to(module, device);
@@ -174,6 +174,7 @@ int tool::sensitivity_main(int argc, char** argv) {
             "analysis", "on, or off: write the dependencies only", text()->default_value("on"), "WHETHER")(
             "channel-dependency", "write sets of layers that must keep the same channels", text(), "FILE")(
             "group-dependency", "write into how many equal parts channels must divide", text(), "FILE");
+        tool::add_key_option(add);
         tool::add_data_options(add, "synthetic");
       },
       analyse);

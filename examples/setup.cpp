@@ -40,6 +40,15 @@ std::vector<std::string> model_names() {
   return names;
 }
 
+void add_key_option(cxxopts::OptionAdder& add) {
+  add("key", "which entry of a checkpoint's dict the weights are, where several could be (a.b: of a dict in it)",
+      cxxopts::value<Text>(), "NAME");
+}
+
+LoadedModel load_weights(const Context& c) {
+  return load_model(c.text("weights"), c.given("model") ? c.text("model") : "", c.text("key"));
+}
+
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset) {
   add("dataset", listed(dataset_names()) + " (synthetic is built in)",
       cxxopts::value<Text>()->default_value(default_dataset),
@@ -92,7 +101,16 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
     if (label >= model.classes)
       fail(ErrorKind::usage, "[--dataset] ", dataset, " has an image of class ", label, ", ", model.name, " knows ",
            model.classes, " classes");
+  if (!model.image.mean.empty()) set.normalize = {model.image.mean, model.image.std};
   return n ? first(std::move(set), n) : set;
+}
+
+void learn_from(ModelInfo& model, const ImageSet& images) {
+  if (model.image.mean.empty()) {
+    model.image.mean = images.normalize.mean;
+    model.image.std = images.normalize.std;
+  }
+  if (int64_t(images.class_names.size()) == model.classes) model.image.class_names = images.class_names;
 }
 
 double checkpoint_minutes(const Context& c) { return c.real("checkpoint-minutes", 0, 1e9); }

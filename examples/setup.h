@@ -13,6 +13,11 @@ namespace espalier::tool {
 
 std::vector<std::string> model_names();
 
+// --key, for a tool that has --weights
+void add_key_option(cxxopts::OptionAdder& add);
+// The file of --weights: load_model() with --model, where it was given, and --key.
+LoadedModel load_weights(const Context& context);
+
 // --dataset --data --images --test-images --batch-size
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset);
 // --lr --momentum --weight-decay --schedule --augment --shuffle --slim --checkpoint-minutes
@@ -26,8 +31,12 @@ double checkpoint_minutes(const Context& context);
 TrainOptions stage_options(const Context& context, const ModelInfo& model, const std::string& stage, int64_t epochs,
                            Schedule schedule);
 
-// A split of the chosen set, its first --images or --test-images; throws usage if `model` takes other shapes.
+// A split of the chosen set, its first --images or --test-images, to be normalised as `model` knows it, where it does;
+// throws usage if `model` takes other shapes.
 ImageSet images_for(const Context& context, const ModelInfo& model, Split split);
+// What a model that learns from these images has to tell of them: their constants, unless it brought its own, and the
+// names of their classes.
+void learn_from(ModelInfo& model, const ImageSet& images);
 // A model as it is run where nothing is trained: an Engine, in integers where the model is quantized, made from what
 // the model is now.
 class Running {

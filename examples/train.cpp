@@ -52,7 +52,7 @@ void train_model(tool::Context& c) {
   std::unique_ptr<Module> module;
   ModelInfo info;
   if (c.given("weights")) {
-    LoadedModel loaded = load_model(c.text("weights"), c.given("model") ? c.text("model") : "");
+    LoadedModel loaded = tool::load_weights(c);
     module = std::move(loaded.module);
     info = loaded.info;
   } else {
@@ -66,6 +66,7 @@ void train_model(tool::Context& c) {
       if (auto* dropout = dynamic_cast<Dropout*>(m)) dropout->p = 0;
   tool::Recipe recipe = tool::recipe_for(c, info);
   const auto train_set = tool::train_loader(c, info, recipe);
+  tool::learn_from(info, train_set->images());
   const auto test_set = tool::test_loader(c, info);
   const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
   const std::vector<int64_t> saved_steps = c.given("save-steps") ? c.integers("save-steps") : std::vector<int64_t>{};
@@ -113,7 +114,7 @@ void train_model(tool::Context& c) {
   saver.save(result.state.step);  // the state after the last step, if asked for
 
   if (teacher) teacher->leave();
-  save_model(c.out("model.pth"), *module, info.name, info.classes);
+  save_model(c.out("model.pth"), *module, info);
   tool::write_training_report(c, "training", "", info.name + " on " + c.text("dataset"));
   const Evaluation test = tool::test(c, *module, info, *test_set, loss);
   c.say() << "test accuracy " << 100 * test.accuracy << " %, written to " << c.text("out") << std::endl;
@@ -169,6 +170,7 @@ int tool::train_main(int argc, char** argv) {
             "epochs", "passes over the training images (default: the model's recipe)", cxxopts::value<std::string>(),
             "N")("weights", "start from this .pth file (a state dict, a checkpoint, a shrunk model)",
                  cxxopts::value<std::string>(), "FILE");
+        tool::add_key_option(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
         tool::add_teacher_options(add);

@@ -19,12 +19,20 @@ struct ModelOptions {
   bool smooth = false;
 };
 
+// How a picture becomes an input, u8 pixels in RGB or grey to f32 [N,C,H,W]: (pixel / 255 - mean) / std per channel;
+// and what the classes are called. Empty where nobody has said.
+struct ImageFacts {
+  std::vector<float> mean, std;
+  std::vector<std::string> class_names;
+};
+
 // A network by name.
 struct ModelInfo {
   std::string name;                // "vgg19"
   Shape input;                     // of one example: [3,32,32] or [1,28,28]
   bool log_probabilities = false;  // the output is log_softmax'ed already: train with nll_loss, else with cross_entropy
-  int64_t classes = 10;  // of the model that make_model makes unless told otherwise; its output is [N,classes]
+  int64_t classes = 10;   // of the model that make_model makes unless told otherwise; its output is [N,classes]
+  ImageFacts image = {};  // of a model that was trained or loaded
 };
 
 // All of them, the bundled ones first.

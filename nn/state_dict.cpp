@@ -8,6 +8,11 @@ namespace espalier {
 
 namespace {
 
+// What PyTorch, too, lets be missing.
+bool is_count(const std::string& name) {
+  return name == "num_batches_tracked" || name.ends_with(".num_batches_tracked");
+}
+
 bool is_float(DType t) { return t == DType::f32 || t == DType::bf16; }
 
 // "a, b, c and 12 more"
@@ -67,7 +72,7 @@ void load_state_dict(Module& module, const pth::StateDict& dict, LoadOptions opt
     names.push_back(name);
     const auto it = given.find(name);
     if (it == given.end()) {
-      missing.push_back(name);
+      if (!is_count(name)) missing.push_back(name);
       continue;
     }
     const Tensor& source = *it->second;
@@ -75,7 +80,8 @@ void load_state_dict(Module& module, const pth::StateDict& dict, LoadOptions opt
     Parameter* parameter = p == parameters.end() ? nullptr : p->second;
     const bool same = source.shape() == target->shape();
     const bool adopted = options.adopt_shapes && is_shrunk(source, *target) && !(parameter && !parameter->port.empty());
-    const bool types = source.dtype() == target->dtype() || (is_float(source.dtype()) && is_float(target->dtype()));
+    const bool types = source.dtype() == target->dtype() || (is_float(source.dtype()) && is_float(target->dtype())) ||
+                       (source.dtype() == DType::s32 && target->dtype() == DType::s64);
     if (!types || !(same || adopted)) {
       std::ostringstream text;
       text << name << " has " << source.dtype() << source.shape() << ", the model " << target->dtype()

@@ -15,7 +15,8 @@ struct LoadOptions {
   // every other dimension, replaces it.
   bool adopt_shapes = false;
 };
-// Copies the values in; all of it or, on an error (kind data, the names that do not fit listed), nothing. A parameter
+// Copies the values in; all of it or, on an error (kind data, the names that do not fit listed), nothing. Counts of
+// batches may be missing (then they stay) or s32, as old files and other exporters have them. A parameter
 // that changes its shape loses its gradient and optimiser state, and must carry no mask of the old shape.
 ESPALIER_API void load_state_dict(Module& module, const pth::StateDict& dict, LoadOptions options = {});
 

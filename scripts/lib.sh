@@ -3,7 +3,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 packages=(cmake ninja-build g++ libc6-dev zlib1g-dev libeigen3-dev libdnnl-dev ocl-icd-opencl-dev
-  libonnx-dev libprotobuf-dev protobuf-compiler libcairo2-dev nlohmann-json3-dev libcxxopts-dev doctest-dev)
+  libonnx-dev libprotobuf-dev protobuf-compiler libcairo2-dev libpng-dev libjpeg62-turbo-dev
+  nlohmann-json3-dev libcxxopts-dev doctest-dev)
 
 # Prints the usage: the comment block at the top of the calling script.
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }

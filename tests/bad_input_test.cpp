@@ -142,6 +142,15 @@ TEST_CASE("damaged model files") {
   refused("evaluate --model lenet --weights good/model.pth" + force, 3, "as lenet");
   pth::save("plain.pth", pth::load("good/model.pth"));  // as PyTorch writes it, without our note
   refused("evaluate --weights plain.pth" + force, 2, "does not say which model");
+  const pth::Value weights = pth::load("good/model.pth");
+  pth::save("two.pth", pth::Dict{{"net", weights}, {"ema", weights}});
+  for (const char* tool : {"evaluate", "predict", "train --epochs 1", "model_prune --finetune-epochs 0 --pruner l1",
+                           "model_quantize --quantizer ptq", "model_speedup --masks pruned/mask.pth", "sensitivity"}) {
+    const std::string line = tool + (" --model naive --weights two.pth" + force);
+    refused(line, 3, "net, ema; name the weights with --key NAME");
+    refused(line + " --key nat", 3, "there is no 'nat'");
+  }
+  CHECK(House::run("evaluate --model naive --weights two.pth --key ema --test-images 16") == 0);
 }
 
 TEST_CASE("damaged masks, and masks of another model") {

@@ -2,6 +2,7 @@
 // against plain loops; the loader's promises (order, last batch, same bits, exceptions).
 #include <doctest/doctest.h>
 #include <espalier/core/random.h>
+#include <espalier/data/image_file.h>
 #include <espalier/data/loader.h>
 #include <unistd.h>
 
@@ -326,6 +327,52 @@ TEST_CASE("every order is as likely as every other") {
   double chi_squared = 0;
   for (const auto& [order, n] : times) chi_squared += double((n - expected) * (n - expected)) / expected;
   CHECK(chi_squared < 119 + 5 * std::sqrt(2 * 119.));  // mean and standard deviation of 119 degrees of freedom
+}
+
+TEST_CASE("pictures in a folder per class are a dataset") {
+  const Folder folder;
+  const fs::path pictures = ESPALIER_SOURCE_DIR "/tests/data/images", dir = folder.path / "own";
+  const auto put = [&](const std::string& place, const char* picture) {
+    fs::create_directories((dir / place).parent_path());
+    fs::copy_file(pictures / picture, dir / place);
+  };
+  const auto read = [&](Split split) { return load_images("folder", dir.string(), split, {.image = {3, 4, 6}}); };
+  if (!has_png()) return;
+  CHECK(refusal([&] { read(Split::train); }).find("own") != std::string::npos);
+  fs::create_directories(dir / "zebra");
+  fs::create_directories(dir / "ape");
+  CHECK(refusal([&] { read(Split::train); }).find("no PNG or JPEG files for training") != std::string::npos);
+  for (const char* name :
+       {"zebra/1.png", "zebra/2.PNG", "ape/5.png", "ape/1.png", "ape/2.png", "ape/3.png", "ape/4.png"})
+    put(name, name[0] == 'z' ? "rgb.png" : "grey.png");
+  std::ofstream(dir / "ape" / "notes.txt") << "no picture";
+  std::ofstream(dir / "notes.txt") << "no class";
+  const ImageSet train = read(Split::train), test = read(Split::test);
+  CHECK(train.class_names == std::vector<std::string>{"ape", "zebra"});
+  CHECK(dataset_classes("folder", dir.string()) == 2);
+  CHECK(train.images.shape() == Shape{6, 3, 4, 6});
+  CHECK(train.labels.to_vector<int64_t>() == std::vector<int64_t>{0, 1, 0, 1, 0, 0});  // round the classes
+  CHECK(test.labels.to_vector<int64_t>() == std::vector<int64_t>{0});                  // the fifth ape
+  const Tensor zebra = resize_crop(read_image((pictures / "rgb.png").string()), 4, 6);
+  const uint8_t* second = train.images.data<uint8_t>() + 3 * 4 * 6;
+  CHECK(std::equal(second, second + 3 * 4 * 6, zebra.data<uint8_t>()));
+
+  for (const char* name : {"train/b/x.png", "train/a/x.png", "val/a/x.png"}) put(name, "alpha.png");
+  CHECK(read(Split::train).class_names == std::vector<std::string>{"a", "b"});
+  CHECK(refusal([&] { read(Split::test); }).find("holds other classes than") != std::string::npos);
+  put("val/b/x.png", "alpha.png");
+  CHECK(read(Split::test).size() == 2);
+  std::ofstream(dir / "train/a/broken.png") << "no picture";
+  std::ofstream(dir / "train/b/broken.png") << "no picture";
+  CHECK(refusal([&] { read(Split::train); }).find("a/broken.png is neither PNG nor JPEG") != std::string::npos);
+  CHECK(refusal([&] { load_images("folder", "", Split::train); }, ErrorKind::usage).find("per class") !=
+        std::string::npos);
+  CHECK(refusal(
+            [&] {
+              load_images("folder", dir.string(), Split::train, {.image = {2, 4, 6}});
+            },
+            ErrorKind::usage)
+            .find("[1 or 3,H,W]") != std::string::npos);
 }
 
 TEST_CASE("an image set of one's own is a dataset by its name") {

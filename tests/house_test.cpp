@@ -43,11 +43,13 @@ const std::vector<Door> doors = {
     {"oneDNN", std::regex(R"(\bdnnl(::|_|\.hpp?\b)|oneapi/)"), std::regex(R"(core/cpu/onednn[a-z_]*\.(h|cpp))")},
     {"ONNX", std::regex(R"(\bonnx::|<onnx/|google/protobuf)"), std::regex(R"(compress/(.*/)?onnx[a-z_]*\.(h|cpp))")},
     {"Cairo", std::regex(R"(\bcairo_|<cairo)"), std::regex(R"(compress/report/cairo\.cpp)")},
+    {"libpng", std::regex(R"(\bpng_|<png\.h>)"), std::regex(R"(data/png\.cpp)")},
+    {"libjpeg", std::regex(R"(\bjpeg_|<jpeglib|<jerror)"), std::regex(R"(data/jpeg\.cpp)")},
     {"CUDA", std::regex(R"(\bcublas[A-Z]|\bcudnn[A-Z]|\bcuda[A-Z]|<cuda|<cublas)"), std::regex(R"(cuda/.*)")},
     {"OpenMP", std::regex(R"(#pragma omp|\bomp_[a-z]|<omp\.h>)"), std::regex(R"(core/cpu/onednn[a-z_]*\.(h|cpp))")},
 };
 const std::regex foreign_include(
-    R"(#\s*include\s*[<"](Eigen/|dnnl|oneapi/|onnx/|google/|cairo|cuda|cublas|nlohmann/|zlib|omp\.h|cxxopts|doctest))");
+    R"(#\s*include\s*[<"](Eigen/|dnnl|oneapi/|onnx/|google/|cairo|png|jpeglib|cuda|cublas|nlohmann/|zlib|omp\.h|cxxopts|doctest))");
 
 std::string room_of(const std::string& path) { return path.substr(0, path.find('/')); }
 
@@ -189,6 +191,8 @@ TEST_CASE("what is forbidden is found") {
   CHECK(count("core/cpu/conv.cpp", "// dnnl::memory is slow here") == 0);
   CHECK(count("compress/prune/scorers/slim.cpp", "onnx::ModelProto p;") == 1);
   CHECK(count("nn/sgd.cpp", "cublasSgemm(h);") == 1);
+  CHECK(count("data/images.cpp", "png_image image;") == 1);
+  CHECK(count("data/jpeg.cpp", "jpeg_start_decompress(&info);") == 0);
   CHECK(count("nn/sgd.cpp", "#pragma omp parallel for") == 1);
   CHECK(complaints("core/x.h", "#pragma once\n").size() == 1);
   CHECK(complaints("core/x.h", "// A file.\n").size() == 1);

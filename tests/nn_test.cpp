@@ -299,6 +299,92 @@ TEST_CASE("a state dict that does not fit is refused with names, and nothing is 
   CHECK_FALSE(same(before, dynamic_cast<Linear&>(s[0]).weight.value()));
 }
 
+TEST_CASE("counts of batches may be missing or s32, as old files have them") {
+  BatchNorm2d norm(3), from(3);
+  norm.num_batches_tracked.copy_from(Tensor::from(std::vector<int64_t>{7}, {}));
+  auto dict = state_dict(from);
+  REQUIRE(dict.back().first == "num_batches_tracked");
+  dict.back().second = Tensor::from(std::vector<int32_t>{5}, {});
+  load_state_dict(norm, dict);
+  CHECK(norm.num_batches_tracked.to_vector<int64_t>() == std::vector<int64_t>{5});
+  dict.pop_back();
+  load_state_dict(norm, dict);
+  CHECK(norm.num_batches_tracked.to_vector<int64_t>() == std::vector<int64_t>{5});
+}
+
+TEST_CASE("weights are found wherever a checkpoint keeps them, and taken out of what wrapped the network") {
+  const std::string path = "nn_test_found.pth";
+  auto model = make_model("naive");
+  const pth::StateDict plain = state_dict(*model);
+  const auto under = [&](const std::string& prefix) {
+    pth::StateDict dict;
+    for (const auto& [name, t] : plain) dict.emplace_back(prefix + name, t);
+    return pth::from_state_dict(dict);
+  };
+  const pth::Value weights = under("");
+  const auto loads = [&](const pth::Value& value, const std::string& key = "") {
+    pth::save(path, value);
+    const LoadedModel loaded = load_model(path, "naive", key);
+    const auto back = state_dict(*loaded.module);
+    for (size_t i = 0; i < plain.size(); ++i) CHECK(same(plain[i].second, back[i].second));
+  };
+  const pth::Value other = pth::Dict{{"weight", Tensor::ones({2})}};
+  for (const char* name : {"model", "state_dict", "model_state_dict", "net"})
+    loads(pth::Dict{{"epoch", int64_t(3)},
+                    {name, weights},
+                    {"best", Tensor::ones({})},
+                    {"optimizer", pth::Dict{{"state", pth::Dict{{"0", other}}}, {"param_groups", pth::List{}}}}});
+  loads(pth::Dict{{"state", pth::Dict{{"net", weights}, {"epoch", 0.5}}}});
+  auto flat = std::get<pth::Dict>(weights);
+  flat.emplace_back("epoch", int64_t(3));
+  loads(flat);
+  for (const char* prefix : {"module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model."})
+    loads(pth::Dict{{"net", under(prefix)}});
+  pth::StateDict within;  // DataParallel around a part of the network
+  for (const auto& [name, t] : plain)
+    within.emplace_back(name.substr(0, name.find('.')) + ".module" + name.substr(name.find('.')), t);
+  loads(pth::from_state_dict(within));
+
+  const pth::Value two = pth::Dict{{"net", weights}, {"ema", other}, {"deep.er", pth::Dict{{"b", other}}}};
+  loads(two, "net");
+  loads(pth::Dict{{"nets", two}, {"old", two}}, "nets.net");
+  pth::save(path, two);
+  CHECK_THROWS_WITH(load_model(path, "naive"), doctest::Contains("several dicts of tensors, net, ema; name the weights "
+                                                                 "with --key NAME"));
+  CHECK_THROWS_WITH(load_model(path, "naive", "nat"),
+                    doctest::Contains("there is no 'nat'; the file holds net, ema, "));
+  CHECK_THROWS_WITH(load_model(path, "naive", "net.conv1.weight"), doctest::Contains("is no dict"));
+  CHECK(weights_of(two, path, "deep.er.b").size() == 1);
+  pth::save(path, pth::Dict{{"epoch", int64_t(3)}});
+  CHECK_THROWS_WITH(load_model(path, "naive"), doctest::Contains("expected a dict of tensors, or one that holds one"));
+  std::remove(path.c_str());
+}
+
+TEST_CASE("what a model knows of its pictures travels in its file; what cannot be meant is refused") {
+  const std::string path = "nn_test_pictures.pth";
+  auto model = make_model("naive", {.classes = 2});
+  ModelInfo info = model_info("naive");
+  info.classes = 2;
+  info.image = {{.1307f}, {.3081f}, {"no", "ja \u00e4"}};
+  save_model(path, *model, info);
+  std::string note;
+  pth::load(path, &note);
+  CHECK(note.find("\"layout\":\"NCHW\",\"channels\":\"grey\",\"mean\":[0.1307],\"std\":[0.3081]") != std::string::npos);
+  const ImageFacts image = load_model(path).info.image;
+  CHECK(image.mean == info.image.mean);
+  CHECK(image.std == info.image.std);
+  CHECK(image.class_names == info.image.class_names);
+  const pth::Value weights = pth::load(path);
+  for (const char* wrong : {R"("mean":[0.5,0.5],"std":[1,1])", R"("mean":[0.5])", R"("mean":[0.5],"std":[0])",
+                            R"("mean":["a"],"std":[1])", R"("mean":[1e300],"std":[1])", R"("std":[1])"}) {
+    pth::save(path, weights, std::string(R"({"model":"naive","classes":2,)") + wrong + "}");
+    CHECK_THROWS_WITH(load_model(path), doctest::Contains("mean and std are not 1 numbers each"));
+  }
+  pth::save(path, weights, R"({"model":"naive","classes":2,"class_names":["a"]})");
+  CHECK_THROWS_WITH(load_model(path), doctest::Contains("a note of 1 names for 2 classes"));
+  std::remove(path.c_str());
+}
+
 TEST_CASE("a shrunk model loads from its file alone") {
   // vgg11 with every convolution at half its width.
   manual_seed(4);

@@ -374,6 +374,14 @@ TEST_CASE("masks go to a file as NNI's and come back; another model's are refuse
   half[0].second = Tensor::full(half[0].second.shape(), 0.5f);
   CHECK_THROWS_AS(set_masks(twin, half), Error);
   CHECK_THROWS_AS(load_masks((folder / "model.pth").string()), Error);
+
+  // u8, as which bool is read, is a mask like any other; 2 is none.
+  pth::save(path, pth::Dict{{"conv1", pth::Dict{{"weight", Tensor::from(std::vector<uint8_t>{0, 0, 1, 1, 0, 0, 1, 1},
+                                                                        {4, 2, 1, 1})}}}});
+  apply_compression_results(twin, path);
+  CHECK(mask(twin, "conv1.weight") == std::vector<float>{0, 0, 1, 1, 0, 0, 1, 1});
+  pth::save(path, pth::Dict{{"conv1", pth::Dict{{"bias", Tensor::from(std::vector<uint8_t>{0, 1, 1, 2}, {4})}}}});
+  CHECK_THROWS_WITH_AS(apply_compression_results(twin, path), "[mask] conv1.bias holds 2, expected 0 or 1", Error);
   std::filesystem::remove_all(folder);
 }
 

@@ -6,7 +6,9 @@
 #include <espalier/core/io/file.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/storage.h>
+#include <espalier/core/tape.h>
 #include <espalier/data/augment.h>
+#include <espalier/data/image_file.h>
 #include <espalier/data/images.h>
 #include <espalier/nn/model_file.h>
 #include <espalier/nn/models.h>
@@ -14,6 +16,8 @@
 #include <espalier/tools/tools.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -327,6 +331,57 @@ TEST_CASE("learned scales and frozen norms by the tool; bits under a budget") {
               "--test-images", "16", "--calibrate", "16", "--budget", "latency@1<0.000001", "--out", h / "none"})
             .code == 2);
   CHECK_FALSE(std::filesystem::exists(h / "none"));
+}
+
+TEST_CASE("what a network learnt its pictures by travels with it, and predict reads pictures by it") {
+  const House h;
+  h.run("train --model naive --images 64 --test-images 16 --epochs 1 --lr 0.02 --out @/first");
+  h.run(
+      "model_quantize --weights @/first/model.pth --quantizer ptq --images 64 --test-images 16 --repeats 1 "
+      "--batch-sizes 1 --out @/codes");
+  for (const char* file : {"/first/model.pth", "/first/last.pth", "/codes/model.pth"}) {
+    const ImageFacts image = load_model(h.root.string() + file).info.image;
+    CHECK(image.mean == std::vector<float>{.5f});
+    CHECK(image.std == std::vector<float>{.25f});
+    REQUIRE(image.class_names.size() == 10);
+    CHECK(image.class_names[1] == "fine stripes across");
+  }
+  if (has_onnx()) {
+    const auto onnx = read_file(h / "codes/model.onnx", 1 << 24);
+    const std::string text(onnx.begin(), onnx.end());
+    for (const char* part : {"class_names", "[\"coarse stripes across\",\"fine", "NCHW", "[0.25]"})
+      CHECK_MESSAGE(text.find(part) != std::string::npos, part);
+  }
+  if (!has_png()) return;
+  const std::string picture = ESPALIER_SOURCE_DIR "/tests/data/images/interlaced.png";
+  const LoadedModel model = load_model(h / "first/model.pth");
+  const auto probability = [&](float mean, float std) {
+    const Tensor x = normalize(resize_crop(read_image(picture, 1), 28, 28), {{mean}, {std}});
+    const NoGrad no_grad;
+    const auto p = (*model.module)(x).to_vector();
+    return std::exp(double(*std::max_element(p.begin(), p.end())));  // the model's outputs are logarithms
+  };
+  const auto seen = h.run("predict --weights @/first/model.pth " + picture + " " + picture);
+  CHECK(double(seen["probabilities"][1]) == doctest::Approx(probability(.5f, .25f)).epsilon(1e-4));
+  CHECK(seen["names"][0] == model.info.image.class_names[seen["classes"][0]]);
+  CHECK(seen["files"][1] == picture);
+  const auto other = h.run("predict --weights @/first/model.pth --mean 0.1 --std 0.5 " + picture);
+  CHECK(double(other["probabilities"][0]) == doctest::Approx(probability(.1f, .5f)).epsilon(1e-4));
+
+  pth::save(h / "plain.pth", pth::load(h / "first/model.pth"));
+  const auto refused = [&](std::vector<std::string> words, int code, const std::string& why) {
+    words.insert(words.begin(), {"mine", "predict", "--weights", h / "plain.pth", "--model", "naive"});
+    const Answer a = call(words);
+    CHECK(a.code == code);
+    CHECK_MESSAGE(a.err.find(why) != std::string::npos, a.err);
+  };
+  refused({picture}, 2, "expected --mean and --std");
+  refused({picture, "--mean", "0.5,0.5", "--std", "1"}, 2, "[--mean] expected 1 numbers");
+  refused({picture, "--mean", "0.5", "--std", "0"}, 2, "[--std] expected numbers above 0");
+  refused({h / "plain.pth", "--mean", "0.5", "--std", "1"}, 3, "plain.pth is neither PNG nor JPEG");
+  refused({h / "nothing.png", "--mean", "0.5", "--std", "1"}, 3, "nothing.png");
+  CHECK(call({"mine", "train", "picture.png"}).err.find("does not know what to do with \"picture.png\"") !=
+        std::string::npos);
 }
 
 TEST_CASE("single zeros: model_speedup says which format runs each layer, tunes a table, and packs them") {

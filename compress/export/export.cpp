@@ -18,7 +18,8 @@ void export_masked(Module& model, const ExportOptions& options) {
   if (!options.mask_path.empty()) save_masks(options.mask_path, masks_of(model));
   Baked baked(model);
   pth::save(options.model_path, pth::from_state_dict(state_dict(model)), options.note);
-  if (!options.onnx_path.empty()) export_onnx(trace(model, example.to(device_of(model))), options.onnx_path);
+  if (!options.onnx_path.empty())
+    export_onnx(trace(model, example.to(device_of(model))), options.onnx_path, {.note = options.note});
 }
 
 }  // namespace espalier

@@ -8,6 +8,7 @@
 #include <onnx/shape_inference/implementation.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 namespace espalier {
 
@@ -109,6 +110,12 @@ void export_onnx(const Graph& graph, const std::string& path, const OnnxOptions&
     for (const auto& [name, value] : node.attributes) write_attribute(*to->add_attribute(), name, value);
   }
   for (const auto& [name, t] : model.initializers) write_tensor(*g->add_initializer(), name, t);
+  if (const auto note = nlohmann::ordered_json::parse(options.note, nullptr, false); note.is_object())
+    for (const auto& [key, value] : note.items()) {
+      auto* property = proto.add_metadata_props();
+      property->set_key(key);
+      property->set_value(value.is_string() ? value.get<std::string>() : value.dump());
+    }
 
   try {
     onnx::checker::check_model(proto);

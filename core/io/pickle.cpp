@@ -17,12 +17,13 @@ class Machine {
   Machine(std::span<const char> bytes, const std::string& name) : bytes_(bytes), name_(name) {}
 
   Pickle run() {
-    if (take(1)[0] != '\x80') damaged("is not a pickle of protocol 2");
-    if (const char protocol = take(1)[0]; protocol != 2)
-      damaged("has protocol ", int(uint8_t(protocol)), "; protocol 2, torch.save's default, is read");
+    if (take(1)[0] != '\x80') damaged("is of no protocol that is read (2 to 5)");
+    if (const char protocol = take(1)[0]; protocol < 2 || protocol > 5)
+      damaged("has protocol ", int(uint8_t(protocol)), "; protocols 2, torch.save's default, to 5 are read");
     while (!step(take(1)[0])) {}
     return std::move(pickle_);
   }
+  size_t used() const { return at_; }
 
  private:
   template <class... Parts>
@@ -97,13 +98,22 @@ class Machine {
     top();
     memo_[place] = stack_.back();
   }
-  void global() {
-    const std::string_view module = line(), name = line();
+  void global(std::string_view module, std::string_view name) {
     std::string both = std::string(module) + ' ' + std::string(name);
     for (char c : both)
       if (c < ' ' || c > '~') damaged("has a global whose name is not text");
     pickle_.names.push_back(std::move(both));
     push(Object::global).text_value = pickle_.names.back();
+  }
+  void global_from_stack() {
+    const Ref name = pop(), module = pop();
+    if (pickle_[name].kind != Object::text || pickle_[module].kind != Object::text)
+      damaged("has a global whose name is not text");
+    global(pickle_[module].text_value, pickle_[name].text_value);
+  }
+  void text(Object::Kind kind, size_t length_bytes) {
+    const auto s = take(size_t(number(length_bytes)));
+    push(kind).text_value = s;
   }
   void long_integer() {
     const size_t n = size_t(number(1));
@@ -158,13 +168,38 @@ class Machine {
         const auto v = std::bit_cast<double>(__builtin_bswap64(number(8)));
         push(Object::real).real_value = v;
       } break;
-      case 'X': {
-        const auto s = take(size_t(number(4)));
-        push(Object::text).text_value = s;
-      } break;
+      case '\x8c':
+      case 'U':  // Python 2's str
+        text(Object::text, 1);
+        break;
+      case 'X':
+      case 'T':
+        text(Object::text, 4);
+        break;
+      case '\x8d':
+        text(Object::text, 8);
+        break;
+      case 'C':
+        text(Object::bytes, 1);
+        break;
+      case 'B':
+        text(Object::bytes, 4);
+        break;
+      case '\x8e':
+      case '\x96':  // a bytearray
+        text(Object::bytes, 8);
+        break;
+      case '\x95':  // a frame: how much could be read at once
+        if (number(8) > bytes_.size() - at_) damaged("ends early");
+        break;
       case ']':
+      case '\x8f':  // a set
         push(Object::list);
         break;
+      case '\x91': {  // a frozenset
+        auto items = pop_to_mark();
+        push(Object::list).items = std::move(items);
+      } break;
       case '}':
         push(Object::dict);
         break;
@@ -187,7 +222,8 @@ class Machine {
         const Ref item = pop();
         extend(Object::list, {item});
       } break;
-      case 'e': {
+      case 'e':
+      case '\x90': {
         const auto items = pop_to_mark();
         extend(Object::list, items);
       } break;
@@ -199,17 +235,25 @@ class Machine {
         const auto items = pop_to_mark();
         extend(Object::dict, items);
       } break;
-      case 'c':
-        global();
+      case 'c': {
+        const std::string_view module = line(), name = line();
+        global(module, name);
+      } break;
+      case '\x93':
+        global_from_stack();
         break;
+      case '\x92':  // with keyword arguments, which nothing that we know has
+        pop();
+        [[fallthrough]];
+      case '\x81':  // a new object of a class
       case 'R':
         call();
         break;
-      case 'b':  // the state of a called object, as OrderedDict's _metadata: nothing that data
-                 // needs
-        pop();
+      case 'b': {  // the state of a called object, as OrderedDict's _metadata
+        const Ref state = pop();
         if (top().kind != Object::call) damaged("sets the state of something that has none");
-        break;
+        top().integer_value = 1 + int64_t(state);
+      } break;
       case 'Q': {
         const Ref id = pop();
         push(Object::persistent).items = {id};
@@ -219,6 +263,9 @@ class Machine {
         break;
       case 'r':
         put(number(4));
+        break;
+      case '\x94':
+        put(memo_.size());
         break;
       case 'h':
         get(number(1));
@@ -248,7 +295,12 @@ void put(std::string& to, T value) {
 
 }  // namespace
 
-Pickle parse(std::span<const char> bytes, const std::string& name) { return Machine(bytes, name).run(); }
+Pickle parse(std::span<const char> bytes, const std::string& name, size_t* used) {
+  Machine machine(bytes, name);
+  Pickle pickle = machine.run();
+  if (used) *used = machine.used();
+  return pickle;
+}
 
 Writer& Writer::integer(int64_t i) {
   if (i == int32_t(i)) {

@@ -1,7 +1,7 @@
 // Python's pickles as data. A pickle is a program for a small stack machine; this one runs it
 // without ever calling anything: what Python would call is kept as a record of the call, and the
-// reader of the records decides what it knows. Only protocol 2 is understood, which is what
-// torch.save writes, and only the opcodes that data needs.
+// reader of the records decides what it knows. Protocols 2, which torch.save writes, to 5 are
+// understood, and only the opcodes that data needs.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -20,8 +20,9 @@ struct Object {
     boolean,
     integer,
     real,
-    text,  // UTF-8
-    list,
+    text,        // UTF-8
+    bytes,       // in text_value
+    list,        // also a set
     tuple,       // items
     dict,        // items: key, value, key, value, ...
     global,      // text: "module name"
@@ -29,7 +30,7 @@ struct Object {
                  // result as in dict
     persistent,  // items: the persistent id
   } kind = none;
-  int64_t integer_value = 0;  // also of a boolean
+  int64_t integer_value = 0;  // also of a boolean; of a call: 1 + the place of the state set on it, or 0
   double real_value = 0;
   std::string_view text_value;  // into the pickle's bytes, or into Pickle::names
   std::vector<Ref> items;
@@ -43,8 +44,8 @@ struct Pickle {
 };
 
 // `bytes` must outlive the result; errors are ErrorKind::data and name `name`. Objects may contain
-// one another, even themselves: whoever walks them must bound the walk.
-Pickle parse(std::span<const char> bytes, const std::string& name);
+// one another, even themselves: whoever walks them must bound the walk. `used`: where the pickle ended.
+Pickle parse(std::span<const char> bytes, const std::string& name, size_t* used = nullptr);
 
 // Writes a pickle, opcode by opcode; the result loads with pickle.load in any Python 3.
 class Writer {

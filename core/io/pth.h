@@ -1,6 +1,9 @@
 // PyTorch's .pth files, read and written without running any code: a zip of stored entries that holds a pickle and
-// the tensors' bytes. torch.load(weights_only=True) reads what save() writes; load() reads state dicts and
-// checkpoints that torch.save wrote (zip format, the default since PyTorch 1.6).
+// the tensors' bytes, or, before PyTorch 1.6, several pickles and those bytes behind one another.
+// torch.load(weights_only=True) reads what save() writes; load() reads state dicts and checkpoints that torch.save
+// wrote, in either format and any pickle protocol from 2 on. Of what stands beside tensors, numpy's scalars are
+// numbers, sets are lists, and bytes, numpy's arrays and argparse's namespaces are read as nothing; any other object is
+// refused.
 #pragma once
 #include <espalier/core/tensor.h>
 

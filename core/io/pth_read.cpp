@@ -1,6 +1,6 @@
 // Reading .pth files. The pickle is data (core/io/pickle.h); the few calls that torch.save writes for
-// tensors and ordered dicts are understood here, any other name is refused. What a file can make us
-// allocate is bounded by its size.
+// tensors and ordered dicts, and those that training scripts leave beside them, are understood here,
+// any other name is refused. What a file can make us allocate is bounded by its size.
 #include <espalier/core/io/file.h>
 #include <espalier/core/io/pickle.h>
 #include <espalier/core/io/pth.h>
@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -78,12 +79,42 @@ constexpr Storage storages[] = {
      }},
 };
 
-constexpr std::string_view ordered_dict = "collections OrderedDict", counter = "collections Counter",
-                           size = "torch Size", rebuild_tensor = "torch._utils _rebuild_tensor",
+constexpr std::string_view ordered_dict = "collections OrderedDict", default_dict = "collections defaultdict",
+                           counter = "collections Counter", size = "torch Size",
+                           rebuild_tensor = "torch._utils _rebuild_tensor",
                            rebuild_tensor_v2 = "torch._utils _rebuild_tensor_v2",
                            rebuild_parameter = "torch._utils _rebuild_parameter";
-constexpr std::string_view functions[] = {ordered_dict,   counter,           size,
+constexpr std::string_view functions[] = {ordered_dict,   default_dict,      counter,          size,
                                           rebuild_tensor, rebuild_tensor_v2, rebuild_parameter};
+// Python's sets (under protocols before 4), and numpy's numbers: scalar(dtype, bytes), under the names of numpy 1
+// and 2.
+constexpr std::string_view sets[] = {"__builtin__ set", "builtins set", "__builtin__ frozenset", "builtins frozenset"};
+constexpr std::string_view numpy_scalars[] = {"numpy.core.multiarray scalar", "numpy._core.multiarray scalar"};
+constexpr std::string_view numpy_dtype = "numpy dtype", encode = "_codecs encode";  // encode: bytes, before protocol 3
+// What may stand beside weights and is read as nothing.
+constexpr std::string_view ignored[] = {"numpy.core.multiarray _reconstruct",
+                                        "numpy._core.multiarray _reconstruct",
+                                        "numpy.core.numeric _frombuffer",
+                                        "numpy._core.numeric _frombuffer",
+                                        "numpy ndarray",
+                                        "argparse Namespace",
+                                        "torch device",
+                                        "__builtin__ dict",
+                                        "builtins dict",
+                                        "__builtin__ list",
+                                        "builtins list",
+                                        "__builtin__ bytearray",
+                                        "builtins bytearray",
+                                        numpy_dtype,
+                                        encode};
+
+bool is_among(std::string_view name, std::span<const std::string_view> names) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+// A pickle that holds nothing but a number with which torch.save began a file before PyTorch 1.6.
+constexpr std::string_view legacy_magic{"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 13};
+constexpr const char* way_out = "torch.save(model.state_dict(), ...)";
 
 // Copies n elements of each of the `dims` outermost first, source steps and destination in
 // elements.
@@ -114,25 +145,22 @@ struct Gather {
 class Loader {
  public:
   Loader(std::span<const char> bytes, const std::string& name)
-      : name_(name), archive_(bytes, name), bytes_left_(int64_t(8 * bytes.size() + (1 << 20))) {
-    const auto& names = archive_.names();
-    if (!names.empty()) root_ = names[0].substr(0, names[0].find('/') + 1);
-    if (archive_.has(root_ + "constants.pkl"))
-      refuse("is a TorchScript archive; save the model's state_dict() instead");
-    if (!archive_.has(root_ + "data.pkl")) refuse("is a zip archive without a data.pkl; it was not made by torch.save");
-    if (archive_.has(root_ + "byteorder") && text_of(root_ + "byteorder") != "little")
-      refuse("was written on a big-endian machine");
-    const auto pickled = archive_.read(root_ + "data.pkl", pickle_bytes_);
-    pickle_ = pickle::parse(pickled, name_);
-    values_left_ = int64_t(64 * pickled.size() + 4096);
+      : name_(name), bytes_left_(int64_t(8 * bytes.size() + (1 << 20))) {
+    if (bytes[0] == '\x80')
+      read_legacy(bytes);
+    else
+      read_archive(bytes);
     for (const Object& o : pickle_.objects)
-      if (o.kind == Object::global && std::ranges::find(functions, o.text_value) == std::end(functions) &&
-          !storage_named(o.text_value))
-        refuse("names '", o.text_value, "', which no file of tensors needs; nothing was run");
+      if (o.kind == Object::global && !is_among(o.text_value, functions) && !is_among(o.text_value, sets) &&
+          !is_among(o.text_value, numpy_scalars) && !is_among(o.text_value, ignored) && !storage_named(o.text_value))
+        refuse("names '", o.text_value, "', which no file of tensors needs; nothing was run (if it holds a whole ",
+               "model, save its weights: ", way_out, ")");
   }
 
   Value root() { return value(pickle_.root, 0); }
-  std::string note() { return archive_.has(root_ + "espalier.json") ? text_of(root_ + "espalier.json") : ""; }
+  std::string note() {
+    return archive_ && archive_->has(root_ + "espalier.json") ? text_of(root_ + "espalier.json") : "";
+  }
 
  private:
   template <class... Parts>
@@ -140,9 +168,69 @@ class Loader {
     fail(ErrorKind::data, "[pth] ", name_, " ", what...);
   }
 
+  void read_archive(std::span<const char> bytes) {
+    archive_.emplace(bytes, name_);
+    const auto& names = archive_->names();
+    if (!names.empty()) root_ = names[0].substr(0, names[0].find('/') + 1);
+    if (archive_->has(root_ + "constants.pkl")) refuse("is a TorchScript archive; save its weights: ", way_out);
+    if (!archive_->has(root_ + "data.pkl"))
+      refuse("is a zip archive without a data.pkl; it was not made by torch.save");
+    if (archive_->has(root_ + "byteorder") && text_of(root_ + "byteorder") != "little")
+      refuse("was written on a big-endian machine");
+    const auto pickled = archive_->read(root_ + "data.pkl", pickle_bytes_);
+    pickle_ = pickle::parse(pickled, name_);
+    values_left_ = int64_t(64 * pickled.size() + 4096);
+  }
+
+  // Pickles of the magic number, a version, facts about the machine, the value and the storages' keys; then for each
+  // storage how many elements it has, and they.
+  void read_legacy(std::span<const char> bytes) {
+    const size_t found = std::string_view(bytes.data(), std::min<size_t>(bytes.size(), 32)).find(legacy_magic);
+    if (found == std::string_view::npos)
+      refuse("is a pickle that torch.save did not make; save the weights: ", way_out);
+    size_t at = found + legacy_magic.size(), used = 0;
+    const auto next = [&] {
+      pickle::Pickle p = pickle::parse(bytes.subspan(at), name_, &used);
+      at += used;
+      return p;
+    };
+    const auto version = next();
+    if (version[version.root].kind != Object::integer || version[version.root].integer_value != 1001)
+      refuse("has an unknown version of the format before PyTorch 1.6; save it again: ", way_out);
+    const auto system = next();
+    const auto& facts = system[system.root].items;
+    for (size_t i = 0; i + 1 < facts.size(); i += 2)
+      if (system[facts[i]].text_value == "little_endian" && system[facts[i + 1]].kind == Object::boolean &&
+          system[facts[i + 1]].integer_value == 0)
+        refuse("was written on a big-endian machine");
+    pickle_ = next();
+    values_left_ = int64_t(64 * used + 4096);
+    std::unordered_map<std::string_view, size_t> elements;  // bytes of one, by storage
+    for (const Object& o : pickle_.objects) {
+      if (o.kind != Object::persistent || pickle_[o.items[0]].kind != Object::tuple) continue;
+      const auto& id = pickle_[o.items[0]].items;
+      if (id.size() < 3 || pickle_[id[0]].text_value != "storage") continue;
+      if (const Storage* type = storage_named(pickle_[id[1]].text_value))
+        elements.emplace(pickle_[id[2]].text_value, type->element);
+    }
+    const auto keys = next();
+    if (keys[keys.root].kind != Object::list) refuse("has a damaged list of storages");
+    for (const Ref r : keys[keys.root].items) {
+      const auto element = elements.find(keys[r].text_value);
+      if (keys[r].kind != Object::text || element == elements.end()) refuse("lists a storage of unknown type");
+      uint64_t n = 0;
+      if (bytes.size() - at < sizeof(n)) refuse("ends early");
+      std::memcpy(&n, bytes.data() + at, sizeof(n));
+      at += sizeof(n);
+      if (n > (bytes.size() - at) / element->second) refuse("ends early");
+      contents_[std::string(element->first)].second = bytes.subspan(at, size_t(n) * element->second);
+      at += size_t(n) * element->second;
+    }
+  }
+
   std::string text_of(const std::string& entry) {
     std::vector<char> inflated;
-    const auto text = archive_.read(entry, inflated);
+    const auto text = archive_->read(entry, inflated);
     return {text.begin(), text.end()};
   }
 
@@ -174,6 +262,7 @@ class Loader {
     if (depth > max_depth) refuse("nests values deeper than ", max_depth, " levels");
     switch (o.kind) {
       case Object::none:
+      case Object::bytes:
         return {};
       case Object::boolean:
         return o.integer_value != 0;
@@ -222,11 +311,15 @@ class Loader {
     const std::string_view callee = pickle_[o.items[0]].text_value;
     const auto& arguments = pickle_[o.items[1]].items;
     const auto entries = std::span(o.items).subspan(2);
-    if (callee == ordered_dict && arguments.empty()) return dict(entries, depth);
+    if ((callee == ordered_dict && arguments.empty()) || callee == default_dict) return dict(entries, depth);
+    if (is_among(callee, ignored)) return {};
     if (!entries.empty()) refuse("sets entries on '", callee, "'");
     if (callee == counter && arguments.size() == 1)
       return dict(object(arguments[0], Object::dict, "counter").items, depth);
     if (callee == size && arguments.size() == 1) return list(object(arguments[0], Object::tuple, "size").items, depth);
+    if (is_among(callee, sets) && arguments.size() == 1)
+      return list(object(arguments[0], Object::list, "set").items, depth);
+    if (is_among(callee, numpy_scalars) && arguments.size() == 2) return number(arguments[0], arguments[1]);
     if (callee == rebuild_parameter && arguments.size() == 3) return value(arguments[0], depth + 1);
     if ((callee == rebuild_tensor && arguments.size() == 4) ||
         (callee == rebuild_tensor_v2 && (arguments.size() == 6 || arguments.size() == 7))) {
@@ -237,12 +330,60 @@ class Loader {
     refuse("calls '", callee, "' with ", arguments.size(), " arguments");
   }
 
+  // numpy's scalar: dtype is numpy.dtype('f8', ...) with the byte order in its state, raw its bytes. Nothing where the
+  // type is none of plain numbers.
+  Value number(Ref dtype, Ref raw) const {
+    const Object& type = object(dtype, Object::call, "number");
+    const auto& arguments = pickle_[type.items[1]].items;
+    if (pickle_[type.items[0]].text_value != numpy_dtype || arguments.empty()) refuse("has a damaged number");
+    const std::string_view kind = pickle_[arguments[0]].text_value;
+    if (type.integer_value > 0) {
+      const auto& state = pickle_[Ref(type.integer_value - 1)].items;
+      if (state.size() > 1 && pickle_[state[1]].text_value == ">") return {};
+    }
+    std::string bytes(pickle_[raw].text_value);
+    if (pickle_[raw].kind == Object::call) bytes = encoded(pickle_[raw]);
+    const auto as = [&]<class T>(T value) {
+      if (bytes.size() != sizeof(T)) refuse("has a damaged number");
+      std::memcpy(&value, bytes.data(), sizeof(T));
+      return value;
+    };
+    if (kind == "f8") return as(double{});
+    if (kind == "f4") return double(as(float{}));
+    if (kind == "f2") return double(from_half(as(uint16_t{})));
+    if (kind == "i8") return as(int64_t{});
+    if (kind == "i4") return int64_t(as(int32_t{}));
+    if (kind == "i2") return int64_t(as(int16_t{}));
+    if (kind == "i1") return int64_t(as(int8_t{}));
+    if (kind == "u4") return int64_t(as(uint32_t{}));
+    if (kind == "u2") return int64_t(as(uint16_t{}));
+    if (kind == "u1") return int64_t(as(uint8_t{}));
+    if (kind == "b1") return as(uint8_t{}) != 0;
+    return {};
+  }
+
+  // The bytes that encode(text, 'latin1') makes of at most 16 characters, as many as a number could have.
+  std::string encoded(const Object& o) const {
+    const auto& arguments = pickle_[o.items[1]].items;
+    std::string bytes;
+    if (pickle_[o.items[0]].text_value != encode || arguments.empty()) return bytes;
+    const std::string_view text = pickle_[arguments[0]].text_value;
+    for (size_t i = 0; i < text.size() && bytes.size() < 16; ++i) {
+      const auto first = uint8_t(text[i]);
+      const bool two = (first == 0xc2 || first == 0xc3) && i + 1 < text.size();
+      bytes += two ? char((first & 3) << 6 | (text[++i] & 63)) : char(first);
+    }
+    return bytes;
+  }
+
   // arguments: storage, offset, size, stride, ... ; storage is ('storage', type, key, device,
-  // numel).
+  // numel), and in old files a view, which is None since PyTorch 0.4.
   Tensor tensor(const std::vector<Ref>& arguments) {
     const Object& persistent = object(arguments[0], Object::persistent, "tensor");
     const auto& id = object(persistent.items[0], Object::tuple, "storage").items;
-    if (id.size() != 5 || pickle_[id[0]].text_value != "storage") refuse("has a damaged storage");
+    if ((id.size() != 5 && id.size() != 6) || pickle_[id[0]].text_value != "storage") refuse("has a damaged storage");
+    if (id.size() == 6 && pickle_[id[5]].kind != Object::none)
+      refuse("has views of storages, as PyTorch wrote them before 0.4; save it again: ", way_out);
     const Storage* type = storage_named(object(id[1], Object::global, "storage").text_value);
     if (!type) refuse("has a storage of type '", pickle_[id[1]].text_value, "'");
     const std::string key(object(id[2], Object::text, "storage").text_value);
@@ -307,15 +448,16 @@ class Loader {
   std::span<const char> contents(const std::string& key) {
     const auto [found, is_new] = contents_.try_emplace(key);
     if (is_new) {
-      found->second.second = archive_.read(root_ + "data/" + key, found->second.first);
+      if (!archive_) refuse("has no storage ", key);
+      found->second.second = archive_->read(root_ + "data/" + key, found->second.first);
       bytes_left_ += 8 * int64_t(found->second.first.size());
     }
     return found->second.second;
   }
 
   const std::string& name_;
-  zip::Reader archive_;
-  std::string root_;  // "archive/"
+  std::optional<zip::Reader> archive_;  // none: the format before PyTorch 1.6
+  std::string root_;                    // "archive/"
   std::vector<char> pickle_bytes_;
   pickle::Pickle pickle_;
   int64_t values_left_ = 0, bytes_left_;
@@ -327,9 +469,6 @@ class Loader {
 
 Value parse(const void* data, size_t bytes, const std::string& name, std::string* note) {
   const std::span all(static_cast<const char*>(data), bytes);
-  if (bytes >= 2 && all[0] == '\x80' && all[1] >= 2)
-    fail(ErrorKind::data, "[pth] ", name,
-         " has the format that PyTorch wrote before 1.6; load it there and save it again");
   if (bytes == 0) fail(ErrorKind::data, "[pth] ", name, " is empty");
   Loader loader(all, name);
   if (note) *note = loader.note();
@@ -337,7 +476,8 @@ Value parse(const void* data, size_t bytes, const std::string& name, std::string
 }
 
 Value load(const std::string& path, std::string* note) {
-  const auto bytes = read_file(path, max_file, "PK");
+  auto bytes = read_file(path, max_file, "PK");
+  if (!bytes.empty() && bytes[0] == '\x80') bytes = read_file(path, max_file, "\x80");
   return parse(bytes.data(), bytes.size(), path, note);
 }
 

@@ -4,9 +4,11 @@
 The committed ones were made by PyTorch 1.13.1 and 2.15.0:  python make_pth.py FOLDER
 Element i of every tensor is a formula of i alone, so that the test knows all values without reading them here.
 """
+import argparse
 import collections
 import sys
 
+import numpy
 import torch
 
 
@@ -44,6 +46,22 @@ def tensors():
         yield str(dtype).replace("torch.", ""), ramp(23, dtype).reshape(23)
 
 
+def script(folder, model):
+    """Checkpoints as training scripts leave them, in every pickle protocol and format (the committed ones: 2.15's)."""
+    with torch.no_grad():
+        for t in model.parameters():
+            t.copy_(ramp(t.numel()).reshape(t.shape))
+    value = {"net": torch.nn.DataParallel(model).state_dict(), "accuracy": numpy.float64(0.625),
+             "loss": numpy.float32(-1.5), "epoch": numpy.int64(-3), "best": numpy.bool_(True), "seen": {1, 2},
+             "empty": collections.defaultdict(dict, inside="x"), "args": argparse.Namespace(lr=0.1, layers=[1, 2]),
+             "history": numpy.arange(4.0), "raw": b"bytes", "device": torch.device("cpu"),
+             "view": model[0].bias.detach()[1:]}
+    for protocol in range(2, 6):
+        torch.save(value, f"{folder}/script_{protocol}.pth", pickle_protocol=protocol)
+    torch.save(value, f"{folder}/script_legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save(model, f"{folder}/module.pth")
+
+
 def main(folder):
     state = collections.OrderedDict(tensors())
     state._metadata = collections.OrderedDict([("", {"version": 1})])
@@ -68,6 +86,7 @@ def main(folder):
                f"{folder}/checkpoint.pth")
 
     torch.save({"conv": {"weight": torch.ones(2, 3), "bias": None}}, f"{folder}/masks.pth")
+    script(folder, model)
     torch.save({"a": ramp(3)}, f"{folder}/legacy.pth", _use_new_zipfile_serialization=False)
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), f"{folder}/torchscript.pth")
 

@@ -72,6 +72,16 @@ void write_model() {
   pth::save(path, pth::from_state_dict(lenet), model_note(model_info("lenet")));
   LoadedModel loaded = load_model(path);  // or the seed would start from a refusal
 
+  pth::StateDict wrapped;  // as a training script keeps it
+  for (const auto& [name, t] : lenet) wrapped.emplace_back("module." + name, t);
+  ModelInfo told = model_info("lenet");
+  told.image = {{.5f}, {.25f}, {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}};
+  pth::save(place("fuzz_model", "told"), pth::from_state_dict(lenet), model_note(told));
+  const std::string nested = place("fuzz_model", "nested");
+  pth::save(nested, pth::Dict{{"net", pth::from_state_dict(wrapped)}, {"epoch", int64_t(3)}},
+            model_note(model_info("lenet")));
+  load_model(nested);
+
   std::vector<float> mostly_zeros(144, 0.f);
   mostly_zeros[7] = mostly_zeros[100] = 0.25f;
   for (auto& [name, t] : lenet)
@@ -119,6 +129,14 @@ void write_config() {
   }
 }
 
+void write_pictures() {
+  for (const auto& file : std::filesystem::directory_iterator(ESPALIER_SOURCE_DIR "/tests/data/images")) {
+    const auto bytes = read_file(file.path().string(), 1 << 20);
+    const std::string target = file.path().extension() == ".png" ? "fuzz_png" : "fuzz_jpeg";
+    write_file(place(target, file.path().filename().string()), {bytes.data(), bytes.size()});
+  }
+}
+
 void write_images() {
   std::string records(1, '\2');  // the number of records, as the target reads it
   for (char label : {'\3', '\7'}) records += label + std::string(3072, '\x40');
@@ -146,4 +164,5 @@ int main(int count, char** arguments) {
   write_config();
   write_sparse_table();
   write_images();
+  write_pictures();
 }
