@@ -62,7 +62,8 @@ ESPALIER_API void remove_masks(Module& model);
 
 // An absent weight or bias is written as None, as NNI does.
 ESPALIER_API void save_masks(const std::string& path, const Masks& masks);
-// Of a file as save_masks() or NNI wrote it; None is passed over, bool and u8 are taken as numbers. Throws ErrorKind::data on any other.
+// Of a file as save_masks() or NNI wrote it; None is passed over, bool and u8 are taken as numbers. Throws
+// ErrorKind::data on any other.
 ESPALIER_API Masks load_masks(const std::string& path);
 
 // NNI's name for set_masks(model, load_masks(file)): what is masked is zero from here on, in training too, while the

@@ -64,15 +64,17 @@ struct SyntheticOptions {
 // Those; throws usage on options out of range.
 ESPALIER_API ImageSet synthetic_images(Split split, SyntheticOptions options = {});
 
-// Pictures of one's own, PNG and JPEG (image_file.h), in a folder per class: `dir` holds train/CLASS/.. and
-// test/CLASS/.. (or val), or the classes themselves, of each of which every fifth picture, by name, is one for testing.
-// Classes are numbered in the order of their names, and the pictures go round the classes. Each becomes `image` by
-// resize_crop; the constants are ImageNet's, 0.5 and 0.25 for grey. Throws data on a picture that cannot be read.
+// What pictures of a folder become.
 struct ImageFolderOptions {
   Shape image{3, 32, 32};                // C,H,W; C is 1 (grey) or 3
   std::function<void()> meanwhile = {};  // as that of SyntheticOptions
 };
+// Pictures of one's own, PNG and JPEG (image_file.h), in a folder per class: `dir` holds train/CLASS/.. and
+// test/CLASS/.. (or val), or the classes themselves, of each of which every fifth picture, by name, is one for testing.
+// Classes are numbered in the order of their names, and the pictures go round the classes. Each becomes `image` by
+// resize_crop; the constants are ImageNet's, 0.5 and 0.25 for grey. Throws data on a picture that cannot be read.
 ESPALIER_API ImageSet read_image_folder(const std::string& dir, Split split, const ImageFolderOptions& options = {});
+// The names of those classes, in order; throws data where there are none.
 ESPALIER_API std::vector<std::string> image_folder_classes(const std::string& dir);
 
 // By name: "cifar10", "cifar100", "mnist", "folder" (from dir; a folder's images as synthetic.image says), "synthetic",

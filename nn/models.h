@@ -23,7 +23,7 @@ struct ModelOptions {
 // and what the classes are called. Empty where nobody has said.
 struct ImageFacts {
   std::vector<float> mean, std;
-  std::vector<std::string> class_names;
+  std::vector<std::string> class_names;  // one per class, from class 0 on
 };
 
 // A network by name.

@@ -13,7 +13,7 @@ namespace espalier {
 struct OnnxOptions {
   bool dynamic_batch = true;      // the first dimension of inputs and output is "N"; false: as traced
   std::string name = "espalier";  // the graph's, in the file
-  std::string note = {};  // model_note(info): each of its entries becomes one of metadata_props
+  std::string note = {};          // model_note(info): each of its entries becomes one of metadata_props
 };
 
 // Whether this build can export; the library comes from libonnx-dev and is optional.
