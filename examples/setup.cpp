@@ -49,16 +49,21 @@ LoadedModel load_weights(const Context& c) {
   return load_model(c.text("weights"), c.given("model") ? c.text("model") : "", c.text("key"));
 }
 
-void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset) {
+std::vector<const char*> learning_options() {
+  return {"lr", "momentum", "weight-decay", "schedule", "augment", "shuffle", "batch-size", "checkpoint-minutes"};
+}
+
+void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset, DataUse use) {
   add("dataset", listed(dataset_names()) + " (synthetic is built in)",
       cxxopts::value<Text>()->default_value(default_dataset),
       "NAME")("data", "folder of the dataset's files (default: ESPALIER_DATA; scripts/download_data fetches them)",
-              cxxopts::value<Text>(), "DIR")(
-      "images",
-      "training images: how many to draw of synthetic (default 2000), the first N of a file set (default all)",
-      cxxopts::value<Text>(),
-      "N")("test-images", "the same for the test images (default 500 and all)", cxxopts::value<Text>(), "N")(
-      "batch-size", "images per step (default 64)", cxxopts::value<Text>(), "N");
+              cxxopts::value<Text>(), "DIR");
+  const char* how_many = "how many to draw of synthetic (default 2000), the first N of a file set (default all)";
+  if (use.train) add("images", std::string("training images: ") + how_many, cxxopts::value<Text>(), "N");
+  if (use.test)
+    add("test-images", "test images: how many to draw of synthetic (default 500), the first N of a file set (all)",
+        cxxopts::value<Text>(), "N");
+  if (use.batches) add("batch-size", "images per step (default 64)", cxxopts::value<Text>(), "N");
 }
 
 void add_checkpoint_option(cxxopts::OptionAdder& add) {
@@ -85,6 +90,7 @@ void add_training_options(cxxopts::OptionAdder& add) {
 
 ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
   const std::string dataset = c.choice("dataset", dataset_names());
+  refuse_ignored(c, {{{"data"}, dataset != "synthetic", "with a --dataset that has files"}});
   const std::string option = split == Split::train ? "images" : "test-images";
   const int64_t n = c.given(option) ? c.integer(option, 1, 10'000'000) : 0;
   const SyntheticOptions synthetic{.image = model.input,

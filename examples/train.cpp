@@ -83,6 +83,11 @@ void train_model(tool::Context& c) {
     for (auto& [name, m] : named_modules(*module))
       if (auto* dropout = dynamic_cast<Dropout*>(m)) dropout->p = 0;
   tool::Recipe recipe = tool::recipe_for(c, info);
+  const bool learns = recipe.epochs > 0;
+  tool::refuse_ignored(
+      c, {{{"key"}, c.given("weights"), "with --weights"},
+          {tool::learning_options(), learns, "with --epochs above 0"},
+          {{"optimizer", "clip-norm", "slim", "teacher", "dropout", "max-steps"}, learns, "with --epochs above 0"}});
   const auto train_set = tool::train_loader(c, info, recipe);
   tool::learn_from(info, train_set->images());
   const auto test_set = tool::test_loader(c, info);
