@@ -130,14 +130,8 @@ void prune(tool::Context& c) {
       : scorer.learns             ? "cubic"
                                   : "once";
   const bool lottery = way == "lottery", admm = way == "admm";
-  LoadedModel model;
-  if (c.given("weights")) {
-    model = tool::load_weights(c);
-    tool::bake_masks(*model.module);
-  } else {
-    model = {make_model(c.text("model")), model_info(c.text("model"))};
-    model.info.name = c.text("model");
-  }
+  LoadedModel model = tool::load_or_make(c);
+  if (c.given("weights")) tool::bake_masks(*model.module);
   const ModelInfo& info = model.info;
   Module& module = *model.module;
 

@@ -172,14 +172,8 @@ struct Stage {
 void quantize(tool::Context& c) {
   const Device device = c.device();
   const std::string name = c.choice("quantizer", quantizer_names());
-  LoadedModel model;
-  if (c.given("weights")) {
-    model = tool::load_weights(c);
-    if (is_quantized(*model.module)) fail(ErrorKind::usage, "[--weights] ", c.text("weights"), " is quantized already");
-  } else {
-    model = {make_model(c.text("model")), model_info(c.text("model"))};
-    model.info.name = c.text("model");
-  }
+  LoadedModel model = tool::load_or_make(c);
+  if (is_quantized(*model.module)) fail(ErrorKind::usage, "[--weights] ", c.text("weights"), " is quantized already");
   const ModelInfo& info = model.info;
   Module& module = *model.module;
   if (c.choice("dropout", {"on", "off"}) == "off")

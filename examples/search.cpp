@@ -110,14 +110,8 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const Budget budget = c.given("budget") ? parse_budget(c.text("budget")) : Budget{};
   if (budget.any() && c.given("sparsity"))
     fail(ErrorKind::usage, "[--budget] comes in the place of --sparsity; both were given");
-  LoadedModel model;
-  if (c.given("weights")) {
-    model = load_weights(c);
-    bake_masks(*model.module);
-  } else {
-    model = {make_model(c.text("model")), model_info(c.text("model"))};
-    model.info.name = c.text("model");
-  }
+  LoadedModel model = load_or_make(c);
+  if (c.given("weights")) bake_masks(*model.module);
   const ModelInfo& info = model.info;
   Module& module = *model.module;
   Recipe recipe = recipe_for(c, info);

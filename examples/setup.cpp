@@ -32,6 +32,11 @@ ImageSet first(ImageSet set, int64_t n) {
   return set;
 }
 
+Text data_dir(const Context& c) {
+  const char* folder = std::getenv("ESPALIER_DATA");
+  return c.given("data") || !folder ? c.text("data") : folder;
+}
+
 }  // namespace
 
 std::vector<std::string> model_names() {
@@ -49,12 +54,22 @@ LoadedModel load_weights(const Context& c) {
   return load_model(c.text("weights"), c.given("model") ? c.text("model") : "", c.text("key"));
 }
 
+LoadedModel load_or_make(const Context& c) {
+  if (c.given("weights")) return load_weights(c);
+  LoadedModel made{nullptr, model_info(c.text("model"))};
+  made.info.name = c.text("model");
+  if (const int64_t classes = dataset_classes(c.text("dataset"), data_dir(c))) made.info.classes = classes;
+  made.module = make_model(made.info.name, {.classes = made.info.classes});
+  return made;
+}
+
 std::vector<const char*> learning_options() {
   return {"lr", "momentum", "weight-decay", "schedule", "augment", "shuffle", "batch-size", "checkpoint-minutes"};
 }
 
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset, DataUse use) {
-  add("dataset", listed(dataset_names()) + " (synthetic is built in)",
+  add("dataset",
+      listed(dataset_names()) + " (synthetic is built in; folder: DIR/train/CLASS/*.png or jpg, and DIR/test/..)",
       cxxopts::value<Text>()->default_value(default_dataset),
       "NAME")("data", "folder of the dataset's files (default: ESPALIER_DATA; scripts/download_data fetches them)",
               cxxopts::value<Text>(), "DIR");
@@ -98,8 +113,7 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
                                             : split == Split::train ? 2000
                                                                     : 500,
                                    .meanwhile = [] { leave_if_stopped("nothing was written"); }};
-  const char* folder = std::getenv("ESPALIER_DATA");
-  ImageSet set = load_images(dataset, c.given("data") || !folder ? c.text("data") : folder, split, synthetic);
+  ImageSet set = load_images(dataset, data_dir(c), split, synthetic);
   if (!(set.image_shape() == model.input))
     fail(ErrorKind::usage, "[--dataset] ", dataset, " has images of ", set.image_shape(), ", ", model.name, " takes ",
          model.input);

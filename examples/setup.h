@@ -17,6 +17,8 @@ std::vector<std::string> model_names();
 void add_key_option(cxxopts::OptionAdder& add);
 // The file of --weights: load_model() with --model, where it was given, and --key.
 LoadedModel load_weights(const Context& context);
+// That, or without --weights a new --model with as many classes as --dataset has.
+LoadedModel load_or_make(const Context& context);
 
 // --dataset --data, and of --images --test-images --batch-size those that the tool has a use for
 struct DataUse {
