@@ -84,6 +84,12 @@ void leave_if_stopped(const std::string& what) {
     throw Stopped(std::string("stopped by ") + (number == SIGINT ? "SIGINT" : "SIGTERM") + "; " + what);
 }
 
+void refuse_ignored(const Context& c, const std::vector<Counts>& rules) {
+  for (const Counts& rule : rules)
+    for (const char* option : rule.options)
+      if (!rule.counts && c.written(option)) fail(ErrorKind::usage, "[--", option, "] counts only ", rule.where);
+}
+
 std::string listed(const std::vector<std::string>& names) {
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
@@ -213,6 +219,7 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
       return 0;
     }
     if (context.given("threads")) set_num_threads(int(context.integer("threads", 1, 1024)));
+    refuse_ignored(context, {{{"force", "resume"}, !context.text("out").empty(), "with --out"}});
     context.check_out();
     manual_seed(uint64_t(context.integer("seed")));
     body(context);

@@ -34,6 +34,7 @@ class Context {
   // An option's value: that of this command line; where --resume goes on with a run, else what that run recorded; else
   // the default. given() is whether the user ever wrote it.
   bool given(const std::string& option) const;
+  bool written(const std::string& option) const { return parsed_.count(option) > 0; }  // on this command line
   bool flag(const std::string& option) const;
   std::string text(const std::string& option) const;  // "" if it was not given and has no default
   int64_t integer(const std::string& option, int64_t least = 0,
@@ -85,6 +86,16 @@ void leave_if_stopped(const std::string& what);
 inline constexpr const char* how_to_go_on = "repeat the command with --resume to go on";
 
 std::string listed(const std::vector<std::string>& names);  // "a, b, c"
+
+// Options that change nothing unless `counts`, which `where` says in words: "with --teacher".
+struct Counts {
+  std::vector<const char*> options;
+  bool counts;
+  std::string where;
+};
+// The one door for options that a tool would ignore: one that this command line gives in vain is refused. (What
+// --resume goes on with has passed once.)
+void refuse_ignored(const Context& context, const std::vector<Counts>& rules);
 
 using AddOptions = std::function<void(cxxopts::OptionAdder&)>;
 using Body = std::function<void(Context&)>;

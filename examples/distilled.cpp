@@ -17,11 +17,10 @@ void add_teacher_options(cxxopts::OptionAdder& add) {
 }
 
 std::unique_ptr<Teacher> Teacher::of(const Context& c, Module& student, const ModelInfo& info) {
-  if (!c.given("teacher")) {
-    for (const char* option : {"teacher-model", "teacher-key", "temperature", "alpha", "beta", "hints"})
-      if (c.given(option)) fail(ErrorKind::usage, "[--", option, "] needs a --teacher");
-    return nullptr;
-  }
+  refuse_ignored(c, {{{"teacher-model", "teacher-key", "temperature", "alpha", "beta", "hints"},
+                      c.given("teacher"),
+                      "with --teacher"}});
+  if (!c.given("teacher")) return nullptr;
   auto t = std::make_unique<Teacher>();
   t->file_ = c.text("teacher");
   t->model_ = load_model(t->file_, c.text("teacher-model"), c.text("teacher-key"));

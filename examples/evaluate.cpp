@@ -86,7 +86,7 @@ int tool::evaluate_main(int argc, char** argv) {
             "codes", "write every code of a quantized file to FILE: u8 [N,C,H,W] by the name of the ONNX tensor",
             cxxopts::value<std::string>(), "FILE");
         tool::add_key_option(add);
-        tool::add_data_options(add, "synthetic");
+        tool::add_data_options(add, "synthetic", {.train = false, .batches = false});
       },
       evaluate_file);
 }

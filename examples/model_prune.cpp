@@ -118,8 +118,6 @@ std::string mask_file(int64_t update) {
 void prune(tool::Context& c) {
   if (tool::searches(c)) {
     const Scorer base = make_scorer(c.given("pruner") ? c.text("pruner") : "l1");
-    for (const char* option : {"prune-schedule", "granularity", "global", "save-masks"})
-      if (c.given(option)) fail(ErrorKind::usage, "[--", option, "] does not go with --search and --budget");
     return tool::search(c, base.name, config_for(c, base, "", "once"));
   }
   const Device device = c.device();
@@ -132,14 +130,8 @@ void prune(tool::Context& c) {
       : scorer.learns             ? "cubic"
                                   : "once";
   const bool lottery = way == "lottery", admm = way == "admm";
-  LoadedModel model;
-  if (c.given("weights")) {
-    model = tool::load_weights(c);
-    tool::bake_masks(*model.module);
-  } else {
-    model = {make_model(c.text("model")), model_info(c.text("model"))};
-    model.info.name = c.text("model");
-  }
+  LoadedModel model = tool::load_or_make(c);
+  if (c.given("weights")) tool::bake_masks(*model.module);
   const ModelInfo& info = model.info;
   Module& module = *model.module;
 
@@ -207,6 +199,31 @@ void prune(tool::Context& c) {
   };
   make();
   const PruneSchedule& schedule = pruner->schedule();
+  const auto masks_at_once = [&](const ConfigEntry& e) { return !e.exclude && schedule.at(e, 0).value_or(0) > 0; };
+  const bool tunes = tuning_epochs > 0 && !lottery;  // as a stage of its own
+  const std::string tuning_where =
+      lottery ? "without --prune-schedule lottery, whose rounds train" : "with --finetune-epochs above 0";
+  tool::refuse_ignored(
+      c, {{{"key"}, c.given("weights"), "with --weights"},
+          {{"search-images", "search-steps", "search-settings", "max-sparsity", "latency-table"},
+           false,
+           "with --search or --budget"},
+          {{"prune-epochs", "admm-row"}, admm, "with --prune-schedule admm"},
+          {{"rewind-step"}, lottery, "with --prune-schedule lottery"},
+          {{"statistics-batches"}, evidence, "with a --pruner whose scores come from images"},
+          {{"activation"},
+           std::find(scorer.needs.begin(), scorer.needs.end(), Need::activations) != scorer.needs.end(),
+           "with --pruner apoz or mean"},
+          {{"lr"},
+           recipe.epochs + admm_epochs > 0 || (lottery && tuning_epochs > 0),
+           "with --epochs above 0 (fine-tuning has --finetune-lr)"},
+          {{"schedule", "slim"}, recipe.epochs > 0, "with --epochs above 0"},
+          {{"momentum", "weight-decay", "checkpoint-minutes"}, learns, "with --epochs or --finetune-epochs above 0"},
+          {{"finetune-schedule"}, tuning_epochs > 0, "with --finetune-epochs above 0"},
+          {{"finetune-lr", "finetune-on", "teacher"}, tunes, tuning_where},
+          {{"recalibrate"},
+           !lottery && (admm || std::any_of(config.begin(), config.end(), masks_at_once)),
+           "where all masks are there before fine-tuning"}});
   if (save_all && schedule.clock == PruneSchedule::Clock::step)
     fail(ErrorKind::usage, "[--save-masks] the schedule ", way, " makes masks anew after every step");
   for (const Stage* s : {&train_stage, &tune_stage})

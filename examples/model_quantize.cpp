@@ -172,14 +172,8 @@ struct Stage {
 void quantize(tool::Context& c) {
   const Device device = c.device();
   const std::string name = c.choice("quantizer", quantizer_names());
-  LoadedModel model;
-  if (c.given("weights")) {
-    model = tool::load_weights(c);
-    if (is_quantized(*model.module)) fail(ErrorKind::usage, "[--weights] ", c.text("weights"), " is quantized already");
-  } else {
-    model = {make_model(c.text("model")), model_info(c.text("model"))};
-    model.info.name = c.text("model");
-  }
+  LoadedModel model = tool::load_or_make(c);
+  if (is_quantized(*model.module)) fail(ErrorKind::usage, "[--weights] ", c.text("weights"), " is quantized already");
   const ModelInfo& info = model.info;
   Module& module = *model.module;
   if (c.choice("dropout", {"on", "off"}) == "off")
@@ -191,21 +185,30 @@ void quantize(tool::Context& c) {
   recipe.epochs = trains ? c.integer("epochs") : 0;
   if (!trains && c.given("epochs"))
     fail(ErrorKind::usage, "[--epochs] ptq takes no steps; expected --calibrate, or --float-epochs of training before");
-  for (const char* option : {"calibrate", "observer", "encodings", "equalize", "bias-correction", "adaround"})
-    if (trains && c.given(option) && !(c.given("budget") && option == std::string("calibrate")))
-      fail(ErrorKind::usage, "[--", option, "] is for --quantizer ptq");
   const std::string given_schedule = c.given("schedule") ? c.text("schedule") : "";
   recipe.schedule = given_schedule.empty() ? tool::default_schedule(recipe.epochs) : given_schedule;
   const int64_t float_epochs = c.given("float-epochs") ? c.integer("float-epochs")
                                : c.given("weights")    ? 0
                                                        : tool::recipe_epochs(info);
+  const bool steps = recipe.epochs > 0, learns = steps || float_epochs > 0, chooses = !c.given("encodings");
+  const std::string where_chosen = trains ? "with --quantizer ptq" : "without --encodings";
+  tool::refuse_ignored(
+      c,
+      {{{"key"}, c.given("weights"), "with --weights"},
+       {{"equalize", "encodings"}, !trains, "with --quantizer ptq"},
+       {{"observer", "bias-correction", "adaround"}, !trains && chooses, where_chosen},
+       {{"calibrate"}, (!trains || c.given("budget")) && chooses, where_chosen},
+       {{"observer-state"}, trains, "with a --quantizer that trains"},
+       {{"max-steps", "freeze-norm", "log-steps"},
+        steps,
+        trains ? "with --epochs above 0" : "with a --quantizer that trains"},
+       {tool::learning_options(), learns, trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs"},
+       {{"dropout"}, learns, trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs"},
+       {{"slim"}, false, "in train and model_prune"}});
   const auto train_set = tool::train_loader(c, info, recipe);
   tool::learn_from(model.info, train_set->images());
   const auto test_set = tool::test_loader(c, info);
   const std::string encodings = c.given("encodings") ? c.text("encodings") : "";
-  for (const char* option : {"calibrate", "observer", "bias-correction", "adaround"})
-    if (!encodings.empty() && c.given(option))
-      fail(ErrorKind::usage, "[--", option, "] needs images, which --encodings does without");
   const bool budget = c.given("budget");
   if (budget) {
     check_budget(c);

@@ -52,6 +52,11 @@ void shrink(tool::Context& c) {
   const int64_t recalibrated = c.integer("recalibrate", 0, 1'000'000);
   if (recalibrated > 0 && (quantized || !cuts))
     fail(ErrorKind::usage, "[--recalibrate] is for float networks that are shrunk");
+  tool::refuse_ignored(
+      c, {{{"constants", "fix-mask-conflict"}, cuts, "with masks"},
+          {{"images"}, recalibrated > 0, "with --recalibrate"},
+          {{"test-images", "exact-images"}, quantized, "with a quantized file"},
+          {{"dataset", "data"}, quantized || recalibrated > 0, "with a quantized file or --recalibrate"}});
   std::unique_ptr<Loader> training_images;
   if (recalibrated > 0)
     training_images = std::make_unique<Loader>(tool::images_for(c, info, Split::train), LoaderOptions{});
@@ -77,6 +82,7 @@ void shrink(tool::Context& c) {
   sparse = sparse || has_zeros(*shrunk.module);
   if (c.flag("tune") && !sparse)
     fail(ErrorKind::usage, "[--tune] ", c.text("weights"), " leaves no single zeros in the weights of ", info.name);
+  tool::refuse_ignored(c, {{{"sparse-table"}, sparse, "where single weights are zero"}});
   std::shared_ptr<const SparseTable> sparse_table = tool::sparse_table(c);
   if (sparse) files.push_back("packed.pth");
   if (sparse && c.flag("tune")) files.push_back("sparse_table.json");
@@ -212,7 +218,7 @@ int tool::model_speedup_main(int argc, char** argv) {
         tool::add_key_option(add);
         tool::add_sparse_options(add);
         tool::add_comparison_options(add);
-        tool::add_data_options(add, "synthetic");
+        tool::add_data_options(add, "synthetic", {.batches = false});
       },
       shrink);
 }

@@ -68,6 +68,8 @@ Pictures from_dataset(const tool::Context& c, const ModelInfo& info) {
 
 void predict(tool::Context& c) {
   if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
+  tool::refuse_ignored(c, {{{"mean", "std"}, !c.files().empty(), "with a picture"},
+                           {{"dataset", "data"}, c.files().empty(), "without pictures"}});
   LoadedModel model = tool::load_weights(c);
   to(*model.module, c.device());
   tool::Running running(*model.module, model.info, c.device());

@@ -15,6 +15,7 @@ namespace {
 
 void quickstart(tool::Context& c) {
   const std::string dataset = c.given("data") ? "cifar10" : "synthetic", folder = c.text("out");
+  tool::refuse_ignored(c, {{{"images"}, dataset == "synthetic", "without --data"}});
   ModelInfo info = model_info("vgg19");
   const auto meanwhile = [] { tool::leave_if_stopped("nothing was written"); };
   ImageSet images = load_images(dataset, c.text("data"), Split::train,

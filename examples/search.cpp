@@ -110,14 +110,8 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const Budget budget = c.given("budget") ? parse_budget(c.text("budget")) : Budget{};
   if (budget.any() && c.given("sparsity"))
     fail(ErrorKind::usage, "[--budget] comes in the place of --sparsity; both were given");
-  LoadedModel model;
-  if (c.given("weights")) {
-    model = load_weights(c);
-    bake_masks(*model.module);
-  } else {
-    model = {make_model(c.text("model")), model_info(c.text("model"))};
-    model.info.name = c.text("model");
-  }
+  LoadedModel model = load_or_make(c);
+  if (c.given("weights")) bake_masks(*model.module);
   const ModelInfo& info = model.info;
   Module& module = *model.module;
   Recipe recipe = recipe_for(c, info);
@@ -126,6 +120,19 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   tuning.lr = c.real("finetune-lr", 0, 1e6);
   const int64_t tuning_epochs = c.integer("finetune-epochs");
 
+  refuse_ignored(
+      c, {{{"prune-schedule", "granularity", "global", "save-masks", "prune-epochs", "admm-row", "rewind-step", "slim",
+            "statistics-batches", "activation", "dropout"},
+           false,
+           "without --search and --budget"},
+          {{"key"}, c.given("weights"), "with --weights"},
+          {{"max-sparsity"}, budget.any(), "with --budget"},
+          {{"latency-table"}, budget.ms.has_value(), "with a --budget of latency"},
+          {{"search-steps"}, name == "netadapt" || name == "sensitivity", "with --search netadapt or sensitivity"},
+          {{"lr", "schedule"}, recipe.epochs > 0, "with --epochs above 0"},
+          {{"finetune-lr"}, tuning_epochs > 0 || c.integer("search-steps") > 0, "with --finetune-epochs above 0"},
+          {{"finetune-schedule", "finetune-on", "teacher"}, tuning_epochs > 0, "with --finetune-epochs above 0"},
+          {{"checkpoint-minutes"}, recipe.epochs + tuning_epochs > 0, "with --epochs or --finetune-epochs above 0"}});
   const int64_t held = c.integer("search-images", 1, 10'000'000), steps = c.integer("search-steps");
   const ImageSet all = images_for(c, info, Split::train);
   if (held >= all.size())

@@ -66,7 +66,13 @@ void analyse(tool::Context& c) {
   Module& module = *model.module;
   to(module, device);
   const std::string metric = c.choice("metric", {"accuracy", "loss"});
-  const bool measures = c.choice("analysis", {"on", "off"}) == "on";
+  const bool measures = c.choice("analysis", {"on", "off"}) == "on", on_test = c.text("split") == "test";
+  tool::refuse_ignored(c, {{{"prune-type", "by", "sparsities", "layers", "early-stop", "metric", "split", "dataset",
+                             "data", "images", "test-images"},
+                            measures,
+                            "with --analysis on"},
+                           {{"images"}, !on_test, "with --split train"},
+                           {{"test-images"}, on_test, "with --split test"}});
 
   SensitivityOptions options{.prune_type = c.choice("prune-type", {"l1", "l2", "fine-grained"}),
                              .groups = c.choice("by", {"layer", "group"}) == "group",
@@ -175,7 +181,7 @@ int tool::sensitivity_main(int argc, char** argv) {
             "channel-dependency", "write sets of layers that must keep the same channels", text(), "FILE")(
             "group-dependency", "write into how many equal parts channels must divide", text(), "FILE");
         tool::add_key_option(add);
-        tool::add_data_options(add, "synthetic");
+        tool::add_data_options(add, "synthetic", {.batches = false});
       },
       analyse);
 }

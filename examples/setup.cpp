@@ -32,6 +32,11 @@ ImageSet first(ImageSet set, int64_t n) {
   return set;
 }
 
+Text data_dir(const Context& c) {
+  const char* folder = std::getenv("ESPALIER_DATA");
+  return c.given("data") || !folder ? c.text("data") : folder;
+}
+
 }  // namespace
 
 std::vector<std::string> model_names() {
@@ -49,16 +54,31 @@ LoadedModel load_weights(const Context& c) {
   return load_model(c.text("weights"), c.given("model") ? c.text("model") : "", c.text("key"));
 }
 
-void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset) {
-  add("dataset", listed(dataset_names()) + " (synthetic is built in)",
+LoadedModel load_or_make(const Context& c) {
+  if (c.given("weights")) return load_weights(c);
+  LoadedModel made{nullptr, model_info(c.text("model"))};
+  made.info.name = c.text("model");
+  if (const int64_t classes = dataset_classes(c.text("dataset"), data_dir(c))) made.info.classes = classes;
+  made.module = make_model(made.info.name, {.classes = made.info.classes});
+  return made;
+}
+
+std::vector<const char*> learning_options() {
+  return {"lr", "momentum", "weight-decay", "schedule", "augment", "shuffle", "batch-size", "checkpoint-minutes"};
+}
+
+void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset, DataUse use) {
+  add("dataset",
+      listed(dataset_names()) + " (synthetic is built in; folder: DIR/train/CLASS/*.png or jpg, and DIR/test/..)",
       cxxopts::value<Text>()->default_value(default_dataset),
       "NAME")("data", "folder of the dataset's files (default: ESPALIER_DATA; scripts/download_data fetches them)",
-              cxxopts::value<Text>(), "DIR")(
-      "images",
-      "training images: how many to draw of synthetic (default 2000), the first N of a file set (default all)",
-      cxxopts::value<Text>(),
-      "N")("test-images", "the same for the test images (default 500 and all)", cxxopts::value<Text>(), "N")(
-      "batch-size", "images per step (default 64)", cxxopts::value<Text>(), "N");
+              cxxopts::value<Text>(), "DIR");
+  const char* how_many = "how many to draw of synthetic (default 2000), the first N of a file set (default all)";
+  if (use.train) add("images", std::string("training images: ") + how_many, cxxopts::value<Text>(), "N");
+  if (use.test)
+    add("test-images", "test images: how many to draw of synthetic (default 500), the first N of a file set (all)",
+        cxxopts::value<Text>(), "N");
+  if (use.batches) add("batch-size", "images per step (default 64)", cxxopts::value<Text>(), "N");
 }
 
 void add_checkpoint_option(cxxopts::OptionAdder& add) {
@@ -85,6 +105,7 @@ void add_training_options(cxxopts::OptionAdder& add) {
 
 ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
   const std::string dataset = c.choice("dataset", dataset_names());
+  refuse_ignored(c, {{{"data"}, dataset != "synthetic", "with a --dataset that has files"}});
   const std::string option = split == Split::train ? "images" : "test-images";
   const int64_t n = c.given(option) ? c.integer(option, 1, 10'000'000) : 0;
   const SyntheticOptions synthetic{.image = model.input,
@@ -92,8 +113,7 @@ ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
                                             : split == Split::train ? 2000
                                                                     : 500,
                                    .meanwhile = [] { leave_if_stopped("nothing was written"); }};
-  const char* folder = std::getenv("ESPALIER_DATA");
-  ImageSet set = load_images(dataset, c.given("data") || !folder ? c.text("data") : folder, split, synthetic);
+  ImageSet set = load_images(dataset, data_dir(c), split, synthetic);
   if (!(set.image_shape() == model.input))
     fail(ErrorKind::usage, "[--dataset] ", dataset, " has images of ", set.image_shape(), ", ", model.name, " takes ",
          model.input);

@@ -17,11 +17,18 @@ std::vector<std::string> model_names();
 void add_key_option(cxxopts::OptionAdder& add);
 // The file of --weights: load_model() with --model, where it was given, and --key.
 LoadedModel load_weights(const Context& context);
+// That, or without --weights a new --model with as many classes as --dataset has.
+LoadedModel load_or_make(const Context& context);
 
-// --dataset --data --images --test-images --batch-size
-void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset);
+// --dataset --data, and of --images --test-images --batch-size those that the tool has a use for
+struct DataUse {
+  bool train = true, test = true, batches = true;
+};
+void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset, DataUse use = {});
 // --lr --momentum --weight-decay --schedule --augment --shuffle --slim --checkpoint-minutes
 void add_training_options(cxxopts::OptionAdder& add);
+// Those of them that count only where something learns, and how.
+std::vector<const char*> learning_options();
 // --checkpoint-minutes, which is among the training options
 void add_checkpoint_option(cxxopts::OptionAdder& add);
 double checkpoint_minutes(const Context& context);

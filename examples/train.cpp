@@ -49,22 +49,18 @@ class StepSaver : public TrainObserver {
 
 void train_model(tool::Context& c) {
   const Device device = c.device();
-  std::unique_ptr<Module> module;
-  ModelInfo info;
-  if (c.given("weights")) {
-    LoadedModel loaded = tool::load_weights(c);
-    module = std::move(loaded.module);
-    info = loaded.info;
-  } else {
-    info = model_info(c.text("model"));
-    info.name = c.text("model");
-    if (const int64_t classes = dataset_classes(c.text("dataset"))) info.classes = classes;
-    module = make_model(info.name, {.classes = info.classes});
-  }
+  LoadedModel model = tool::load_or_make(c);
+  std::unique_ptr<Module> module = std::move(model.module);
+  ModelInfo& info = model.info;
   if (c.choice("dropout", {"on", "off"}) == "off")
     for (auto& [name, m] : named_modules(*module))
       if (auto* dropout = dynamic_cast<Dropout*>(m)) dropout->p = 0;
   tool::Recipe recipe = tool::recipe_for(c, info);
+  const bool learns = recipe.epochs > 0;
+  tool::refuse_ignored(
+      c, {{{"key"}, c.given("weights"), "with --weights"},
+          {tool::learning_options(), learns, "with --epochs above 0"},
+          {{"optimizer", "clip-norm", "slim", "teacher", "dropout", "max-steps"}, learns, "with --epochs above 0"}});
   const auto train_set = tool::train_loader(c, info, recipe);
   tool::learn_from(info, train_set->images());
   const auto test_set = tool::test_loader(c, info);

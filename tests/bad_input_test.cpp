@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -282,10 +283,57 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
   refused(ptq + " --budget \"size<0.01\"", 2, "nothing fits");
   refused(quantize + " --quantizer bnn --budget \"size<0.1\"", 2, "bnn has none");
   for (const std::string b : {"0", "1", "33"}) refused(ptq + " --bits " + b, 2, "bits");
-  refused(quantize + " --quantizer dorefa --calibrate 8", 2, "is for --quantizer ptq");
+  refused(quantize + " --quantizer dorefa --calibrate 8", 2, "counts only with --quantizer ptq");
   for (const std::string o : {"--repeats 0", "--batch-sizes 0", "--exact-images -1"})
     refused(ptq + o, 2, o.substr(0, o.find(' ')));
   if (!fs::exists("/dev/nvidiactl")) refused(train + "--device cuda", 4, "cuda");
+}
+
+TEST_CASE("options that a tool would ignore are refused") {
+  const std::string weights = " --weights good/model.pth ", small = " --images 64 --test-images 16 ";
+  const std::string prune = "model_prune" + weights + "--pruner l1 --finetune-epochs 0" + force,
+                    learn = "model_prune" + weights + "--finetune-epochs 2" + small + force,
+                    ptq = "model_quantize --quantizer ptq" + weights + small + force,
+                    speedup = "model_speedup --weights pruned/model.pth --masks pruned/mask.pth" + force,
+                    sense = "sensitivity" + weights + force;
+  const std::vector<std::array<std::string, 3>> vain{
+      {prune, "finetune-lr 0.1", "with --finetune-epochs above 0"},
+      {prune, "finetune-schedule none", "with --finetune-epochs above 0"},
+      {prune, "finetune-on masked", "with --finetune-epochs above 0"},
+      {prune, "teacher good/model.pth", "with --finetune-epochs above 0"},
+      {prune, "lr 0.1", "with --epochs above 0"},
+      {prune, "slim 1e-4", "with --epochs above 0"},
+      {prune, "momentum 0.5", "with --epochs or --finetune-epochs above 0"},
+      {prune, "statistics-batches 2", "with a --pruner whose scores come from images"},
+      {prune, "activation relu6", "with --pruner apoz or mean"},
+      {prune, "rewind-step 1", "with --prune-schedule lottery"},
+      {prune, "admm-row 0.1", "with --prune-schedule admm"},
+      {prune, "search-steps 3", "with --search or --budget"},
+      {learn + "--pruner l1 --prune-schedule agp", "recalibrate 1", "where all masks are there before fine-tuning"},
+      {learn + "--pruner level --prune-schedule lottery", "finetune-lr 0.1", "without --prune-schedule lottery"},
+      {learn + "--pruner l1 --search greedy", "max-sparsity 0.5", "with --budget"},
+      {learn + "--pruner l1 --budget 'params<50%'", "search-steps 5", "with --search netadapt or sensitivity"},
+      {learn + "--pruner l1 --budget 'params<50%'", "latency-table t.json", "with a --budget of latency"},
+      {ptq, "lr 0.1", "with --float-epochs"},
+      {ptq, "max-steps 3", "with a --quantizer that trains"},
+      {ptq, "slim 1e-4", "in train and model_prune"},
+      {ptq + "--encodings none.json", "observer mse", "without --encodings"},
+      {"model_quantize --quantizer qat" + weights + small + force, "observer mse", "with --quantizer ptq"},
+      {speedup, "images 64", "with --recalibrate"},
+      {speedup, "exact-images 3", "with a quantized file"},
+      {speedup, "sparse-table t.json", "where single weights are zero"},
+      {sense + "--analysis off", "layers conv1", "with --analysis on"},
+      {sense + "--split test", "images 32", "with --split train"},
+      {"train --model naive --epochs 0" + small + force, "lr 0.1", "with --epochs above 0"},
+      {"train --model naive --epochs 1" + small + force, "key net", "with --weights"},
+      {"train --model naive --epochs 1" + small + force, "data good", "with a --dataset that has files"},
+      {"predict" + weights, "mean 0.5", "with a picture"},
+      {"predict" + weights + "picture.png", "dataset mnist", "without pictures"},
+      {"evaluate" + weights, "force", "with --out"},
+      {"quickstart --data good" + force, "images 64", "without --data"}};
+  for (const auto& [command, option, where] : vain)
+    refused(command + " --" + option, 2, "[--" + option.substr(0, option.find(' ')) + "] counts only " + where);
+  refused("evaluate --images 64" + weights, 2, "images");  // which it has no use for, whatever else is given
 }
 
 TEST_CASE("damaged quantized files, and what is not quantized") {
@@ -573,7 +621,7 @@ TEST_CASE("budgets and searches: what cannot be meant is refused, what is missed
   refused(prune + " --search netadapt --search-settings x", 2, "expected NAME=NUMBER");
   refused(prune + " --search netadapt --search-settings steps=3", 2, "there is no setting \"steps\"");
   refused(prune + " --search netadapt --search-images 64", 2, "leave none to train on");
-  refused(prune + " --search netadapt --prune-schedule agp", 2, "does not go with --search");
+  refused(prune + " --search netadapt --prune-schedule agp", 2, "counts only without --search");
   const std::string small =
       "model_prune --weights good/model.pth --pruner l1 --finetune-epochs 0 --images 64 --test-images 16 "
       "--search-images 16 --search annealing --sparsity 0.4 --out searched";
@@ -675,7 +723,7 @@ TEST_CASE("sensitivity, report and teachers: options that do not fit, files that
   refused("report --csv table.csv --kind pie" + force, 2, "expected one of training");
 
   const std::string t = "train --model naive --images 32 --test-images 16 --epochs 1 ";
-  refused(t + "--temperature 3" + force, 2, "needs a --teacher");
+  refused(t + "--temperature 3" + force, 2, "counts only with --teacher");
   refused(t + "--teacher missing.pth" + force, 3, "missing.pth");
   refused(t + "--teacher good/model.pth --temperature 0" + force, 2, "temperature");
   refused(t + "--teacher good/model.pth --hints conv1" + force, 2, "expected LAYER=LAYER");

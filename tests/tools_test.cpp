@@ -384,6 +384,23 @@ TEST_CASE("what a network learnt its pictures by travels with it, and predict re
         std::string::npos);
 }
 
+TEST_CASE("a folder of pictures trains a network that knows their names") {
+  if (!has_png()) return;
+  const House h;
+  const std::filesystem::path pictures = ESPALIER_SOURCE_DIR "/tests/data/images";
+  for (const std::string kind : {"ape", "zebra"}) {
+    std::filesystem::create_directories(h / "own/" + kind);
+    for (int i = 0; i < 10; ++i)
+      std::filesystem::copy_file(pictures / (kind == "ape" ? "grey.png" : "rgb.png"),
+                                 h / "own/" + kind + "/" + std::to_string(i) + ".png");
+  }
+  h.run("train --model naive --dataset folder --data @/own --epochs 1 --lr 0.02 --out @/first");
+  const ModelInfo info = load_model(h / "first/model.pth").info;
+  CHECK(info.classes == 2);
+  CHECK(info.image.class_names == std::vector<std::string>{"ape", "zebra"});
+  CHECK(h.run("evaluate --weights @/first/model.pth --dataset folder --data @/own")["test"]["examples"] == 4);
+}
+
 TEST_CASE("single zeros: model_speedup says which format runs each layer, tunes a table, and packs them") {
   const House h;
   h.run("train --model lenet --images 64 --test-images 16 --epochs 1 --lr 0.02 --out @/dense");
