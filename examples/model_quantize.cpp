@@ -203,7 +203,7 @@ void quantize(tool::Context& c) {
         steps,
         trains ? "with --epochs above 0" : "with a --quantizer that trains"},
        {tool::learning_options(), learns, trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs"},
-       {{"dropout"}, learns, trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs"},
+       {{"dropout", "optimizer"}, learns, trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs"},
        {{"slim"}, false, "in train and model_prune"}});
   const auto train_set = tool::train_loader(c, info, recipe);
   tool::learn_from(model.info, train_set->images());
