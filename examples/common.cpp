@@ -84,8 +84,8 @@ void leave_if_stopped(const std::string& what) {
     throw Stopped(std::string("stopped by ") + (number == SIGINT ? "SIGINT" : "SIGTERM") + "; " + what);
 }
 
-void refuse_ignored(const Context& c, const std::vector<Counts>& rules) {
-  for (const Counts& rule : rules)
+void refuse_ignored(const Context& c, const std::vector<CountsWhen>& rules) {
+  for (const CountsWhen& rule : rules)
     for (const char* option : rule.options)
       if (!rule.counts && c.written(option)) fail(ErrorKind::usage, "[--", option, "] counts only ", rule.where);
 }

@@ -88,14 +88,14 @@ inline constexpr const char* how_to_go_on = "repeat the command with --resume to
 std::string listed(const std::vector<std::string>& names);  // "a, b, c"
 
 // Options that change nothing unless `counts`, which `where` says in words: "with --teacher".
-struct Counts {
+struct CountsWhen {
   std::vector<const char*> options;
   bool counts;
   std::string where;
 };
 // The one door for options that a tool would ignore: one that this command line gives in vain is refused. (What
 // --resume goes on with has passed once.)
-void refuse_ignored(const Context& context, const std::vector<Counts>& rules);
+void refuse_ignored(const Context& context, const std::vector<CountsWhen>& rules);
 
 using AddOptions = std::function<void(cxxopts::OptionAdder&)>;
 using Body = std::function<void(Context&)>;

@@ -30,7 +30,7 @@ struct Folder {
 };
 
 std::string sample(const std::string& version, const std::string& name) {
-  return std::string(ESPALIER_SOURCE_DIR) + "/tests/data/pytorch-" + version + "/" + name + ".pth";
+  return ESPALIER_SOURCE_DIR "/tests/data/pytorch-" + version + "/" + name + ".pth";
 }
 
 std::string refusal_of(const std::string& bytes) {
@@ -275,7 +275,7 @@ TEST_CASE("save and load give the same bits") {
 
 TEST_CASE("deflated entries are read") {
   // Python's zipfile.ZIP_DEFLATED repacked masks.pth of 2.15.
-  const Value v = pth::load(std::string(ESPALIER_SOURCE_DIR) + "/tests/data/deflated.pth");
+  const Value v = pth::load(ESPALIER_SOURCE_DIR "/tests/data/deflated.pth");
   CHECK(doubles(tensor(*v.find("conv"), "weight")) == std::vector<double>(6, 1));
 }
 
@@ -297,7 +297,7 @@ TEST_CASE("a full disk leaves the old file") {
 
 TEST_CASE("no truncation and no flipped bit goes unnoticed where it matters") {
   for (const std::string& path : {sample("1.13", "state_dict"), sample("2.15", "checkpoint"),
-                                  std::string(ESPALIER_SOURCE_DIR) + "/tests/data/deflated.pth"}) {
+                                  std::string{ESPALIER_SOURCE_DIR "/tests/data/deflated.pth"}}) {
     CAPTURE(path);
     const auto bytes = read_file(path, 1 << 20);
     std::string file(bytes.begin(), bytes.end());
