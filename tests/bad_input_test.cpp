@@ -309,7 +309,6 @@ TEST_CASE("options that a tool would ignore are refused") {
       {prune, "rewind-step 1", "with --prune-schedule lottery"},
       {prune, "admm-row 0.1", "with --prune-schedule admm"},
       {prune, "search-steps 3", "with --search or --budget"},
-      {learn + "--pruner l1 --prune-schedule agp", "recalibrate 1", "where all masks are there before fine-tuning"},
       {learn + "--pruner level --prune-schedule lottery", "finetune-lr 0.1", "without --prune-schedule lottery"},
       {learn + "--pruner l1 --search greedy", "max-sparsity 0.5", "with --budget"},
       {learn + "--pruner l1 --budget 'params<50%'", "search-steps 5", "with --search netadapt or sensitivity"},
