@@ -118,10 +118,14 @@ Figure pareto_figure(const Table& networks, const std::string& title) {
   const auto accuracy = percent(networks.numbers("accuracy"));
   const auto families = networks.find("family") < 0 ? labels : networks.texts("family");
   Figure figure{.title = title, .height = 480};
+  double highest = 0;
+  for (const double a : accuracy)
+    if (a > highest) highest = a;  // nothing is better than 100 %: no room above it
+  const auto ceiling = highest > 97 ? std::optional<double>(100.5) : std::nullopt;
   for (const Price& price : prices) {
     if (networks.find(price.column) < 0) continue;
     const auto cost = networks.numbers(price.column);
-    Panel panel{.x = {.label = price.label, .log = true}, .y = {.label = "test accuracy, %"}};
+    Panel panel{.x = {.label = price.label, .log = true}, .y = {.label = "test accuracy, %", .high = ceiling}};
     std::vector<std::pair<double, double>> best;  // nobody is cheaper and as good
     std::map<std::string, size_t> place;
     for (size_t i = 0; i < labels.size(); ++i) {
