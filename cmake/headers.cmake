@@ -8,8 +8,7 @@ endif()
 set(ESPALIER_ROOMS core nn compress cuda data)
 
 # A header is public if it declares something for outside (ESPALIER_API, ESPALIER_KERNEL) or if a public header includes
-# it; the others, and what a column keeps to itself (core/cpu, cuda), stay
-# at home.
+# it; the others, and what a column keeps to itself (core/cpu, cuda), stay at home.
 set(headers "")
 foreach(room ${ESPALIER_ROOMS})
   file(GLOB_RECURSE found RELATIVE ${source} ${watched} ${source}/${room}/*.h)

@@ -203,6 +203,7 @@ void prune(tool::Context& c) {
   const bool tunes = tuning_epochs > 0 && !lottery;  // as a stage of its own
   const std::string tuning_where =
       lottery ? "without --prune-schedule lottery, whose rounds train" : "with --finetune-epochs above 0";
+  // Not --statistics-batches: one command line shall do for all pruners, as comparisons want it.
   tool::refuse_ignored(
       c, {{{"key"}, c.given("weights"), "with --weights"},
           {{"search-images", "search-steps", "search-settings", "max-sparsity", "latency-table"},
@@ -210,7 +211,6 @@ void prune(tool::Context& c) {
            "with --search or --budget"},
           {{"prune-epochs", "admm-row"}, admm, "with --prune-schedule admm"},
           {{"rewind-step"}, lottery, "with --prune-schedule lottery"},
-          {{"statistics-batches"}, evidence, "with a --pruner whose scores come from images"},
           {{"activation"},
            std::find(scorer.needs.begin(), scorer.needs.end(), Need::activations) != scorer.needs.end(),
            "with --pruner apoz or mean"},

@@ -191,20 +191,19 @@ void quantize(tool::Context& c) {
                                : c.given("weights")    ? 0
                                                        : tool::recipe_epochs(info);
   const bool steps = recipe.epochs > 0, learns = steps || float_epochs > 0, chooses = !c.given("encodings");
-  const std::string where_chosen = trains ? "with --quantizer ptq" : "without --encodings";
-  tool::refuse_ignored(
-      c,
-      {{{"key"}, c.given("weights"), "with --weights"},
-       {{"equalize", "encodings"}, !trains, "with --quantizer ptq"},
-       {{"observer", "bias-correction", "adaround"}, !trains && chooses, where_chosen},
-       {{"calibrate"}, (!trains || c.given("budget")) && chooses, where_chosen},
-       {{"observer-state"}, trains, "with a --quantizer that trains"},
-       {{"max-steps", "freeze-norm", "log-steps"},
-        steps,
-        trains ? "with --epochs above 0" : "with a --quantizer that trains"},
-       {tool::learning_options(), learns, trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs"},
-       {{"dropout", "optimizer"}, learns, trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs"},
-       {{"slim"}, false, "in train and model_prune"}});
+  const std::string where_chosen = trains ? "with --quantizer ptq" : "without --encodings",
+                    where_learned = trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs";
+  tool::refuse_ignored(c, {{{"key"}, c.given("weights"), "with --weights"},
+                           {{"equalize", "encodings"}, !trains, "with --quantizer ptq"},
+                           {{"observer", "bias-correction", "adaround"}, !trains && chooses, where_chosen},
+                           {{"calibrate"}, (!trains || c.given("budget")) && chooses, where_chosen},
+                           {{"observer-state"}, trains, "with a --quantizer that trains"},
+                           {{"max-steps", "freeze-norm", "log-steps"},
+                            steps,
+                            trains ? "with --epochs above 0" : "with a --quantizer that trains"},
+                           {tool::learning_options(), learns, where_learned},
+                           {{"dropout", "optimizer"}, learns, where_learned},
+                           {{"slim"}, false, "in train and model_prune"}});
   const auto train_set = tool::train_loader(c, info, recipe);
   tool::learn_from(model.info, train_set->images());
   const auto test_set = tool::test_loader(c, info);

@@ -304,7 +304,6 @@ TEST_CASE("options that a tool would ignore are refused") {
       {prune, "lr 0.1", "with --epochs above 0"},
       {prune, "slim 1e-4", "with --epochs above 0"},
       {prune, "momentum 0.5", "with --epochs or --finetune-epochs above 0"},
-      {prune, "statistics-batches 2", "with a --pruner whose scores come from images"},
       {prune, "activation relu6", "with --pruner apoz or mean"},
       {prune, "rewind-step 1", "with --prune-schedule lottery"},
       {prune, "admm-row 0.1", "with --prune-schedule admm"},

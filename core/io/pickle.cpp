@@ -252,7 +252,7 @@ class Machine {
       case 'b': {  // the state of a called object, as OrderedDict's _metadata
         const Ref state = pop();
         if (top().kind != Object::call) damaged("sets the state of something that has none");
-        top().integer_value = 1 + int64_t(state);
+        top().state = state;
       } break;
       case 'Q': {
         const Ref id = pop();

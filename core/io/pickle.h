@@ -30,7 +30,8 @@ struct Object {
                  // result as in dict
     persistent,  // items: the persistent id
   } kind = none;
-  int64_t integer_value = 0;  // also of a boolean; of a call: 1 + the place of the state set on it, or 0
+  Ref state = 0;              // of a call: what was set on its result; 0, where no state can be, for nothing
+  int64_t integer_value = 0;  // also of a boolean
   double real_value = 0;
   std::string_view text_value;  // into the pickle's bytes, or into Pickle::names
   std::vector<Ref> items;

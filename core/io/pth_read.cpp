@@ -337,8 +337,8 @@ class Loader {
     const auto& arguments = pickle_[type.items[1]].items;
     if (pickle_[type.items[0]].text_value != numpy_dtype || arguments.empty()) refuse("has a damaged number");
     const std::string_view kind = pickle_[arguments[0]].text_value;
-    if (type.integer_value > 0) {
-      const auto& state = pickle_[Ref(type.integer_value - 1)].items;
+    if (type.state != 0) {
+      const auto& state = pickle_[type.state].items;
       if (state.size() > 1 && pickle_[state[1]].text_value == ">") return {};
     }
     std::string bytes(pickle_[raw].text_value);
