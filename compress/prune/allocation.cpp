@@ -1,5 +1,6 @@
 // Selection: in linear time where all count alike, by sorting where they do not.
 #include <espalier/compress/prune/allocation.h>
+#include <espalier/core/parallel.h>
 
 #include <algorithm>
 #include <bit>
@@ -86,9 +87,13 @@ std::vector<int64_t> ascending(const std::vector<double>& values) {
   std::vector<size_t> next(ends.begin(), ends.end() - 1);
   for (size_t i = 0; i < values.size(); ++i)
     if (std::isfinite(values[i])) order[next[bucket(values[i])]++] = int64_t(i);
-  for (size_t b = 0; b + 1 < ends.size(); ++b)
-    std::stable_sort(order.begin() + int64_t(ends[b]), order.begin() + int64_t(ends[b + 1]),
-                     [&](int64_t x, int64_t y) { return values[size_t(x)] < values[size_t(y)]; });
+  const auto less = [&](int64_t x, int64_t y) {
+    return std::pair(values[size_t(x)], x) < std::pair(values[size_t(y)], y);
+  };
+  parallel_for(int64_t(ends.size()) - 1, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (size_t b = size_t(begin); b < size_t(end); ++b)
+      std::sort(order.begin() + int64_t(ends[b]), order.begin() + int64_t(ends[b + 1]), less);
+  });
   return order;
 }
 

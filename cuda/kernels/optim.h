@@ -13,6 +13,7 @@ struct Now {
   explicit Now(const Pace& p)
       : rates(p.rates.f32()), rows(p.rates.numel / 2), clock(p.clock.as<int64_t>()), stop(p.halted.as<int64_t>()) {}
   ESPALIER_BODY bool halted() const { return stop && *stop != 0; }
+  ESPALIER_BODY bool leaves(const float* keep, int64_t i) const { return halted() || (keep && keep[i] == 0); }
   ESPALIER_BODY float rate(int which) const { return rates[2 * (clock[1] < rows ? clock[1] : rows - 1) + which]; }
 };
 
@@ -22,7 +23,7 @@ struct Sgd {
   const float *grad, *keep;
   float *w, *buffer;
   ESPALIER_BODY void operator()(int64_t i) const {
-    if (now.halted() || (keep && keep[i] == 0)) return;
+    if (now.leaves(keep, i)) return;
     const float lr = now.rate(0), momentum = now.rate(1);
     float g = grad[i];
     if (s.weight_decay != 0) g += s.weight_decay * w[i];
@@ -90,7 +91,7 @@ struct RmsProp {
   const float *grad, *keep;
   float *w, *v, *m, *buffer;
   ESPALIER_BODY void operator()(int64_t i) const {
-    if (now.halted() || (keep && keep[i] == 0)) return;
+    if (now.leaves(keep, i)) return;
     const float lr = now.rate(0), momentum = now.rate(1);
     float g = grad[i];
     if (s.weight_decay != 0) g += s.weight_decay * w[i];
