@@ -64,7 +64,7 @@ Cut::Cut(std::vector<Ranked> units, double sparsity, Ties ties) {
 namespace {
 
 // The positions of finite values from the least on, equal ones in their order. A layer's scores lie close together: of
-// a million buckets between the ends most hold a few, which is five times as fast as sorting all of them at once.
+// a million buckets between the ends most hold a few, a fifth of the work of sorting all of them at once.
 std::vector<int64_t> ascending(const std::vector<double>& values) {
   const auto key = [](double v) {  // rises with v
     const uint64_t bits = std::bit_cast<uint64_t>(v), sign = uint64_t(1) << 63;
