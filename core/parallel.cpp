@@ -52,9 +52,10 @@ void set_num_threads(int n) {
 
 void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context) {
   if (n <= 0) return;
+  const bool few_are_long = grain == 0;
   grain = std::max<int64_t>(grain, 1);
   const int64_t grains = n / grain, team = std::min<int64_t>(num_threads(), grains);
-  if (team <= 1 || grains < worth_sharing || Team::inside()) return f(context, 0, n);
+  if (team <= 1 || (grains < worth_sharing && !few_are_long) || Team::inside()) return f(context, 0, n);
   Team& everyone = Team::everyone();
   everyone.grow(int(team) - 1);
   Team::Loop loop{.n = n,
@@ -64,7 +65,7 @@ void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context) 
                   .f = f,
                   .context = context,
                   .room = int(team) - 1,
-                  .wake = grains >= worth_waking};
+                  .wake = few_are_long || grains >= worth_waking};
   everyone.run(loop);
 }
 

@@ -20,15 +20,21 @@ using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
 ESPALIER_API void parallel_for_raw(int64_t n, int64_t grain, RangeFunction f, void* context);
 
 // Calls f(begin, end) on disjoint ranges that cover 0..n, each at least `grain` long where n allows it; `grain` is how
-// many indices take some 10 to 50 microseconds, and a loop of few grains stays on the caller. So do nested calls. Once
-// f throws, no further range is begun, and the exception is rethrown on the caller. Any thread may call; a forked
-// child, too, unless it was forked within f.
+// many indices take some 10 to 50 microseconds, and a loop of few grains stays on the caller. 0: one takes far longer,
+// and two are worth sharing. Nested calls stay on their thread. Once f throws, no further range is begun, and the
+// exception is rethrown on the caller. Any thread may call; a forked child, too, unless it was forked within f.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   using Body = std::remove_reference_t<F>;
   parallel_for_raw(
       n, grain, [](void* c, int64_t begin, int64_t end) { (*static_cast<Body*>(c))(begin, end); },
       const_cast<std::remove_const_t<Body>*>(std::addressof(f)));
+}
+
+// The grain of indices that take `work` each, where `least` takes some 5 microseconds.
+constexpr int64_t grain_for(int64_t work, int64_t least) {
+  constexpr int64_t long_one = 16;  // times as long as the shortest that is worth claiming
+  return work > long_one * least ? 0 : work > 0 && work < least ? least / work : 1;
 }
 
 }  // namespace espalier

@@ -85,6 +85,23 @@ TEST_CASE("a loop of few grains stays on the caller, and so does everything with
   CHECK(calls == 3);
 }
 
+TEST_CASE("two long indices are shared, even with a helper that sleeps") {
+  const Threads two(2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));  // nobody looks out for a loop any more
+  std::atomic<int> begun{0};
+  std::atomic<bool> met{true};
+  parallel_for(2, 0, [&](int64_t begin, int64_t end) {
+    CHECK(end - begin == 1);
+    ++begun;
+    if (!comes_true([&] { return begun == 2; })) met = false;
+  });
+  CHECK(met);
+  CHECK(grain_for(10, 1000) == 100);
+  CHECK(grain_for(1000, 1000) == 1);
+  CHECK(grain_for(0, 1000) == 1);
+  CHECK(grain_for(100000, 1000) == 0);
+}
+
 TEST_CASE("who is free claims the next chunk: a thread that is held up keeps only the chunk it holds") {
   const Threads two(2);
   std::atomic<int64_t> done{0};

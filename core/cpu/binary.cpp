@@ -149,7 +149,7 @@ void multiply(const Product& p) {
   int64_t parts = 1;
   while (blocks * parts < 4 * num_threads() && parts * 2 <= p.panels.count()) parts *= 2;
   const int64_t work = std::max<int64_t>(1, rows * p.g.o * taps * p.g.c / parts);
-  parallel_for(blocks * parts, std::max<int64_t>(1, least_work / work), [&](int64_t begin, int64_t end) {
+  parallel_for(blocks * parts, grain_for(work, least_work), [&](int64_t begin, int64_t end) {
     thread_local Block block;
     int64_t built = -1;
     for (int64_t job = begin; job < end; ++job) {

@@ -131,7 +131,7 @@ void gather_multiply(const Gather& g, const float* x, const ListedPanels& panels
   auto work = [&] { return std::max<int64_t>(1, total * g.out * taps * channels / (blocks * parts)); };
   while ((blocks * parts < 8 * num_threads() || work() > most_work) && parts * 2 <= all_panels) parts *= 2;
 
-  parallel_for(blocks * parts, std::max<int64_t>(1, least_work / work()), [&](int64_t begin, int64_t end) {
+  parallel_for(blocks * parts, grain_for(work(), least_work), [&](int64_t begin, int64_t end) {
     thread_local Block block;
     int64_t built = -1;
     for (int64_t job = begin; job < end; ++job) {

@@ -78,7 +78,7 @@ void multiply(const Part& p) {
     blocks = blocks_of(tiles);
   }
 
-  parallel_for(blocks * parts, std::max<int64_t>(1, least_work / work()), [&](int64_t begin, int64_t end) {
+  parallel_for(blocks * parts, grain_for(work(), least_work), [&](int64_t begin, int64_t end) {
     thread_local ByteBlock block;
     int64_t built = -1;
     for (int64_t job = begin; job < end; ++job) {

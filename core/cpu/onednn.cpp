@@ -175,6 +175,8 @@ bool ours(const Conv& g) {
   return !avx512() || tiny(g) || g.n == 1;  // one image is one call: only our tiles cut it for many threads
 }
 
+constexpr int64_t least_work = 1 << 18;  // multiply-adds: some 5 microseconds
+
 // Images that one call of a primitive takes: enough pixels to make use of the weights once they are near, and an
 // eighth of the batch at most, so that threads find work. A step of VGG-19 takes the same time with 32 to 256 pixels.
 int64_t images_together(const Conv& g) {
@@ -206,7 +208,9 @@ bool run(Conv g, bool backward, const float* from, In w, In b, float* to, const 
   dnnl::stream packing(engine());
   const auto weight = weight_for(*whole, w, packing);
   const auto weight_of_last = last->format == whole->format ? weight : weight_for(*last, w, packing);
-  parallel_for((images + together - 1) / together, 1, [&](int64_t begin, int64_t end) {
+  const int64_t work = together * g.out_h() * g.out_w() * g.o * g.c / g.groups * g.kh * g.kw;
+  const int64_t grain = std::min<int64_t>(1, grain_for(work, least_work));
+  parallel_for((images + together - 1) / together, grain, [&](int64_t begin, int64_t end) {
     const OneThread alone;
     dnnl::stream stream(engine());
     Storage scratch(std::max(whole->scratchpad.get_size(), last->scratchpad.get_size()), Device{});

@@ -248,7 +248,7 @@ void Product::image(int64_t i, int64_t entries) const {
   });
   const int64_t together = outputs_together(tiles, g.o), parts = (g.o + together - 1) / together;
   const int64_t work = std::max<int64_t>(1, entries * p.high * p.wide / parts);
-  parallel_for(tiles * parts, std::max<int64_t>(1, least_work / work), [&](int64_t begin, int64_t end) {
+  parallel_for(tiles * parts, grain_for(work, least_work), [&](int64_t begin, int64_t end) {
     for (int64_t job = begin; job < end; ++job) {
       const int64_t tile = job / parts, o = job % parts * together;
       pixels(i, turned, tile / p.wide_tiles, tile % p.wide_tiles, o, std::min(together, g.o - o));
@@ -287,7 +287,7 @@ void sparse_lanes(const Conv& geometry, In x, In w, In b, Out y, const Finish& f
     const int64_t units = (g.n + 16 * p.groups - 1) / (16 * p.groups), jobs = units * down * across;
     const int64_t together = outputs_together(jobs, g.o), parts = (g.o + together - 1) / together;
     const int64_t work = std::max<int64_t>(1, entries * high * wide * 16 * p.groups / parts);
-    parallel_for(jobs * parts, std::max<int64_t>(1, least_work / work), [&](int64_t begin, int64_t end) {
+    parallel_for(jobs * parts, grain_for(work, least_work), [&](int64_t begin, int64_t end) {
       for (int64_t job = begin; job < end; ++job) {
         const int64_t part = job % parts, at = job / parts, o = part * together;
         product.images(at / (down * across), at / across % down * high, at % across * wide, o,
@@ -303,7 +303,7 @@ void sparse_lanes(const Conv& geometry, In x, In w, In b, Out y, const Finish& f
     return;
   }
   const int64_t work = std::max<int64_t>(1, entries * g.out_h() * g.out_w());
-  parallel_for(g.n, std::max<int64_t>(1, least_work / work), [&](int64_t begin, int64_t end) {
+  parallel_for(g.n, grain_for(work, least_work), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) product.image(i, entries);
   });
 }

@@ -168,7 +168,7 @@ void weight_gradient(const Conv& g, const float* x, const float* dy, float* dw) 
       const int64_t parts = std::clamp<int64_t>(std::max(8 * num_threads() / p.column_panels, column_work / most_work),
                                                 1, p.filter_panels);
       const int64_t work = std::max<int64_t>(1, column_work / parts);
-      parallel_for(p.column_panels * parts, std::max<int64_t>(1, least_work / work), [&](int64_t begin, int64_t end) {
+      parallel_for(p.column_panels * parts, grain_for(work, least_work), [&](int64_t begin, int64_t end) {
         const Walk& w = walk[0];
         for (int64_t job = begin; job < end; ++job) {
           const int64_t column = job / parts, part = job % parts;
