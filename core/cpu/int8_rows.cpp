@@ -141,11 +141,12 @@ const uint8_t* ByteBlock::line_of(const ByteRows& p, const Row& row, int64_t ky,
     if (p.x_end - from >= p.width() + p.over) return from;
   }
   uint8_t* to = free;
-  for (int64_t kx = 0; kx < g.cols.taps; ++kx, to += g.in)
-    if (row.column[kx] < 0)
-      std::memset(to, p.zx, size_t(g.in));
-    else
-      std::memcpy(to, line + row.column[kx] * g.x_pixel, size_t(g.in));
+  for (int64_t kx = 0; kx < g.cols.taps; ++kx) {
+    const uint8_t* const from = row.column[kx] < 0 ? padding_.data() : line + row.column[kx] * g.x_pixel;
+    int64_t i = 0;
+    do *to++ = from[i];  // a few: no call pays
+    while (++i < g.in);
+  }
   return std::exchange(free, free + round_up(p.width(), 16));
 }
 

@@ -1,5 +1,6 @@
 // The tile for AVX-512 with VNNI: up to 6 rows by 64 columns, 24 accumulators; a step multiplies four u8 channels by
-// four s8 weights in each of them, exactly. Compiled for those instructions: see cmake/rooms.cmake.
+// four s8 weights in each of them, exactly. Where the last 16 columns are 8 at most, theirs are half as wide, and half
+// as dear. Compiled for those instructions: see cmake/rooms.cmake.
 #include <espalier/core/cpu/int8_tile.h>
 #include <immintrin.h>
 
@@ -41,12 +42,18 @@ inline void store(char* y, __m512i bytes, int n) {
   if (n & 1) *y = char(eight);
 }
 
-template <int Rows, int Vectors>
+template <int Rows, int Vectors, bool Half>
 void tile(const Int8Tile& t, const Int8Columns& c) {
+  constexpr int whole = Vectors - Half;
   __m512i sum[Rows][Vectors];
-  ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) {
+  __m256i half[Rows];
+  ESPALIER_UNROLL for (int v = 0; v < whole; ++v) {
     const __m512i first = _mm512_loadu_si512(c.first + 16 * v);
     ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) sum[r][v] = first;
+  }
+  if constexpr (Half) {
+    const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(c.first + 16 * whole));
+    ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) half[r] = first;
   }
   for (int i = 0; i < t.reaches; ++i) {
     const uint8_t* a[Rows];
@@ -61,15 +68,18 @@ void tile(const Int8Tile& t, const Int8Columns& c) {
     const auto* b = static_cast<const int8_t*>(c.panel) + tap * t.channels / 4 * (64 * Vectors);
     for (int64_t k = 0; k < t.channels; k += 4, b += 64 * Vectors) {
       __m512i weights[Vectors];
-      ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) weights[v] = _mm512_load_si512(b + 64 * v);
+      ESPALIER_UNROLL for (int v = 0; v < whole; ++v) weights[v] = _mm512_load_si512(b + 64 * v);
+      const __m256i last = _mm256_load_si256(reinterpret_cast<const __m256i*>(b + 64 * (Vectors - 1)));
       ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) {
         int32_t four;
         __builtin_memcpy(&four, a[r] + k, 4);
         const __m512i x = _mm512_set1_epi32(four);
-        ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], x, weights[v]);
+        ESPALIER_UNROLL for (int v = 0; v < whole; ++v) sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], x, weights[v]);
+        if constexpr (Half) half[r] = _mm256_dpbusd_epi32(half[r], _mm512_castsi512_si256(x), last);
       }
     }
   }
+  if constexpr (Half) ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) sum[r][whole] = _mm512_zextsi256_si512(half[r]);
   if (c.offset) ESPALIER_UNROLL for (int v = 0; v < Vectors; ++v) {
       const __m512i offset = _mm512_loadu_si512(c.offset + 16 * v);
       ESPALIER_UNROLL for (int r = 0; r < Rows; ++r) sum[r][v] =
@@ -101,17 +111,22 @@ void tile(const Int8Tile& t, const Int8Columns& c) {
   }
 }
 
+template <int Rows, int Vectors>
+void whole_or_half(const Int8Tile& t, const Int8Columns& c) {
+  c.cols <= 16 * Vectors - 8 ? tile<Rows, Vectors, true>(t, c) : tile<Rows, Vectors, false>(t, c);
+}
+
 template <int Rows>
 void any_width(const Int8Tile& t, const Int8Columns& c) {
   switch (c.vectors) {
     case 1:
-      return tile<Rows, 1>(t, c);
+      return whole_or_half<Rows, 1>(t, c);
     case 2:
-      return tile<Rows, 2>(t, c);
+      return whole_or_half<Rows, 2>(t, c);
     case 3:
-      return tile<Rows, 3>(t, c);
+      return whole_or_half<Rows, 3>(t, c);
     default:
-      return tile<Rows, 4>(t, c);
+      return whole_or_half<Rows, 4>(t, c);
   }
 }
 
