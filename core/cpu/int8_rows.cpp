@@ -1,9 +1,9 @@
 // Building tiles. Most rows of a tile see alike - the same taps at the same distances - and share one list of them; at
-// the border of an image each finds its taps for itself.
+// the border of an image each finds its taps for itself. Inputs of few channels are copied, border and all.
 #include <espalier/core/cpu/int8_rows.h>
 
+#include <algorithm>
 #include <cstring>
-#include <utility>
 
 namespace espalier::cpu {
 
@@ -39,9 +39,23 @@ void sort(const Axis& axis, std::vector<int>& kind, std::vector<int>& one, std::
   }
 }
 
-// Where a line of the kernel is read as it lies: side by side, inside the image, and nothing beyond the input.
-bool in_one(const ByteRows& p, const int32_t* column) {
-  return p.neighbours && column[0] >= 0 && column[p.g.cols.taps - 1] >= 0;
+// What outputs [first, end) see of a line of the input (null: of nothing but padding), copied: where pixels lie side by
+// side as they are, else those of each output behind one another.
+void copy_line(const ByteRows& p, const uint8_t* line, int64_t first, int64_t end, uint8_t* to, int64_t bytes) {
+  const Gather& g = p.g;
+  if (!line || p.stride) std::memset(to, p.zx, size_t(bytes));
+  if (!line) return;
+  if (p.stride) {
+    const int64_t begin = first * p.stride - p.pad, ahead = std::max<int64_t>(0, -begin);
+    const int64_t n = std::min(bytes / g.in, g.x_width - begin) - ahead;
+    if (n > 0) std::memcpy(to + ahead * g.in, line + (begin + ahead) * g.in, size_t(n * g.in));
+    return;
+  }
+  for (int64_t i = first * g.cols.taps; i < end * g.cols.taps; ++i, to += g.in)
+    if (const int64_t at = g.cols.at[size_t(i)]; at < 0)
+      std::memset(to, p.zx, size_t(g.in));
+    else
+      std::memcpy(to, line + at * g.x_pixel, size_t(g.in));
 }
 
 }  // namespace
@@ -114,40 +128,36 @@ bool ByteBlock::share(const ByteRows& p, size_t pair, const Row* rows, Int8Tile&
   return true;
 }
 
-// Rows all of whose lines are.
-bool ByteBlock::share_lines(const ByteRows& p, const Row* rows, Int8Tile& t) {
+// Every line of the kernel that some line of outputs sees is copied with its padding; then all rows see alike.
+void ByteBlock::lined(const ByteRows& p, int64_t begin, int64_t end) {
   const Gather& g = p.g;
-  const int64_t pitch = g.x_width * g.x_pixel, lines = g.rows.taps;
-  for (int r = 0; r < t.rows; ++r) {
-    const int32_t* line = rows[r].line;
-    if (!in_one(p, rows[r].column) || line[0] < 0 || line[lines - 1] < 0) return false;
-    t.base[r] = rows[r].image + line[0] * pitch + rows[r].column[0] * g.x_pixel;
-    if (p.x_end - t.base[r] < (line[lines - 1] - line[0]) * pitch + p.width() + p.over) return false;
+  const int64_t width = g.cols.outs, taps = g.rows.taps, y_step = g.y_pixel * p.element();
+  const int64_t first = begin * p.most, behind = std::min(end * p.most, g.images * g.pixels());
+  const int64_t line = first / width, lines = (behind - 1) / width - line + 1;
+  const int64_t left = lines == 1 ? first % width : 0, right = lines == 1 ? left + behind - first : width;
+  const int64_t step = (p.stride ? p.stride : g.cols.taps) * g.in;  // from an output's to the next one's
+  const int64_t pitch = (right - left - 1) * step + p.width();
+  lines_.resize(std::max(lines_.size(), size_t(lines * taps * pitch + p.over)));
+  for (int64_t i = 0; i < lines; ++i)
+    for (int64_t ky = 0; ky < taps; ++ky) {
+      const int64_t image = (line + i) / g.rows.outs, at = g.rows.at[size_t((line + i) % g.rows.outs * taps + ky)];
+      const uint8_t* from = at < 0 ? nullptr : p.x + image * g.x_image + at * g.x_width * g.x_pixel;
+      copy_line(p, from, left, right, lines_.data() + (i * taps + ky) * pitch, pitch);
+    }
+  for (int64_t ky = 0; ky < taps; ++ky) line_taps_.push_back({ky * pitch, ky});
+  const uint8_t* of_line = lines_.data();
+  int64_t column = first % width;
+  for (int64_t row = first; row < behind;) {
+    Int8Tile& t = tiles.emplace_back(p.leaving);
+    t.taps = line_taps_.data(), t.reaches = int(taps);
+    t.rows = int(std::min<int64_t>(p.most, behind - row));
+    for (int r = 0; r < t.rows; ++r, ++row, ++column) {
+      if (column == width) column = 0, of_line += taps * pitch;
+      t.base[r] = of_line + (column - left) * step;
+      t.y[r] = p.y + row * y_step;
+    }
+    sum_rows(p, t);
   }
-  if (line_taps_.empty())
-    for (int64_t ky = 0; ky < lines; ++ky) line_taps_.push_back({(rows[0].line[ky] - rows[0].line[0]) * pitch, ky});
-  t.taps = line_taps_.data(), t.reaches = int(lines);
-  sum_rows(p, t);
-  return true;
-}
-
-// One line of the kernel, copied to `free` where it does not lie so.
-const uint8_t* ByteBlock::line_of(const ByteRows& p, const Row& row, int64_t ky, uint8_t*& free) {
-  const Gather& g = p.g;
-  if (row.line[ky] < 0) return padding_.data();
-  const uint8_t* line = row.image + row.line[ky] * g.x_width * g.x_pixel;
-  if (in_one(p, row.column)) {
-    const uint8_t* from = line + row.column[0] * g.x_pixel;
-    if (p.x_end - from >= p.width() + p.over) return from;
-  }
-  uint8_t* to = free;
-  for (int64_t kx = 0; kx < g.cols.taps; ++kx) {
-    const uint8_t* const from = row.column[kx] < 0 ? padding_.data() : line + row.column[kx] * g.x_pixel;
-    int64_t i = 0;
-    do *to++ = from[i];  // a few: no call pays
-    while (++i < g.in);
-  }
-  return std::exchange(free, free + round_up(p.width(), 16));
 }
 
 void ByteBlock::build(const ByteRows& p, const Tiling& tiling, int64_t begin, int64_t end) {
@@ -155,16 +165,12 @@ void ByteBlock::build(const ByteRows& p, const Tiling& tiling, int64_t begin, in
   const int64_t room = round_up(p.width(), 16);
   tiles.clear(), reaches_.clear(), line_taps_.clear();
   tiles.reserve(size_t(end - begin));
+  if (p.lined) return lined(p, begin, end);
   padding_.assign(size_t(room), uint8_t(p.zx));
   last_.assign(size_t(room), 0);
-  if (!p.lined && p.reads_over()) std::memcpy(last_.data(), p.x_last, size_t(g.in));
+  if (p.reads_over()) std::memcpy(last_.data(), p.x_last, size_t(g.in));
   if (p.pointwise) return pointwise(p, begin, end);
-  if (p.lined) {
-    line_taps_.reserve(size_t(g.rows.taps));
-    lines_.resize(std::max(lines_.size(), size_t((end - begin) * p.most * g.rows.taps * room)));
-  }
-  uint8_t* free = lines_.data();
-  const uint8_t* const moved = !p.lined && p.reads_over() ? p.x_last : nullptr;
+  const uint8_t* const moved = p.reads_over() ? p.x_last : nullptr;
   for (int64_t tile = begin; tile < end; ++tile) {
     Tiling::Place at = tiling.begin(tile);
     Int8Tile& t = tiles.emplace_back(p.leaving);
@@ -172,7 +178,7 @@ void ByteBlock::build(const ByteRows& p, const Tiling& tiling, int64_t begin, in
     if (tiling.by_pixels() && same_pixel(p, at, t)) continue;
     Row rows[int8_rows];
     size_t pair = 0;
-    bool alike = !p.lined;
+    bool alike = true;
     for (int r = 0; r < t.rows; ++r, tiling.next(at)) {
       rows[r] = {p.x + at.image * g.x_image, g.rows.at.data() + at.line * g.rows.taps,
                  g.cols.at.data() + at.column * g.cols.taps};
@@ -181,7 +187,7 @@ void ByteBlock::build(const ByteRows& p, const Tiling& tiling, int64_t begin, in
       if (r == 0) pair = own;
       alike = alike && own == pair;
     }
-    if (p.lined ? share_lines(p, rows, t) : alike && share(p, pair, rows, t)) continue;
+    if (alike && share(p, pair, rows, t)) continue;
     const size_t start = reaches_.size();
     const auto reach_for = [&](int64_t tap, auto source) {
       ByteReach reach{.row = {}, .tap = tap};
@@ -193,15 +199,13 @@ void ByteBlock::build(const ByteRows& p, const Tiling& tiling, int64_t begin, in
       }
       if (any) reaches_.push_back(reach);  // a tap of nothing but zeros adds nothing
     };
-    for (int64_t ky = 0; ky < g.rows.taps; ++ky) {
-      if (p.lined) reach_for(ky, [&](const Row& row) { return line_of(p, row, ky, free); });
-      for (int64_t kx = 0; !p.lined && kx < g.cols.taps; ++kx)
+    for (int64_t ky = 0; ky < g.rows.taps; ++ky)
+      for (int64_t kx = 0; kx < g.cols.taps; ++kx)
         reach_for(ky * g.cols.taps + kx, [&](const Row& row) -> const uint8_t* {
           if (row.line[ky] < 0 || row.column[kx] < 0) return padding_.data();
           const uint8_t* from = row.image + (row.line[ky] * g.x_width + row.column[kx]) * g.x_pixel;
           return from == moved ? last_.data() : from;
         });
-    }
     t.taps = nullptr;
     t.reaches = int(reaches_.size() - start);
   }

@@ -75,13 +75,14 @@ struct Sights {
 struct ByteRows {
   const Gather& g;
   const Sights& sights;
-  bool lined;       // a tap is a whole line of the kernel, for inputs of few channels
-  bool neighbours;  // the pixels of such a line lie side by side
-  bool pointwise;   // rows are the input's pixels, one after the other
-  bool sums;        // of their codes are wanted
-  int most, over;   // rows of a tile, and bytes that it may read behind them: see Int8Tiles
+  bool lined;      // a tap is a whole line of the kernel, for inputs of few channels
+  bool pointwise;  // rows are the input's pixels, one after the other
+  bool sums;       // of their codes are wanted
+  int most, over;  // rows of a tile, and bytes that it may read behind them: see Int8Tiles
+  int64_t stride;  // along a line; 0: the pixels that a line of the kernel sees do not lie side by side
+  int64_t pad;     // before a line's first pixel
   int32_t zx;
-  const uint8_t *x, *x_last, *x_end;  // the group's channels of the first and of the last pixel; the input's end
+  const uint8_t *x, *x_last;  // the group's channels of the first and of the last pixel
   char* y;
   Int8Tile leaving;  // what all tiles have in common
 
@@ -106,12 +107,11 @@ struct ByteBlock {
   void pointwise(const ByteRows& p, int64_t begin, int64_t end);
   bool same_pixel(const ByteRows& p, const Tiling::Place& at, Int8Tile& t) const;
   bool share(const ByteRows& p, size_t pair, const Row* rows, Int8Tile& t) const;
-  bool share_lines(const ByteRows& p, const Row* rows, Int8Tile& t);
-  const uint8_t* line_of(const ByteRows& p, const Row& row, int64_t ky, uint8_t*& free);
+  void lined(const ByteRows& p, int64_t begin, int64_t end);
 
   std::vector<ByteReach> reaches_;
   std::vector<ByteTap> line_taps_;
-  std::vector<uint8_t> lines_, padding_, last_;  // copies; a row of zx; the last pixel with room behind it
+  std::vector<uint8_t> lines_, padding_, last_;  // copied lines; a row of zx; the last pixel with room behind it
 };
 
 }  // namespace espalier::cpu
