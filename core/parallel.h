@@ -33,7 +33,7 @@ void parallel_for(int64_t n, int64_t grain, F&& f) {
 
 // The grain of indices that take `work` each, where `least` takes some 5 microseconds.
 constexpr int64_t grain_for(int64_t work, int64_t least) {
-  constexpr int64_t long_one = 16;  // times as long as the shortest that is worth claiming
+  constexpr int64_t long_one = 4;  // times as long as the shortest that is worth claiming
   return work > long_one * least ? 0 : work > 0 && work < least ? least / work : 1;
 }
 

@@ -77,9 +77,11 @@ SparseChoice SparseTable::choose(const geometry::Conv& g, const Sparsity& sparsi
   SparseChoice best;
   const Row* row = find(g);
   if (!row) return best;
+  const bool small = g.n * g.out_h() * g.out_w() * g.o * g.c * g.kh * g.kw < small_product;
+  const float least = small ? least_small_gain : least_gain;
   const auto consider = [&](SparseFormat format, double density, double time) {
     const float gain = float(1 / std::max(time, 1e-3));
-    if (density <= densest && gain >= least_gain && gain > best.gain && sparse_runs(format, g)) best = {format, gain};
+    if (density <= densest && gain >= least && gain > best.gain && sparse_runs(format, g)) best = {format, gain};
   };
   consider(SparseFormat::blocks, sparsity.blocks, double(row->blocks.at(sparsity.blocks)));
   consider(SparseFormat::lanes, sparsity.elements,

@@ -103,7 +103,9 @@ struct Product {
   }
 
   void image(int64_t i, int64_t entries) const;
-  void images(int64_t unit, int64_t oy, int64_t ox, int64_t o, int64_t n) const;
+  bool whole() const { return p.list_per_tap || p.kind == SparsePlan::points; }  // planes without padding
+  int64_t plane() const { return p.block * p.channel / 4; }                      // floats of a block
+  void images(int64_t unit, const float* turned, int64_t oy, int64_t ox, int64_t o, int64_t n) const;
   void turn_images(int64_t first, int64_t iy, int64_t ix, int64_t c, int64_t channels, float* to) const;
   void turn_pixels(const float* image, int64_t b, float* to) const;
   void pixels(int64_t image, const float* turned, int64_t tile_y, int64_t tile_x, int64_t o, int64_t n) const;
@@ -137,26 +139,27 @@ void Product::turn_images(int64_t first, int64_t iy, int64_t ix, int64_t c, int6
 }
 
 // A job where lanes are images: the tiles of one plane, whose first pixel is (oy, ox), for outputs [o, o + n).
-void Product::images(int64_t unit, int64_t oy, int64_t ox, int64_t o, int64_t n) const {
+// `turned`: all blocks as they are needed; null: each is turned on the way.
+void Product::images(int64_t unit, const float* turned, int64_t oy, int64_t ox, int64_t o, int64_t n) const {
   const Conv& g = p.g;
   thread_local Scratch of_x, of_y;
-  const int64_t first = unit * 16 * p.groups, plane = p.block * p.channel / 4;
-  float* const turned = of_x.of(plane);
+  const int64_t first = unit * 16 * p.groups;
+  float* const own = turned ? nullptr : of_x.of(plane());
   float* const all_sums = of_y.of(p.high_tiles * p.wide_tiles * n * p.sums);
-  const bool whole = p.list_per_tap || p.kind == SparsePlan::points;
-  const int64_t iy = whole ? 0 : oy * g.stride_h - g.pad_h, ix = whole ? 0 : ox * g.stride_w - g.pad_w;
-  if (!whole) std::memset(turned, 0, size_t(plane) * sizeof(float));
+  const int64_t iy = whole() ? 0 : oy * g.stride_h - g.pad_h, ix = whole() ? 0 : ox * g.stride_w - g.pad_w;
+  if (!whole()) std::memset(own, 0, size_t(plane()) * sizeof(float));
   const SparseKernels::Run run = kernel();
   for (int64_t b = 0; b < p.blocks(); ++b) {
     const int64_t c = b * p.block;
-    turn_images(first, iy, ix, c, std::min(p.block, g.c - c), turned);
+    if (own) turn_images(first, iy, ix, c, std::min(p.block, g.c - c), own);
+    const float* const block = own ? own : turned + b * plane();
     SparsePart some = part(b, o, n);
     some.narrow = g.n - first <= 8;
     float* sums = all_sums;
     for (int64_t ty = 0; ty < p.high_tiles; ++ty)
       for (int64_t tx = 0; tx < p.wide_tiles; ++tx, sums += n * p.sums) {
         if (oy + ty * p.high >= out_h() || ox + tx * p.wide >= out_w()) continue;
-        some.x = reinterpret_cast<const char*>(turned) + (ty * p.high * g.stride_h * p.cols + tx * p.wide) * p.unit;
+        some.x = reinterpret_cast<const char*>(block) + (ty * p.high * g.stride_h * p.cols + tx * p.wide) * p.unit;
         some.y = sums;
         run(some);
       }
@@ -230,9 +233,10 @@ void Product::pixels(int64_t image, const float* turned, int64_t tile_y, int64_t
   }
 }
 
-// How many outputs go together: all, or fewer where `jobs` are too few for the threads.
-int64_t outputs_together(int64_t jobs, int64_t outputs) {
-  const int64_t parts = std::max<int64_t>(1, std::min(outputs / 32, (2 * num_threads() + jobs - 1) / jobs));
+// How many outputs go together: all, or fewer where `jobs` are too few for the threads, but
+// `least` of them.
+int64_t outputs_together(int64_t jobs, int64_t outputs, int64_t least) {
+  const int64_t parts = std::max<int64_t>(1, std::min(outputs / least, (2 * num_threads() + jobs - 1) / jobs));
   return std::max<int64_t>(16, ((outputs + parts - 1) / parts + 15) / 16 * 16);
 }
 
@@ -246,7 +250,7 @@ void Product::image(int64_t i, int64_t entries) const {
   parallel_for(p.blocks(), std::max<int64_t>(1, 16384 / slot), [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) turn_pixels(from, b, turned + b * slot);
   });
-  const int64_t together = outputs_together(tiles, g.o), parts = (g.o + together - 1) / together;
+  const int64_t together = outputs_together(tiles, g.o, 32), parts = (g.o + together - 1) / together;
   const int64_t work = std::max<int64_t>(1, entries * p.high * p.wide / parts);
   parallel_for(tiles * parts, grain_for(work, least_work), [&](int64_t begin, int64_t end) {
     for (int64_t job = begin; job < end; ++job) {
@@ -285,13 +289,26 @@ void sparse_lanes(const Conv& geometry, In x, In w, In b, Out y, const Finish& f
   const int64_t entries = lists.starts[p.blocks() * g.o * p.lists()];
   if (p.images) {
     const int64_t units = (g.n + 16 * p.groups - 1) / (16 * p.groups), jobs = units * down * across;
-    const int64_t together = outputs_together(jobs, g.o), parts = (g.o + together - 1) / together;
+    const int64_t together = outputs_together(jobs, g.o, 16), parts = (g.o + together - 1) / together;
     const int64_t work = std::max<int64_t>(1, entries * high * wide * 16 * p.groups / parts);
+    // Where several jobs look at the same planes, these are turned beforehand.
+    thread_local Scratch of_planes;
+    float* turned = nullptr;
+    if (parts > 1 && product.whole()) {
+      const int64_t plane = product.plane();
+      turned = of_planes.of(units * p.blocks() * plane);
+      parallel_for(units * p.blocks(), std::max<int64_t>(1, 16384 / plane), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t c = i % p.blocks() * p.block;
+          product.turn_images(i / p.blocks() * 16 * p.groups, 0, 0, c, std::min(p.block, g.c - c), turned + i * plane);
+        }
+      });
+    }
     parallel_for(jobs * parts, grain_for(work, least_work), [&](int64_t begin, int64_t end) {
       for (int64_t job = begin; job < end; ++job) {
-        const int64_t part = job % parts, at = job / parts, o = part * together;
-        product.images(at / (down * across), at / across % down * high, at % across * wide, o,
-                       std::min(together, g.o - o));
+        const int64_t part = job % parts, at = job / parts, unit = at / (down * across), o = part * together;
+        product.images(unit, turned ? turned + unit * p.blocks() * product.plane() : nullptr, at / across % down * high,
+                       at % across * wide, o, std::min(together, g.o - o));
       }
     });
     return;
