@@ -4,6 +4,7 @@
 #include <espalier/core/io/file.h>
 #include <espalier/nn/trace.h>
 
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -29,10 +30,15 @@ BitMeasurements read_measurements(const std::string& path) {
                              c.at("ms").get<double>()});
       m.layers.push_back(std::move(l));
     }
-    return m;
-  } catch (const nlohmann::json::exception&) {
-    fail(ErrorKind::data, "[--budget] ", path, " is not what this tool writes; remove it and choose anew");
-  }
+    const auto sound = [](double x) { return std::isfinite(x) && x >= 0; };
+    bool all = m.float_bytes > 0 && sound(m.float_bytes) && sound(m.other_ms) && !m.layers.empty();
+    for (const LayerBits& l : m.layers) {
+      all = all && !l.choices.empty();
+      for (const BitChoice& c : l.choices) all = all && std::isfinite(c.loss) && sound(c.bytes) && sound(c.ms);
+    }
+    if (all) return m;
+  } catch (const nlohmann::json::exception&) {}
+  fail(ErrorKind::data, "[--budget] ", path, " is not what this tool writes; remove it and choose anew");
 }
 
 std::string text_of(const BitMeasurements& m, const BitPlan& plan) {
@@ -113,7 +119,7 @@ void check_kept(Context& c, const ChosenBits& chosen, const QuantizedComparison&
     c.summary["budget"]["measured_ms"] = ms;
     c.summary["budget"]["kept"] = ms <= leave * chosen.ms;
     if (ms <= leave * chosen.ms) return;
-    c.write_summary();
+    c.write_summary(false);
     fail(ErrorKind::other, "[--budget] missed: ", chosen.latency_batch, " image(s) take ", ms, " ms, ", chosen.ms,
          " were asked for (", ms / chosen.ms, " of them); everything was written");
   }

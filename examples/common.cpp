@@ -183,7 +183,8 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
   for (int number : {SIGINT, SIGTERM}) std::signal(number, on_signal);
   for (int number : {SIGXFSZ, SIGPIPE}) std::signal(number, SIG_IGN);  // full disks and closed pipes become errors
   // Also where the command line cannot be parsed.
-  const bool json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
+  const bool json =
+      std::any_of(argv, argv + argc, [](std::string_view a) { return a == "--json" || a == "--json=true"; });
   cxxopts::Options options(about.name, about.what);
   try {
     options.set_width(110);

@@ -63,8 +63,8 @@ class Context {
   bool terminal() const;  // does say() reach one?
   int columns() const;    // of that terminal now; 0: unknown
 
-  nlohmann::ordered_json summary;  // becomes OUT/summary.json, and stdout with --json
-  void write_summary();
+  nlohmann::ordered_json summary;         // becomes OUT/summary.json, and stdout with --json
+  void write_summary(bool print = true);  // false: to the file alone, because an error is printed
 
  private:
   nlohmann::ordered_json settings() const;  // the options that decide what a run computes

@@ -26,6 +26,8 @@ Finetuning::Finetuning(Context& c, Module& module, const ModelInfo& info, bool f
     if (const std::string why = ShrunkTraining::obstacle(module); !why.empty())
       fail(ErrorKind::usage, "[--finetune-on] shrunk: ", why);
   teacher_ = Teacher::of(c, module, info);
+  if (on == "shrunk" && c.given("hints"))
+    fail(ErrorKind::usage, "[--finetune-on] shrunk goes without --hints, which listen at the network's own layers");
 }
 
 void Finetuning::recalibrate(BatchSource* source) {

@@ -214,6 +214,9 @@ void prune(tool::Context& c) {
           {{"activation"},
            std::find(scorer.needs.begin(), scorer.needs.end(), Need::activations) != scorer.needs.end(),
            "with --pruner apoz or mean"},
+          {{"dropout"},
+           scorer.needs.empty() || way == "once" || lottery || admm,
+           "where evidence is gathered beside training, as once, lottery and admm do"},
           {{"lr"},
            recipe.epochs + admm_epochs > 0 || (lottery && tuning_epochs > 0),
            "with --epochs above 0 (fine-tuning has --finetune-lr)"},
@@ -312,8 +315,7 @@ void prune(tool::Context& c) {
       pulled->compress();
       for (const auto& [layer, distance] : pulled->residuals()) c.summary["distance_to_pruned"][layer] = distance;
     } else {
-      const auto at_once = schedule.at(config[size_t(pruner->selection().layers[0].entry)], 0);
-      if (at_once.value_or(0) > 0) collect();
+      if (std::any_of(config.begin(), config.end(), masks_at_once)) collect();
       pruner->compress();
     }
     tool::leave_if_stopped(tool::how_to_go_on);

@@ -33,7 +33,8 @@ namespace {
 QuantBits bits_of(const tool::Context& c) {
   const std::string text = c.text("bits");
   const auto number = [&](const std::string& digits) -> int64_t {
-    if (digits.empty() || digits.size() > 3 || digits.find_first_not_of("0123456789") != std::string::npos)
+    if (digits.empty() || digits.size() > 3 || digits.find_first_not_of("0123456789") != std::string::npos ||
+        std::stoll(digits) == 0)
       fail(ErrorKind::usage, "[--bits] expected a number or weight=4,output=8, got \"", text, "\"");
     return std::stoll(digits);
   };

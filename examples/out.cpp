@@ -188,7 +188,7 @@ void Context::make_out(const std::vector<std::string>& files) {
   write_file(out("settings.json"), dump(settings()));
 }
 
-void Context::write_summary() {
+void Context::write_summary(bool print) {
   nlohmann::ordered_json json{{"tool", about_.name}, {"version", ESPALIER_VERSION}};
   json.update(summary);
   if (!text("out").empty()) {
@@ -196,7 +196,7 @@ void Context::write_summary() {
     std::erase_if(manifest_.files, [&](const std::string& file) { return !is_there(out(file)); });
     manifest_.write(text("out"));
   }
-  if (flag("json")) std::cout << dump(json) << std::flush;
+  if (print && flag("json")) std::cout << dump(json) << std::flush;
 }
 
 }  // namespace espalier::tool

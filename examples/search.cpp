@@ -106,7 +106,7 @@ bool searches(const Context& c) { return c.given("search") || c.given("budget");
 
 void search(Context& c, const std::string& base_algo, const ConfigList& config) {
   const Device device = c.device();
-  const std::string name = c.given("search") ? c.choice("search", search_names()) : "greedy";
+  const std::string name = c.given("search") ? search_method(c.text("search")).name : "greedy";
   const Budget budget = c.given("budget") ? parse_budget(c.text("budget")) : Budget{};
   if (budget.any() && c.given("sparsity"))
     fail(ErrorKind::usage, "[--budget] comes in the place of --sparsity; both were given");
@@ -252,7 +252,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   c.say() << "written to " << c.text("out") << ": model.pth, mask.pth, search_history.csv, search_result.json"
           << std::endl;
   if (result.missed.empty()) return;
-  c.write_summary();
+  c.write_summary(false);
   std::string text;
   for (const std::string& line : result.missed) text += (text.empty() ? "" : "; ") + line;
   fail(ErrorKind::other, "[--budget] missed: ", text);

@@ -45,6 +45,7 @@ void over_seeds(Context& c, int64_t seeds, const std::vector<std::string>& argum
     write_file(file, nlohmann::json(command).dump() + "\n");
   }
   std::map<std::string, std::vector<double>> accuracies;
+  std::string missed;
   std::streambuf* const standard = std::cout.rdbuf();
   for (int64_t seed = first; seed < first + seeds; ++seed) {
     const std::string out = c.out("seed-" + std::to_string(seed));
@@ -55,13 +56,18 @@ void over_seeds(Context& c, int64_t seeds, const std::vector<std::string>& argum
     std::vector<char*> pointers;
     for (std::string& a : all) pointers.push_back(a.data());
     c.say() << "seed " << seed << ":" << std::endl;
+    const std::string file_of_run = out + "/summary.json";
+    std::error_code none;
+    const auto before = std::filesystem::last_write_time(file_of_run, none);
     if (c.flag("json")) std::cout.rdbuf(std::cerr.rdbuf());
     const int code = tool_main(int(pointers.size()), pointers.data());
     std::cout.rdbuf(standard);
     leave_if_stopped(how_to_go_on);
-    if (!std::filesystem::exists(out + "/summary.json"))
+    const auto after = std::filesystem::last_write_time(file_of_run, none);
+    if (none || (code != 0 && after == before))
       fail(ErrorKind::other, "[--seeds] the run of seed ", seed, " ended with code ", code, " and wrote no summary");
-    const auto bytes = read_file(out + "/summary.json", 1 << 24);
+    if (code != 0) missed += (missed.empty() ? "" : ", ") + std::to_string(seed);
+    const auto bytes = read_file(file_of_run, 1 << 24);
     const auto summary = nlohmann::ordered_json::parse(bytes, nullptr, false);
     if (!summary.is_object()) fail(ErrorKind::data, "[--seeds] ", out, "/summary.json is no summary");
     for (const auto& [what, value] : summary.items())
@@ -79,6 +85,9 @@ void over_seeds(Context& c, int64_t seeds, const std::vector<std::string>& argum
     c.say() << what << ": test accuracy " << 100 * mean << " ± " << 100 * deviation << " % over " << values.size()
             << " seeds" << std::endl;
   }
+  if (missed.empty()) return;
+  c.write_summary(false);
+  fail(ErrorKind::other, "[--seeds] not what was asked for, with seed ", missed);
 }
 
 }  // namespace espalier::tool

@@ -651,6 +651,15 @@ TEST_CASE("--seeds runs the tool once per seed and says how far results spread")
   CHECK(slurp("one/model.pth") == slurp("spread/seed-6/model.pth"));
   REQUIRE(House::run("model_prune --resume --out spread") == 0);
   refused(run + "none --seeds 0", 2, "[--seeds] expected 1 to 1000");
+  // What one run misses all together miss.
+  CHECK(House::run("model_prune --weights good/model.pth --pruner l1 --images 64 --test-images 16 --search-images 16 "
+                   "--budget 'params<200' --seeds 2 --out short") == 1);
+  CHECK(slurp("err").find("model_prune: [--seeds] not what was asked for, with seed 0, 1") != std::string::npos);
+  CHECK(fs::exists("short/seed-1/model.pth"));
+  CHECK(slurp("short/summary.json").find("\"codes\": [") != std::string::npos);
+  // Results of before are not taken for those of a run that failed.
+  CHECK(House::run("model_prune --weights missing.pth --pruner l1 --images 64 --seeds 2 --out short --force") != 0);
+  CHECK(slurp("err").find("[--seeds] the run of seed 0 ended with code 3 and wrote no summary") != std::string::npos);
 }
 
 TEST_CASE("quickstart stops on the first signal, and --resume alone goes on") {

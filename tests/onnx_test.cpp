@@ -181,6 +181,10 @@ TEST_CASE("every operation of an eval trace" * doctest::skip(!has_onnx())) {
        [](auto& x, auto&) {
          return interpolate(x, {.scale_factor = {2, 3}});
        }},
+      {"upsample_sized", image,  // 11 times 13/11 is less than 13 in floats
+       [](auto& x, auto&) {
+         return interpolate(interpolate(x, {.size = {11, 7}}), {.size = {13, 31}});
+       }},
       {"upsample_bilinear", image,
        [](auto& x, auto&) { return interpolate(x, {.scale_factor = 2, .bilinear = true}); }},
       {"upsample_corners", image,

@@ -238,6 +238,30 @@ TEST_CASE("a loop of one's own: compress(), update_epoch(), step()") {
   CHECK(pruner.report().layers[0].kept == 3);
 }
 
+TEST_CASE("a schedule by steps moves each entry, not only the one that goes farthest") {
+  manual_seed(3);
+  training::Small net;
+  Pruner pruner(make_scorer("level"), net,
+                {{.op_names = {"body.0"}, .final_sparsity = 0.75, .end_epoch = 1},
+                 {.op_types = {"Linear"}, .final_sparsity = 0.5, .start_epoch = 1, .end_epoch = 2}},
+                {.schedule = make_prune_schedule("cubic")});
+  SGD optimizer(net, {.lr = 0.05});
+  training::Source source{training::small_input};
+  const auto loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };
+  train(net, optimizer, source, nullptr, {.epochs = 3, .loss = loss}, {&pruner});
+  const auto mask = mask_of(parameter(net, "head.0.weight"))->value().to_vector();
+  CHECK(std::count(mask.begin(), mask.end(), 0.f) == 360);
+}
+
+TEST_CASE("a rewind to a step that the first round has not is refused") {
+  training::Small net;
+  LotteryTicketPruner pruner(net, {{.op_types = {"Linear"}, .sparsity = 0.6, .prune_iterations = 1}}, nullptr,
+                             {.rewind_step = 3});
+  pruner.prune_iteration_start();
+  pruner.step();
+  CHECK_THROWS_WITH_AS(pruner.prune_iteration_start(), "[lottery] rewinds to step 3, and its first round had 1", Error);
+}
+
 TEST_CASE("a lottery ticket goes back to what it began with, optimiser and all, or to a later step") {
   for (const int64_t rewind : {0, 2}) {
     CAPTURE(rewind);

@@ -331,6 +331,35 @@ TEST_CASE("a latency that was asked for is measured, or missed by so much") {
   CHECK(never.result().missed[0].find("latency@1: ") == 0);
 }
 
+TEST_CASE("one table serves several networks and lists of layers") {
+  const Folder folder("search_tables");
+  std::filesystem::create_directory(folder.path);
+  const auto before = [&](const ConfigList& config, const Shape& x) {
+    Chain model;
+    GreedyPruner search(model, config,
+                        {.evaluator = [](Module&) { return 0.5; },
+                         .target = parse_budget("latency@1<90%"),
+                         .example = Tensor::zeros(x),
+                         .latency_table = folder.path + "/table.json"});
+    search.compress();
+    return search.result().timing_before.median;
+  };
+  const double small = before(half, {1, 3, 8, 8});
+  CHECK(before(half, {1, 3, 96, 96}) > 5 * small);
+}
+
+TEST_CASE("where scores are equal, as many go as a search decided") {
+  Chain model;
+  for (auto& [name, p] : named_parameters(model))
+    if (p->value().rank() == 4) p->set(Tensor::ones(p->value().shape()));
+  NetAdaptPruner search(model, all_conv(0.3), options_for());
+  search.compress();
+  const Resources after = search.result().after;
+  ModelSpeedup(model, chain_input).speedup_model();
+  CHECK(count_flops_params(model, chain_input).params == after.params);
+  CHECK(double(after.weights) > 0.5 * double(search.result().before.weights));
+}
+
 TEST_CASE("what makes no sense is refused, and the model stays as it was") {
   Chain model;
   const auto refuses = [&](const std::string& name, ConfigList config, SearchOptions options, const char* text) {

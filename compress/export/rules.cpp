@@ -3,6 +3,7 @@
 #include <espalier/compress/export/onnx_model.h>
 #include <espalier/compress/passes/passes.h>
 #include <espalier/core/ops/elementwise.h>
+#include <espalier/core/ops/resample.h>
 #include <espalier/core/rewrite.h>
 
 #include <cmath>
@@ -128,7 +129,16 @@ void interpolate(Step& s) {
                                                                        : linear ? "half_pixel"
                                                                                 : "asymmetric")}};
   if (!linear) attributes.emplace_back("nearest_mode", std::string("floor"));
-  const std::vector<float> scales{1, 1, float(y[2]) / float(x[2]), float(y[3]) / float(x[3])};
+  std::vector<float> scales{1, 1, 0, 0};
+  for (const size_t d : {2, 3}) {
+    const auto from = float(x[d]), to = float(y[d]);
+    float& scale = scales[d] = to / from;
+    while (std::floor(from * scale) < to) scale = std::nextafter(scale, 2 * scale);  // what readers make of it
+    const ResampleAxis axis{x[d], y[d], false, false};
+    for (int64_t i = 0; !linear && i < y[d]; ++i)
+      if (int64_t(float(i) / scale) != axis.at(i).first)
+        s.refuse("from ", x[d], " to ", y[d], " reads other places with every scale that Resize could be given");
+  }
   s.emit("Resize", {s.in[0], "", s.constant("scales", Tensor::from(scales, {4}))}, attributes);
 }
 

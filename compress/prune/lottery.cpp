@@ -59,6 +59,8 @@ void LotteryTicketPruner::go_back() {
 void LotteryTicketPruner::prune_iteration_start() {
   if (iteration_ >= rounds_) fail(ErrorKind::usage, "[lottery] all ", rounds_ + 1, " rounds have begun");
   compress();
+  if (iteration_ == 0 && lottery_.reset_weights && steps_ < lottery_.rewind_step)
+    fail(ErrorKind::usage, "[lottery] rewinds to step ", lottery_.rewind_step, ", and its first round had ", steps_);
   ++iteration_;
   steps_ = 0;
   update(double(iteration_));

@@ -204,11 +204,12 @@ void Pruner::look(double t, bool stepping) {
   }
   if (stepping && options_.schedule.clock == PruneSchedule::Clock::step && done_) {
     // From the end on the masks rest; the update that reaches it is the last.
-    const double s = sparsity();
-    double greatest = 0;
-    for (const auto& layer : selection_.layers)
-      greatest = std::max(greatest, options_.schedule.at(allocation_.config_list[size_t(layer.entry)], t).value_or(0));
-    if (greatest != s) update(t);
+    const auto moves = [&](const auto& layer) {
+      const auto s = options_.schedule.at(allocation_.config_list[size_t(layer.entry)], t);
+      const auto now = allocation_.sparsities.find(layer.name);
+      return s && *s != (now == allocation_.sparsities.end() ? 0 : now->second);
+    };
+    if (std::any_of(selection_.layers.begin(), selection_.layers.end(), moves)) update(t);
   }
 }
 

@@ -45,6 +45,7 @@ Scorer base_scorer(const std::string& name) {
   Scorer scorer = make_scorer(name);
   if (!scorer.needs.empty())
     fail(ErrorKind::usage, "[search] base_algo \"", name, "\" reads more than weights, which candidates do not gather");
+  scorer.ties = Ties::index;  // as many as a search decided, where scores are equal, too
   return scorer;
 }
 
@@ -261,6 +262,7 @@ double SearchRun::evaluate(const std::vector<double>& sparsities, bool tune) {
       fail(ErrorKind::other, "[search] the evaluator gives ", *known, " for candidate ", candidate, ", ", config);
     const Resources all = clusters_->count(std::vector<int64_t>(clusters_->size(), 0)),
                     left = clusters_->count(clusters_->gone(sparsities));
+    if (options.target.ms) table_.save();  // resumed, the same times lead to the same candidates
     history_.append(1 - double(left.weights) / double(all.weights), *known, config);
     seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
     ++timed_;
@@ -281,8 +283,10 @@ void SearchRun::apply(const std::vector<double>& sparsities, bool tune, int64_t 
 }
 
 Timing SearchRun::time_shrunk(const std::vector<int64_t>& gone) {
+  // A table may serve several networks and config lists.
+  const Resources whole = clusters_->count(std::vector<int64_t>(gone.size(), 0));
   std::ostringstream name;
-  name << 'b' << options.target.batch;
+  name << 'b' << options.target.batch << ' ' << whole.params << ' ' << whole.flops;
   for (size_t c = 0; c < gone.size(); ++c) name << (c ? ',' : ' ') << (*clusters_)[c].free - gone[c];
   return table_.network(name.str(), [&] {
     const Trial trial(model);
@@ -383,7 +387,7 @@ std::vector<std::string> search_names() {
 
 SearchMethod search_method(const std::string& wanted) {
 #define X(name, Class) \
-  if (wanted == #name) return name##_search();
+  if (wanted == #name || wanted == #Class) return name##_search();
   ESPALIER_SEARCHES(X)
 #undef X
   std::string all;

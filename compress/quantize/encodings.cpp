@@ -59,7 +59,10 @@ void apply_encodings(Quantizer& quantizer, std::string_view text, const std::str
         in.refuse("the weight of ", p.layer, " has ", given->is_array() ? given->size() : 1, " scales, expected ",
                   scales, ": encodings of another model?");
     }
-    if (!f || p.what == "weight") continue;
+    if (p.what == "weight") continue;
+    if (!f && dynamic_cast<ScaledQuant*>(p.transform.get()))
+      in.refuse("the ", p.what, " of ", p.layer, " learns its scale, which no encodings fix");
+    if (!f) continue;
     const std::string scale = p.what + "_scale", zero = p.what + "_zero_point";
     const std::string least = "tracked_min_" + p.what, most = "tracked_max_" + p.what;
     if (entry->contains(scale) && entry->contains(zero)) {

@@ -223,7 +223,7 @@ Tensor FakeQuant::operator()(const Tensor& x) {
   }
   const bool looks = !fixed_ && (settle_ || (training_ && !tracing()));
   if (looks && (active_ || !config_.count_steps)) look(x);
-  settle_ = false;
+  if (settle_) settle_ = false;  // several threads may be here once it is
   if (!active_) return x;
   if (!looks && !config_.of_parameter && !seen())
     fail(ErrorKind::usage, "[fake_quant] its observer has seen nothing yet: train the model, or show it images first");

@@ -223,7 +223,7 @@ Tensor LearnedQuant::operator()(const Tensor& x) {
     NoGrad no_grad;
     start(x);
   }
-  settle_ = false;
+  if (settle_) settle_ = false;  // several threads may be here once it is
   if (!active_) return x;
   if (!seen())
     fail(ErrorKind::usage, "[lsq] its observer has seen nothing yet: train the model, or show it images first");

@@ -88,7 +88,7 @@ Module& Quantizer::compress() {
                           scheme_of(entry),
                           options_.nni_compatible,
                           device};
-      placed_.push_back({layer.name, what, bits, scheme_.make(target)});
+      placed_.push_back({layer.name, what, scheme_.name == "bnn" ? 1 : bits, scheme_.make(target)});
       ports.emplace_back(&port, placed_.back().transform);
     }
   }
@@ -128,7 +128,7 @@ std::string Quantizer::calibration() const {
   for (const Placed& p : placed_) {
     auto& layer = json[p.layer];
     const auto* f = dynamic_cast<const ScaledQuant*>(p.transform.get());
-    layer[p.what + "_bits"] = scheme_.name == "bnn" ? 1 : p.bits;
+    layer[p.what + "_bits"] = p.bits;
     if (!f) {
       layer[p.what + "_quantizer"] = scheme_.name;
       continue;

@@ -117,7 +117,11 @@ class Machine {
   }
   void long_integer() {
     const size_t n = size_t(number(1));
-    if (n > 8) damaged("has an integer of more than 64 bits");
+    if (n > 8) {  // a random generator's state, say: read as nothing, which no number is
+      take(n);
+      push(Object::none);
+      return;
+    }
     const uint64_t raw = number(n);
     const unsigned unused = unsigned(64 - 8 * n);
     push(Object::integer).integer_value = n == 0 ? 0 : int64_t(raw << unused) >> unused;  // extends the sign

@@ -297,8 +297,10 @@ class Loader {
     std::set<std::string> keys;
     for (size_t i = 0; i + 1 < items.size(); i += 2) {
       const Object& k = pickle_[items[i]];
-      if (k.kind != Object::text && k.kind != Object::integer)
-        refuse("has a dict whose key is neither text nor an integer");
+      if (k.kind != Object::text && k.kind != Object::integer) {  // no weight's name: statistics, say
+        value(items[i + 1], depth + 1);
+        continue;
+      }
       spend_values(1 + k.text_value.size());
       std::string key = k.kind == Object::text ? std::string(k.text_value) : std::to_string(k.integer_value);
       if (!keys.insert(key).second) refuse("has a dict with two entries '", key, "'");
