@@ -194,7 +194,7 @@ class RepairedSlim(nni_masks.SlimPrunerMasker):
 
 
 def agp_of(optimizer_model, config, algorithm):
-    class AGP(nni_agp.AGPPruner):
+    class AGP(getattr(nni_agp, 'AGPPruner', None) or nni_agp.AGP_Pruner):  # 1.8 renamed it
         def validate_config(self, model, config_list): pass
     masker = {'fpgm': RepairedFPGM, 'slim': RepairedSlim}.get(algorithm)
     if masker: nni_agp.MASKER_DICT['repaired'] = masker
@@ -433,7 +433,7 @@ def main():
             for kind, state in kinds.items():
                 for row, t in tallies.items():
                     for f in ROWS[row]: f(a, t, f'{name} seed {seed} {kind} {row}', name, state, seed)
-            print(f'{name} seed {seed}: ' + ', '.join(f'{row} {t.layers} layers {len(t.wrong)} wrong {len(t.excused)} excused' for row, t in tallies.items()), flush=True)
+                    print(f'{name} seed {seed} {kind} {row}: {t.layers} layers so far, {len(t.wrong)} wrong, {len(t.excused)} excused', flush=True)
     for row, t in tallies.items():
         for line in t.excused: print('excused:', line)
         for line in t.wrong: print('WRONG:', line)
