@@ -355,6 +355,7 @@ Refined adaround(Quantizer& quantizer, Module& model, BatchSource& images, const
       return sum / (double(n) * places) / (double(weight.numel()) / 12);
     };
     for (int64_t i = 0; i < options.iterations; ++i) {
+      if (i > 0) twins.progress(k);  // a wide layer takes minutes
       const auto at =
           int64_t(random_below(options.seed, stream_of("adaround", k), uint64_t(i), uint64_t(n - each + 1)));
       Tensor w = rounding.soft().to(device);

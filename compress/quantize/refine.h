@@ -12,7 +12,7 @@ namespace espalier {
 // What both of them take.
 struct RefineOptions {
   Device device = {};  // where the model is
-  // Called before every layer, and may throw to end it: the layers done, of how many.
+  // Called before every layer and every step within one, and may throw to end it: the layers done, of how many.
   std::function<void(int64_t done, int64_t all)> progress = {};
 };
 
