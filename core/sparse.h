@@ -51,11 +51,11 @@ class ESPALIER_API SparseTable {
   // The batch sizes that rows speak for.
   static constexpr std::array<int64_t, 5> batches{1, 2, 8, 16, 64};
   static constexpr float least_gain = 1.05f;  // that makes it worth leaving the dense path
-  // Products of fewer multiply-adds than this are small: gains are measured on one thread, and more of them share a small
-  // sparse product less well than a small dense one.
+  // Products of fewer multiply-adds than this are small: gains are measured on one thread, and more of them share a
+  // small sparse product less well than a small dense one.
   static constexpr int64_t small_product = 1 << 24;
   static constexpr float least_small_gain = 1.6f;  // the same as least_gain for small products
-  static constexpr double densest = 0.85;  // lines are not followed beyond what was measured
+  static constexpr double densest = 0.85;          // lines are not followed beyond what was measured
 
   SparseTable() = default;
   explicit SparseTable(std::vector<Row> rows) : rows_(std::move(rows)) {}

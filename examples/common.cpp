@@ -64,18 +64,32 @@ void flush_output() {
     fail(ErrorKind::other, "[stdout] cannot be written", errno ? ": " : "", errno ? std::strerror(errno) : "");
 }
 
-// cxxopts' own words name the option in typographic quotes; ours look like the rest.
-// With --json, stdout says the same.
-int complain(const About& about, bool json, int code, const std::string& text) {
+}  // namespace
+
+bool asks_for_json(int argc, char** argv) {
+  return std::any_of(argv, argv + argc, [](std::string_view a) { return a == "--json" || a == "--json=true"; });
+}
+
+int answer(bool json, const char* what, const std::string& text) {
+  std::cout << (json ? nlohmann::ordered_json{{what, text}}.dump(2) + '\n' : text);
+  flush_output();
+  return 0;
+}
+
+std::string version_of(const std::string& name) {
+  std::string text;
+  for (const auto& [what, value] : build_info()) text += (what == "espalier" ? name : what) + ' ' + value + '\n';
+  return text;
+}
+
+int complain(const std::string& name, bool json, int code, const std::string& text) {
   if (json)
     std::cout << nlohmann::ordered_json{{"error", one_line(text)}, {"exit_code", code}}.dump(
                      2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
               << std::endl;
-  std::cerr << about.name << ": " << one_line(text) << std::endl;
+  std::cerr << name << ": " << one_line(text) << std::endl;
   return code;
 }
-
-}  // namespace
 
 const std::atomic<int>& stop() { return signalled; }
 
@@ -182,9 +196,7 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
   signalled.store(0);
   for (int number : {SIGINT, SIGTERM}) std::signal(number, on_signal);
   for (int number : {SIGXFSZ, SIGPIPE}) std::signal(number, SIG_IGN);  // full disks and closed pipes become errors
-  // Also where the command line cannot be parsed.
-  const bool json =
-      std::any_of(argv, argv + argc, [](std::string_view a) { return a == "--json" || a == "--json=true"; });
+  const bool json = asks_for_json(argc, argv);                         // also where the command line cannot be parsed
   cxxopts::Options options(about.name, about.what);
   try {
     options.set_width(110);
@@ -205,20 +217,12 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
       fail(ErrorKind::usage, "[", about.name, "] does not know what to do with \"", parsed.unmatched().front(),
            "\" (see --help)");
     Context context(about, std::move(parsed));
-    if (context.flag("help")) {
-      std::cout << options.help() << "\nExamples:\n"
-                << about.examples
-                << "\n\nExit codes: 0 done, 2 usage, 3 data, 4 missing device, 1 anything else, 130 and 143 stopped by "
-                   "a signal.\n";
-      flush_output();
-      return 0;
-    }
-    if (context.flag("version")) {
-      for (const auto& [what, value] : build_info())
-        std::cout << (what == "espalier" ? about.name : what.c_str()) << ' ' << value << '\n';
-      flush_output();
-      return 0;
-    }
+    if (context.flag("help"))
+      return answer(json, "help",
+                    options.help() + "\nExamples:\n" + about.examples +
+                        "\n\nExit codes: 0 done, 2 usage, 3 data, 4 missing device, 1 anything else, 130 and 143 "
+                        "stopped by a signal.\n");
+    if (context.flag("version")) return answer(json, "version", version_of(about.name));
     if (context.given("threads")) set_num_threads(int(context.integer("threads", 1, 1024)));
     refuse_ignored(context, {{{"force", "resume"}, !context.text("out").empty(), "with --out"}});
     context.check_out();
@@ -228,16 +232,16 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
     flush_output();
     return 0;
   } catch (const Stopped& e) {
-    return complain(about, json, 128 + signalled.load(), e.what());
+    return complain(about.name, json, 128 + signalled.load(), e.what());
   } catch (const Error& e) {
-    return complain(about, json, e.exit_code(), e.what());
+    return complain(about.name, json, e.exit_code(), e.what());
   } catch (const cxxopts::exceptions::no_such_option& e) {
-    return complain(about, json, 2, std::string(e.what()) + " (see --help)");
+    return complain(about.name, json, 2, std::string(e.what()) + " (see --help)");
   } catch (const cxxopts::exceptions::exception& e) {
-    return complain(about, json, 2, std::string(e.what()) + " (see --help)");
+    return complain(about.name, json, 2, std::string(e.what()) + " (see --help)");
   } catch (const std::bad_alloc&) {
-    return complain(about, json, 1, "out of memory");
-  } catch (const std::exception& e) { return complain(about, json, 1, e.what()); }
+    return complain(about.name, json, 1, "out of memory");
+  } catch (const std::exception& e) { return complain(about.name, json, 1, e.what()); }
 }
 
 }  // namespace espalier::tool

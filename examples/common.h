@@ -97,6 +97,15 @@ struct CountsWhen {
 // --resume goes on with has passed once.)
 void refuse_ignored(const Context& context, const std::vector<CountsWhen>& rules);
 
+// What a program does besides running a tool; with --json, stdout holds one JSON document all the same.
+bool asks_for_json(int argc, char** argv);
+// Prints a text that is all that the call asks for, alone or as {what: text}; returns 0. Throws if stdout takes
+// nothing.
+int answer(bool json, const char* what, const std::string& text);
+std::string version_of(const std::string& name);  // --version
+// One line on stderr, with --json {"error", "exit_code"} on stdout, too; returns the code.
+int complain(const std::string& name, bool json, int code, const std::string& text);
+
 using AddOptions = std::function<void(cxxopts::OptionAdder&)>;
 using Body = std::function<void(Context&)>;
 // Parses, runs, reports. Adds --out --resume --force --device --threads --seed --json --version --help.

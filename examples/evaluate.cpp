@@ -3,6 +3,7 @@
 #include <espalier/compress/export/coded.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
+#include <espalier/nn/state_dict.h>
 
 #include <chrono>
 
@@ -26,6 +27,9 @@ void evaluate_file(tool::Context& c) {
   const tool::Layers layers = tool::layers_of(running.graph());
   if (!codes_file.empty() && !is_fake_quantized(running.graph()))
     fail(ErrorKind::usage, "[--codes] ", c.text("weights"), " is not quantized: it has no codes");
+  const bool quantized = is_quantized(*loaded.module);
+  tool::refuse_ignored(c, {{{"batch-sizes", "repeats", "exact-images"}, quantized, "with a quantized file"}});
+  const tool::ComparisonOptions compared(c);
   c.make_out({});
 
   std::vector<float> logits;  // collected on the way
@@ -51,8 +55,6 @@ void evaluate_file(tool::Context& c) {
   c.say() << loaded.info.name << " with " << parameters << " parameters: accuracy " << 100 * e.accuracy << " %, loss "
           << e.loss << " on " << e.examples << " images of " << c.text("dataset") << ", "
           << double(e.examples) / seconds << " images/s" << std::endl;
-  if (is_quantized(*loaded.module))
-    c.say() << layers.in_integers << " of " << layers.all << " layers in integers" << std::endl;
   c.summary = {{"weights", c.text("weights")},
                {"model", loaded.info.name},
                {"dataset", c.text("dataset")},
@@ -60,7 +62,19 @@ void evaluate_file(tool::Context& c) {
                {"parameters", parameters},
                {"test", tool::to_json(e)},
                {"seconds", seconds}};
-  if (is_quantized(*loaded.module)) c.summary["integers"] = tool::to_json(layers);
+  if (!quantized) return;
+  LoadedModel real = tool::load_weights(c);
+  remove_quantizers(*real.module);
+  to(*real.module, device);
+  tool::QuantizedComparison table =
+      tool::compare_quantized(c, *real.module, *loaded.module, loaded.info, *test_set, compared, &e);
+  table.sized = "tensors";
+  const auto coded = coded_value(*loaded.module);
+  for (const auto& [name, t] : state_dict(*real.module)) table.real.bytes += int64_t(t.bytes());
+  for (const char* part : {"model", "ports"})
+    for (const auto& [name, t] : pth::state_dict(*coded.find(part), part)) table.integer.bytes += int64_t(t.bytes());
+  c.say() << table << std::flush;
+  c.summary.update(tool::to_json(table));
 }
 
 }  // namespace
@@ -71,8 +85,8 @@ int tool::evaluate_main(int argc, char** argv) {
       {.name = "evaluate",
        .what =
            "Measures the accuracy of a .pth file on test images. Files that espalier wrote say which model they hold,\n"
-           "shrunk ones included; for a plain PyTorch file name it with --model. A quantized file is run in "
-           "integers.\n",
+           "shrunk ones included; for a plain PyTorch file name it with --model. A quantized file is run in\n"
+           "integers, and compared with the floats that its codes stand for: accuracy, bytes, milliseconds, codes.\n",
        .examples = "  evaluate --weights out/first/model.pth\n"
                    "  evaluate --weights out/pruned/model.pth --dataset cifar10 --data DIR --json\n"
                    "  evaluate --weights vgg16.pth --model vgg16 --dataset cifar10 --data DIR --logits logits.pth\n"
@@ -86,6 +100,7 @@ int tool::evaluate_main(int argc, char** argv) {
             "codes", "write every code of a quantized file to FILE: u8 [N,C,H,W] by the name of the ONNX tensor",
             cxxopts::value<std::string>(), "FILE");
         tool::add_key_option(add);
+        tool::add_comparison_options(add);
         tool::add_data_options(add, "synthetic", {.train = false, .batches = false});
       },
       evaluate_file);

@@ -426,6 +426,7 @@ int tool::model_prune_main(int argc, char** argv) {
         tool::add_finetuning_options(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
+        tool::add_slim_option(add);
       },
       [argc, argv](tool::Context& c) {
         const int64_t seeds = c.integer("seeds", 1, 1000);

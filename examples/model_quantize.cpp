@@ -17,9 +17,11 @@
 #include <espalier/nn/state_dict.h>
 #include <espalier/nn/trace.h>
 
+#include <filesystem>
 #include <map>
 
 #include "bit_budget.h"
+#include "distilled.h"
 #include "quantized.h"
 #include "setup.h"
 #include "step_log.h"
@@ -75,7 +77,13 @@ IntegerConfig default_config(const tool::Context& c, const std::string& quantize
   };
   const auto names = weighted(module);
   if (names.empty()) fail(ErrorKind::usage, "[--model] it has no layer with weights");
-  const int64_t weight = at("weight");
+  for (const auto& [what, n] : bits.each)
+    if (what == "input" || (what == "output" && !whole))
+      fail(ErrorKind::usage, "[--bits] ", what, " counts only in a --config file",
+           whole ? "; activations are output" : "");
+  if (c.given("budget") && bits.each.contains("weight"))
+    fail(ErrorKind::usage, "[--bits] weight: --budget chooses the bits of weights");
+  const int64_t weight = c.given("budget") && !bits.each.empty() ? 8 : at("weight");
   if (whole) {
     IntegerConfigOptions options{.weight_bits = weight, .activation_bits = at("output")};
     if (learned || c.given("nni-compatible")) options.quant_scheme.clear();  // one scale of a whole tensor
@@ -194,17 +202,19 @@ void quantize(tool::Context& c) {
   const bool steps = recipe.epochs > 0, learns = steps || float_epochs > 0, chooses = !c.given("encodings");
   const std::string where_chosen = trains ? "with --quantizer ptq" : "without --encodings",
                     where_learned = trains ? "with --epochs or --float-epochs above 0" : "with --float-epochs";
-  tool::refuse_ignored(c, {{{"key"}, c.given("weights"), "with --weights"},
-                           {{"equalize", "encodings"}, !trains, "with --quantizer ptq"},
-                           {{"observer", "bias-correction", "adaround"}, !trains && chooses, where_chosen},
-                           {{"calibrate"}, (!trains || c.given("budget")) && chooses, where_chosen},
-                           {{"observer-state"}, trains, "with a --quantizer that trains"},
-                           {{"max-steps", "freeze-norm", "log-steps"},
-                            steps,
-                            trains ? "with --epochs above 0" : "with a --quantizer that trains"},
-                           {tool::learning_options(), learns, where_learned},
-                           {{"dropout", "optimizer"}, learns, where_learned},
-                           {{"slim"}, false, "in train and model_prune"}});
+  tool::refuse_ignored(
+      c, {{{"key"}, c.given("weights"), "with --weights"},
+          {{"equalize", "encodings"}, !trains, "with --quantizer ptq"},
+          {{"observer", "bias-correction", "adaround"}, !trains && chooses, where_chosen},
+          {{"calibrate"}, (!trains || c.given("budget")) && chooses, where_chosen},
+          {{"observer-state"}, trains, "with a --quantizer that trains"},
+          {{"nni-compatible"}, name != "lsq" && name != "lsq_plus", "with what NNI has"},
+          {{"images"}, learns || (!trains && chooses) || c.given("budget"), "where something is learnt or calibrated"},
+          {{"max-steps", "freeze-norm", "log-steps", "teacher"},
+           steps,
+           trains ? "with --epochs above 0" : "with a --quantizer that trains"},
+          {tool::learning_options(), learns, where_learned},
+          {tool::optimizer_options(), learns, where_learned}});
   const auto train_set = tool::train_loader(c, info, recipe);
   tool::learn_from(model.info, train_set->images());
   const auto test_set = tool::test_loader(c, info);
@@ -239,20 +249,19 @@ void quantize(tool::Context& c) {
     else
       load_encodings(*twin, encodings);
   }
-  const auto schedule = [&](int64_t epochs) {
-    return parse_schedule(given_schedule.empty() ? tool::default_schedule(epochs) : given_schedule, epochs,
-                          train_set->batches());
+  const auto learning_for = [&](int64_t epochs) {
+    return std::make_unique<tool::Learning>(c, given_schedule.empty() ? tool::default_schedule(epochs) : given_schedule,
+                                            epochs, train_set->batches());
   };
+  const auto teacher = tool::Teacher::of(c, module, info);
   FreezeNorm freeze(module, c.integer("freeze-norm"));
   Stage stages[2] = {{"float", float_epochs, 0, {}}, {"quantized", recipe.epochs, max_steps, {}}};
-  std::vector<int64_t> batches = tool::batch_sizes(c);
-  const int repeats = int(c.integer("repeats", 1, 100'000));
-  const int64_t exact_images = c.integer("exact-images");
+  tool::ComparisonOptions compared(c);
   std::vector<std::string> files{"model.pth", "encodings.json", "raw.pth", "float.pth"};
   if (has_onnx()) files.push_back("model.onnx");
   if (budget) files.push_back("bits.json");
   for (const Stage& s : stages) {
-    schedule(std::max<int64_t>(1, s.epochs));  // none has no schedule to be wrong
+    learning_for(std::max<int64_t>(1, s.epochs));  // what is wrong is said before anything is done
     if (s.epochs > 0)
       for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
   }
@@ -286,23 +295,32 @@ void quantize(tool::Context& c) {
                {"float_epochs", float_epochs},
                {"optimizer", c.text("optimizer")},
                {"recipe", tool::to_json(recipe)}};
-  const Loss loss = loss_of(info);
+  const Loss loss = loss_of(info), smoothed = tool::smoothed_loss(c, info);
   const auto learn = [&](Stage& stage) {
     if (stage.epochs == 0) return;
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     const auto optimizer = tool::make_optimizer(c, module, recipe);
     Progress progress(c.say(), c.terminal(), stage.name, [&c] { return c.columns(); });
+    const auto learning = learning_for(stage.epochs);
+    learning->watch(stage.observers);
     stage.observers.push_back(&progress);
     std::unique_ptr<tool::StepLog> log;
-    if (!step_log.empty() && stage.name == stages[1].name) {
+    const bool last = stage.name == stages[1].name;
+    if (!step_log.empty() && last) {
       log = std::make_unique<tool::StepLog>(step_log, *optimizer, c.resume());
       stage.observers.push_back(log.get());
     }
-    TrainOptions options = tool::stage_options(c, info, stage.name, stage.epochs, schedule(stage.epochs));
+    TrainOptions options = tool::stage_options(c, info, stage.name, stage.epochs, learning->schedule());
     options.max_steps = stage.max_steps;
+    options.loss = smoothed;
+    if (teacher && last) {
+      teacher->teach(options);
+      c.summary["teacher"] = teacher->to_json();
+    }
     const TrainResult result = train(module, *optimizer, *train_set, test_set.get(), options, stage.observers);
     if (log) log->write();
     tool::leave_if_stopped(tool::how_to_go_on);
+    if (teacher && last) teacher->leave();
     double seconds = 0;
     for (const EpochRow& row : result.state.rows) seconds += row.seconds;
     c.summary[std::string(stage.name) + "_seconds"] = seconds;
@@ -321,6 +339,7 @@ void quantize(tool::Context& c) {
     places.list = with_bits(places.list, module, chosen.plan);
     quantizer = make_quantizer(name, module, config, {.nni_compatible = c.given("nni-compatible")});
     c.summary["config"] = nlohmann::ordered_json::parse(to_json(config));
+    std::vector<int64_t>& batches = compared.batches;
     if (chosen.ms > 0 && std::find(batches.begin(), batches.end(), chosen.latency_batch) == batches.end())
       batches.insert(batches.begin(), chosen.latency_batch);
   }
@@ -365,9 +384,10 @@ void quantize(tool::Context& c) {
   to(*real.module, device);
   to(*quantized.module, device);
   const Evaluation simulated = tool::test_as_it_is(c, *quantized.module, *test_set, loss);
-  const tool::QuantizedComparison table =
-      tool::compare_quantized(c, *real.module, c.out("float.pth"), *quantized.module, c.out("model.pth"), info,
-                              *test_set, batches, repeats, exact_images);
+  tool::QuantizedComparison table =
+      tool::compare_quantized(c, *real.module, *quantized.module, info, *test_set, compared);
+  table.real.bytes = int64_t(std::filesystem::file_size(c.out("float.pth")));
+  table.integer.bytes = int64_t(std::filesystem::file_size(c.out("model.pth")));
   c.say() << table << "simulated in float: test accuracy " << 100 * simulated.accuracy << " %\n"
           << "written to " << c.text("out") << std::endl;
   c.summary.update(tool::to_json(table));
@@ -437,7 +457,8 @@ int tool::model_quantize_main(int argc, char** argv) {
         tool::add_key_option(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
-        tool::add_optimizer_option(add);
+        tool::add_teacher_options(add);
+        tool::add_optimizer_options(add);
         tool::add_comparison_options(add);
       },
       quantize);

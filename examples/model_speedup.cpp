@@ -33,9 +33,9 @@ void report_layers(tool::Context& c, const tool::Running& model, const ModelInfo
 void shrink(tool::Context& c) {
   if (!c.given("weights")) fail(ErrorKind::usage, "[model_speedup] expected --weights FILE and --masks FILE");
   const Device device = c.device();
-  const std::vector<int64_t> batches = tool::batch_sizes(c);
-  const int repeats = int(c.integer("repeats", 1, 100'000));
-  const int64_t exact_images = c.integer("exact-images");
+  const tool::ComparisonOptions compared(c);
+  const std::vector<int64_t>& batches = compared.batches;
+  const int repeats = compared.repeats;
   LoadedModel masked = tool::load_weights(c);
   LoadedModel shrunk = tool::load_weights(c);
   const ModelInfo& info = masked.info;
@@ -161,9 +161,10 @@ void shrink(tool::Context& c) {
     c.summary["sparse"] = tool::to_json(table);
   }
   if (quantized) {
-    const tool::QuantizedComparison table =
-        tool::compare_quantized(c, *real.module, c.out("float.pth"), *shrunk.module, shrunk_file, info, *test_set,
-                                batches, repeats, exact_images);
+    tool::QuantizedComparison table =
+        tool::compare_quantized(c, *real.module, *shrunk.module, info, *test_set, compared);
+    table.real.bytes = int64_t(std::filesystem::file_size(c.out("float.pth")));
+    table.integer.bytes = int64_t(std::filesystem::file_size(shrunk_file));
     c.say() << table;
     c.summary["integers"] = tool::to_json(table);
   }

@@ -1,5 +1,6 @@
 // predict: load a shrunk file - model, widths and how it wants its pictures are in it - and say what it sees, in
 // pictures or in a dataset's first images.
+#include <espalier/compress/export/coded.h>
 #include <espalier/core/tape.h>
 #include <espalier/data/augment.h>
 #include <espalier/data/image_file.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <sstream>
 
 #include "setup.h"
 #include "tools.h"
@@ -66,6 +68,40 @@ Pictures from_dataset(const tool::Context& c, const ModelInfo& info) {
   return p;
 }
 
+// The class that a row of logits is for, and how sure of it the network is.
+struct Answer {
+  int64_t best;
+  double probability;
+  std::string percent() const {
+    std::ostringstream text;
+    text << std::round(1000 * probability) / 10 << " %";
+    return text.str();
+  }
+};
+
+std::vector<Answer> answers(const tool::Running& running, const Tensor& images) {
+  const Tensor logits = running(images).to(Device{});
+  tool::check_finite(logits, 0);
+  const int64_t classes = logits.dim(1);
+  std::vector<Answer> all;
+  for (int64_t i = 0; i < logits.dim(0); ++i) {
+    const float* row = logits.data() + i * classes;
+    const int64_t best = std::max_element(row, row + classes) - row;
+    double sum = 0;  // of what is exp(0) for the best
+    for (int64_t k = 0; k < classes; ++k) sum += std::exp(double(row[k]) - double(row[best]));
+    all.push_back({best, 1 / sum});
+  }
+  return all;
+}
+
+// What a quantized model's codes stand for, run in floats.
+std::vector<Answer> answers_in_floats(const tool::Context& c, const Tensor& images) {
+  LoadedModel real = tool::load_weights(c);
+  remove_quantizers(*real.module);
+  to(*real.module, c.device());
+  return answers(tool::Running(*real.module, real.info, c.device()), images);
+}
+
 void predict(tool::Context& c) {
   if (!c.given("weights")) fail(ErrorKind::usage, "[--weights] expected a .pth file");
   tool::refuse_ignored(c, {{{"mean", "std"}, !c.files().empty(), "with a picture"},
@@ -76,24 +112,31 @@ void predict(tool::Context& c) {
   const Pictures pictures = c.files().empty() ? from_dataset(c, model.info) : from_files(c, model.info);
   c.make_out({});
   NoGrad no_grad;
-  const Tensor logits = running(pictures.batch.to(c.device())).to(Device{});
-  tool::check_finite(logits, 0);
+  const Tensor images = pictures.batch.to(c.device());
+  const std::vector<Answer> all = answers(running, images);
+  const std::vector<Answer> floats = is_quantized(*model.module) ? answers_in_floats(c, images) : std::vector<Answer>{};
   const auto& names = model.info.image.class_names;
-  const int64_t classes = logits.dim(1);
+  const auto named = [&](const Answer& a) {
+    return "class " + std::to_string(a.best) + (names.empty() ? "" : " (" + names[size_t(a.best)] + ")");
+  };
   for (size_t i = 0; i < pictures.names.size(); ++i) {
-    const float* row = logits.data() + int64_t(i) * classes;
-    const int64_t best = std::max_element(row, row + classes) - row;
-    double sum = 0;  // of what is exp(0) for the best
-    for (int64_t k = 0; k < classes; ++k) sum += std::exp(double(row[k]) - double(row[best]));
-    const std::string name = names.empty() ? "" : names[size_t(best)];
-    c.say() << pictures.names[i] << ": class " << best << (name.empty() ? "" : " (" + name + ")");
+    const Answer& a = all[i];
+    c.say() << pictures.names[i] << ": " << named(a);
     if (pictures.labels.empty())
-      c.say() << ", " << std::round(1000 / sum) / 10 << " %\n";
+      c.say() << ", " << a.percent();
     else
-      c.say() << ", label " << pictures.labels[i] << '\n';
-    c.summary["classes"].push_back(best);
-    c.summary["probabilities"].push_back(1 / sum);
-    if (!name.empty()) c.summary["names"].push_back(name);
+      c.say() << ", label " << pictures.labels[i];
+    if (!floats.empty())
+      c.say() << "; in floats " << (floats[i].best == a.best ? "the same" : named(floats[i])) << ", "
+              << floats[i].percent();
+    c.say() << '\n';
+    c.summary["classes"].push_back(a.best);
+    c.summary["probabilities"].push_back(a.probability);
+    if (!floats.empty()) {
+      c.summary["float"]["classes"].push_back(floats[i].best);
+      c.summary["float"]["probabilities"].push_back(floats[i].probability);
+    }
+    if (!names.empty()) c.summary["names"].push_back(names[size_t(a.best)]);
     if (pictures.labels.empty()) c.summary["files"].push_back(pictures.names[i]);
   }
 }
@@ -106,7 +149,8 @@ int tool::predict_main(int argc, char** argv) {
       {.name = "predict",
        .what =
            "Classifies PNG and JPEG files, or the first five test images of a dataset, with a .pth file, shrunk or\n"
-           "quantized (then in integers) or neither. A picture is scaled until it covers the network's input, cut\n"
+           "quantized (then in integers, and in floats beside them) or neither. A picture is scaled until it covers "
+           "the network's input, cut\n"
            "to its centre, and normalised as the file says, as torchvision's Resize, CenterCrop and Normalize do\n"
            "it; transparency and orientation tags are ignored.\n",
        .examples = "  predict --weights out/quickstart/shrunk.pth\n"

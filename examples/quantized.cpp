@@ -76,19 +76,26 @@ CodesCheck check_codes(const Running& model, const Tensor& images) {
   return check;
 }
 
-QuantizedComparison compare_quantized(const Context& c, Module& real, const std::string& real_file, Module& quantized,
-                                      const std::string& quantized_file, const ModelInfo& info, BatchSource& test_set,
-                                      const std::vector<int64_t>& batches, int n, int64_t exact_images) {
+ComparisonOptions::ComparisonOptions(const Context& c)
+    : batches(c.integers("batch-sizes")),
+      repeats(int(c.integer("repeats", 1, 100'000))),
+      exact_images(c.integer("exact-images")) {
+  for (const int64_t b : batches)
+    if (b < 1) fail(ErrorKind::usage, "[--batch-sizes] expected at least 1, got ", b);
+}
+
+QuantizedComparison compare_quantized(const Context& c, Module& real, Module& quantized, const ModelInfo& info,
+                                      BatchSource& test_set, const ComparisonOptions& options,
+                                      const Evaluation* tested) {
   QuantizedComparison table;
-  table.batches = batches;
+  table.batches = options.batches;
   const Device device = c.device();
   Running real_runs(real, info, device), integer_runs(quantized, info, device);
   table.layers = layers_of(integer_runs.graph());
   table.real.test = test_as_it_is(c, real_runs.module(), test_set, loss_of(info));
-  table.integer.test = test_as_it_is(c, integer_runs.module(), test_set, loss_of(info));
-  table.real.bytes = int64_t(std::filesystem::file_size(real_file));
-  table.integer.bytes = int64_t(std::filesystem::file_size(quantized_file));
-  for (const int64_t batch : batches) {
+  table.integer.test = tested ? *tested : test_as_it_is(c, integer_runs.module(), test_set, loss_of(info));
+  const int n = options.repeats;
+  for (const int64_t batch : options.batches) {
     const auto times = latencies({&real_runs.module(), &integer_runs.module()}, random_images(info, batch).to(device),
                                  batch == 1 ? 5 * n : n);
     table.real.latency.push_back(times[0]);
@@ -96,9 +103,9 @@ QuantizedComparison compare_quantized(const Context& c, Module& real, const std:
   }
   Batch first;
   test_set.start(0);
-  if (exact_images > 0 && test_set.next(first))
-    table.codes =
-        check_codes(integer_runs, first.images.narrow(0, std::min(exact_images, first.images.dim(0))).to(device));
+  if (options.exact_images > 0 && test_set.next(first))
+    table.codes = check_codes(integer_runs,
+                              first.images.narrow(0, std::min(options.exact_images, first.images.dim(0))).to(device));
   return table;
 }
 
@@ -113,12 +120,12 @@ std::ostream& operator<<(std::ostream& out, const QuantizedComparison& c) {
     return std::string(line);
   };
   const auto ms = [&](const Latency& l) { return text("%.2f (%.2f-%.2f)", l.median, l.low, l.high); };
-  row("", "float", "integer", "");
+  row("", "float", c.layers.in_integers ? "integer" : "codes as floats", "");
   row("test accuracy", text("%.2f %%", 100 * c.real.test.accuracy), text("%.2f %%", 100 * c.integer.test.accuracy),
       text("%+.2f", 100 * (c.integer.test.accuracy - c.real.test.accuracy)));
   row("test loss", text("%.4f", c.real.test.loss), text("%.4f", c.integer.test.loss),
       text("%+.4f", c.integer.test.loss - c.real.test.loss));
-  row("file, bytes", std::to_string(c.real.bytes), std::to_string(c.integer.bytes),
+  row(c.sized + ", bytes", std::to_string(c.real.bytes), std::to_string(c.integer.bytes),
       text("%.3fx", double(c.integer.bytes) / double(c.real.bytes)));
   for (size_t i = 0; i < c.batches.size(); ++i) {
     const Latency &a = c.real.latency[i], &b = c.integer.latency[i];
@@ -138,7 +145,7 @@ std::ostream& operator<<(std::ostream& out, const QuantizedComparison& c) {
 
 nlohmann::ordered_json to_json(const QuantizedComparison& c) {
   const auto side = [&](const QuantizedComparison::Side& s) {
-    nlohmann::ordered_json json{{"test", to_json(s.test)}, {"file_bytes", s.bytes}};
+    nlohmann::ordered_json json{{"test", to_json(s.test)}, {c.sized + "_bytes", s.bytes}};
     for (size_t i = 0; i < c.batches.size(); ++i) {
       const Latency& l = s.latency[i];
       json["latency"]["batch_" + std::to_string(c.batches[i])] = nlohmann::ordered_json{
@@ -149,7 +156,7 @@ nlohmann::ordered_json to_json(const QuantizedComparison& c) {
   nlohmann::ordered_json json{{"float", side(c.real)},
                               {"integer", side(c.integer)},
                               {"integers", to_json(c.layers)},
-                              {"file_ratio", double(c.integer.bytes) / double(c.real.bytes)},
+                              {c.sized + "_ratio", double(c.integer.bytes) / double(c.real.bytes)},
                               {"threads", num_threads()}};
   if (c.codes.images && c.codes.why_not.empty())
     json["exact"] = {{"images", c.codes.images}, {"codes", c.codes.codes}, {"differ", c.codes.differ}};
@@ -164,13 +171,6 @@ void add_comparison_options(cxxopts::OptionAdder& add) {
       cxxopts::value<std::string>()->default_value("11"),
       "N")("exact-images", "of a quantized model: test images on which every code is compared with exact()",
            cxxopts::value<std::string>()->default_value("2"), "N");
-}
-
-std::vector<int64_t> batch_sizes(const Context& c) {
-  const std::vector<int64_t> batches = c.integers("batch-sizes");
-  for (const int64_t b : batches)
-    if (b < 1) fail(ErrorKind::usage, "[--batch-sizes] expected at least 1, got ", b);
-  return batches;
 }
 
 bool export_onnx_or_say(const Context& c, Module& model, const ModelInfo& info, const std::string& path) {

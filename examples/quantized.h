@@ -28,25 +28,31 @@ CodesCheck check_codes(const Running& model, const Tensor& images);
 struct QuantizedComparison {
   struct Side {
     Evaluation test;
-    int64_t bytes = 0;             // of the .pth file
+    int64_t bytes = 0;             // of the .pth file, or of what it holds
     std::vector<Latency> latency;  // by batch size
   };
   std::vector<int64_t> batches;
   Side real, integer;
   Layers layers;
   CodesCheck codes;
+  std::string sized = "file";  // what the bytes are of
+};
+// What is compared beside accuracy: --batch-sizes --repeats --exact-images.
+struct ComparisonOptions {
+  explicit ComparisonOptions(const Context& context);
+  std::vector<int64_t> batches;  // each at least 1
+  int repeats;
+  int64_t exact_images;
 };
 // Both on the same test images and, taking turns, on the same clock; codes are compared on the first `exact_images`.
-QuantizedComparison compare_quantized(const Context& context, Module& real, const std::string& real_file,
-                                      Module& quantized, const std::string& quantized_file, const ModelInfo& info,
-                                      BatchSource& test_set, const std::vector<int64_t>& batches, int n,
-                                      int64_t exact_images);
+// `tested`: what is known of the integers' accuracy already. Bytes are the caller's to say.
+QuantizedComparison compare_quantized(const Context& context, Module& real, Module& quantized, const ModelInfo& info,
+                                      BatchSource& test_set, const ComparisonOptions& options,
+                                      const Evaluation* tested = nullptr);
 std::ostream& operator<<(std::ostream& out, const QuantizedComparison& comparison);
 nlohmann::ordered_json to_json(const QuantizedComparison& comparison);
 
-// --batch-sizes --repeats --exact-images
 void add_comparison_options(cxxopts::OptionAdder& add);
-std::vector<int64_t> batch_sizes(const Context& context);  // each at least 1
 
 // Writes the model as ONNX; where ONNX or this build cannot say it, tells why and writes nothing.
 bool export_onnx_or_say(const Context& context, Module& model, const ModelInfo& info, const std::string& path);

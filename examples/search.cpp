@@ -152,7 +152,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
   const Loss loss = loss_of(info);
-  SearchOptions options{.evaluator = [&](Module& m) { return test_as_it_is(c, m, *judge_set, loss).accuracy; },
+  SearchOptions options{.evaluator = [&](Module& m) { return test(c, m, info, *judge_set, loss).accuracy; },
                         .finetuner = steps > 0 ? finetune_on(*tune_set, loss, tuning, steps, device) : Finetune{},
                         .trainer = train_with_adam(*tune_set, loss, device),
                         .target = budget,

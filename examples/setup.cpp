@@ -92,15 +92,18 @@ void add_training_options(cxxopts::OptionAdder& add) {
       "weight-decay", "of SGD", cxxopts::value<Text>()->default_value("1e-4"), "X")(
       "schedule",
       "none, step:SIZE[:GAMMA], multistep:M1,M2[:GAMMA], cosine[:MIN], onecycle:MAX, warmup:N+... (default: a tenth "
-      "after 50 % and 75 % of the epochs)",
+      "after 50 % and 75 % of the epochs); with --optimizer also plateau[:FACTOR[:PATIENCE]]",
       cxxopts::value<Text>(), "SPEC")("augment",
                                       "none or standard: padded crops, and flips where a mirrored image keeps its "
                                       "class (default: standard, none for mnist)",
                                       cxxopts::value<Text>(),
                                       "HOW")("shuffle", "on or off: off shows the images in the files' order",
-                                             cxxopts::value<Text>()->default_value("on"), "WHETHER")(
-      "slim", "L1 penalty on the batch norms' gammas, for SlimPruner (1e-4 in its paper)", cxxopts::value<Text>(), "X");
+                                             cxxopts::value<Text>()->default_value("on"), "WHETHER");
   add_checkpoint_option(add);
+}
+
+void add_slim_option(cxxopts::OptionAdder& add) {
+  add("slim", "L1 penalty on the batch norms' gammas, for SlimPruner (1e-4 in its paper)", cxxopts::value<Text>(), "X");
 }
 
 ImageSet images_for(const Context& c, const ModelInfo& model, Split split) {
@@ -228,8 +231,27 @@ std::unique_ptr<Loader> train_loader(const Context& c, const ModelInfo& model, c
           .batch_size = r.batch_size, .shuffle = r.shuffle, .augment = augment, .seed = uint64_t(c.integer("seed"))});
 }
 
-void add_optimizer_option(cxxopts::OptionAdder& add) {
-  add("optimizer", "sgd, adam, adamw or rmsprop", cxxopts::value<std::string>()->default_value("sgd"), "NAME");
+void add_optimizer_options(cxxopts::OptionAdder& add) {
+  add("optimizer", "sgd, adam, adamw or rmsprop", cxxopts::value<Text>()->default_value("sgd"), "NAME")(
+      "clip-norm", "scale all gradients together so that their norm is at most this", cxxopts::value<Text>(), "X")(
+      "label-smoothing", "of the loss", cxxopts::value<Text>()->default_value("0"), "X");
+}
+
+std::vector<const char*> optimizer_options() { return {"optimizer", "clip-norm", "label-smoothing", "dropout"}; }
+
+Learning::Learning(const Context& c, const std::string& text, int64_t epochs, int64_t batches)
+    : plateau_(parse_plateau(text)),
+      schedule_(plateau_ ? plateau_->schedule() : parse_schedule(text, epochs, batches)) {
+  if (c.given("clip-norm")) clip_.emplace(c.real("clip-norm", 0, 1e30));
+}
+
+void Learning::watch(std::vector<TrainObserver*>& observers) {
+  if (clip_) observers.push_back(&*clip_);
+  if (plateau_) observers.push_back(plateau_.get());
+}
+
+Loss smoothed_loss(const Context& c, const ModelInfo& model) {
+  return loss_of(model, float(c.real("label-smoothing", 0, 1)));
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const Context& c, Module& module, Recipe& recipe) {

@@ -2,10 +2,13 @@
 #pragma once
 #include <espalier/compress/quantize/engine.h>
 #include <espalier/data/loader.h>
+#include <espalier/nn/clip_grad.h>
 #include <espalier/nn/model_file.h>
+#include <espalier/nn/plateau.h>
 #include <espalier/nn/train.h>
 
 #include <memory>
+#include <optional>
 
 #include "common.h"
 
@@ -25,9 +28,10 @@ struct DataUse {
   bool train = true, test = true, batches = true;
 };
 void add_data_options(cxxopts::OptionAdder& add, const char* default_dataset, DataUse use = {});
-// --lr --momentum --weight-decay --schedule --augment --shuffle --slim --checkpoint-minutes
+// --lr --momentum --weight-decay --schedule --augment --shuffle --checkpoint-minutes
 void add_training_options(cxxopts::OptionAdder& add);
-// Those of them that count only where something learns, and how.
+void add_slim_option(cxxopts::OptionAdder& add);
+// Those of training that count only where something learns, and how.
 std::vector<const char*> learning_options();
 // --checkpoint-minutes, which is among the training options
 void add_checkpoint_option(cxxopts::OptionAdder& add);
@@ -88,11 +92,27 @@ std::unique_ptr<Loader> train_loader(const Context& context, const ModelInfo& mo
 
 nlohmann::ordered_json to_json(const Recipe& recipe);
 
-void add_optimizer_option(cxxopts::OptionAdder& add);
+// --optimizer --clip-norm --label-smoothing
+void add_optimizer_options(cxxopts::OptionAdder& add);
+std::vector<const char*> optimizer_options();  // they, and --dropout
 // The optimiser that --optimizer names. Its rate, where none is given, is the recipe's for SGD and PyTorch's for others
 // (and becomes the recipe's); --momentum is Adam's beta1, and RMSprop has one only where it is given.
 std::unique_ptr<Optimizer> make_optimizer(const Context& context, Module& module, Recipe& recipe);
 nlohmann::ordered_json to_json(const Evaluation& evaluation);
+// What goes with an optimiser while a stage learns: its schedule, `text` as parse_schedule or parse_plateau reads it,
+// and --clip-norm.
+class Learning {
+ public:
+  Learning(const Context& context, const std::string& text, int64_t epochs, int64_t batches);
+  const Schedule& schedule() const { return schedule_; }
+  void watch(std::vector<TrainObserver*>& observers);  // adds those that it needs; it must outlive them
+
+ private:
+  std::unique_ptr<ReduceLROnPlateau> plateau_;
+  Schedule schedule_;
+  std::optional<ClipGradNorm> clip_;
+};
+Loss smoothed_loss(const Context& context, const ModelInfo& model);  // with --label-smoothing
 
 // Milliseconds per call of forward passes in eval mode, the models taking turns so that both see the same machine.
 struct Latency {

@@ -1,13 +1,14 @@
 // One program that is every tool.
 #include "tools.h"
 
-#include <espalier/core/build_info.h>
 #include <espalier/core/nearest.h>
 
 #include <cstdio>
-#include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
+
+#include "common.h"
 
 namespace espalier::tool {
 
@@ -29,7 +30,8 @@ const Tool all[]{{"train", "train", train_main, "train a network"},
                  {"report", "report", report_main, "pictures from CSV files"},
                  {"quickstart", "quickstart", quickstart_main, "the whole story on a VGG-19"}};
 
-void print_help(std::ostream& out, const std::string& program) {
+std::string help_of(const std::string& program) {
+  std::ostringstream out;
   out << "Usage:\n  " << program
       << " TOOL [options]\n\nTrains, prunes, quantizes, shrinks and runs neural networks.\n\n";
   char line[200];
@@ -40,12 +42,14 @@ void print_help(std::ostream& out, const std::string& program) {
   out << "\n"
       << program << " TOOL --help explains one of them; " << program << " --version says what this was built "
       << "with.\n";
+  return out.str();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string program = argc > 0 ? argv[0] : "espalier", wanted = argc > 1 ? argv[1] : "";
+  const bool json = asks_for_json(argc, argv);
   std::vector<std::string> names;
   std::string list;
   for (const Tool& t : all) {
@@ -53,19 +57,18 @@ int main(int argc, char** argv) {
     names.push_back(t.short_name);
     list += (list.empty() ? "" : ", ") + names.back();
   }
-  if (wanted == "--help" || wanted == "-h") {
-    print_help(std::cout, program);
-  } else if (wanted == "--version") {
-    for (const auto& [what, value] : build_info()) std::cout << what << ' ' << value << '\n';
-  } else if (wanted == "--list") {  // for completion
-    for (const std::string& name : names) std::cout << name << '\n';
-  } else {
-    std::cerr << program << ": expected one of " << list << (wanted.empty() ? "" : ", got \"" + wanted + "\"")
-              << did_you_mean(wanted, names) << " (--help explains them)" << std::endl;
-    return 2;
-  }
-  std::cout.flush();
-  return std::cout.good() ? 0 : 1;
+  try {
+    if (wanted == "--help" || wanted == "-h") return answer(json, "help", help_of(program));
+    if (wanted == "--version") return answer(json, "version", version_of("espalier"));
+    if (wanted == "--list") {  // for completion
+      std::string lines;
+      for (const std::string& name : names) lines += name + '\n';
+      return answer(json, "tools", lines);
+    }
+  } catch (const Error& e) { return complain(program, json, e.exit_code(), e.what()); }
+  return complain(program, json, 2,
+                  "expected one of " + list + (wanted.empty() ? "" : ", got \"" + wanted + "\"") +
+                      did_you_mean(wanted, names) + " (--help explains them)");
 }
 
 }  // namespace espalier::tool

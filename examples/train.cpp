@@ -1,12 +1,8 @@
 // train: one network on one set of images, from first values or given weights, with checkpoints, exact resume and, for
 // comparisons with other frameworks, the loss of every step and the state before chosen ones.
 #include <espalier/compress/slim_penalty.h>
-#include <espalier/nn/clip_grad.h>
-#include <espalier/nn/plateau.h>
 #include <espalier/nn/progress.h>
 #include <espalier/nn/state_dict.h>
-
-#include <optional>
 
 #include "distilled.h"
 #include "report.h"
@@ -57,28 +53,27 @@ void train_model(tool::Context& c) {
       if (auto* dropout = dynamic_cast<Dropout*>(m)) dropout->p = 0;
   tool::Recipe recipe = tool::recipe_for(c, info);
   const bool learns = recipe.epochs > 0;
-  tool::refuse_ignored(
-      c, {{{"key"}, c.given("weights"), "with --weights"},
-          {tool::learning_options(), learns, "with --epochs above 0"},
-          {{"optimizer", "clip-norm", "slim", "teacher", "dropout", "max-steps"}, learns, "with --epochs above 0"}});
+  tool::refuse_ignored(c, {{{"key"}, c.given("weights"), "with --weights"},
+                           {tool::learning_options(), learns, "with --epochs above 0"},
+                           {tool::optimizer_options(), learns, "with --epochs above 0"},
+                           {{"slim", "teacher", "max-steps", "log-steps"}, learns, "with --epochs above 0"}});
   const auto train_set = tool::train_loader(c, info, recipe);
   tool::learn_from(info, train_set->images());
   const auto test_set = tool::test_loader(c, info);
   const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
   const std::vector<int64_t> saved_steps = c.given("save-steps") ? c.integers("save-steps") : std::vector<int64_t>{};
-  const Loss loss = loss_of(info, float(c.real("label-smoothing", 0, 1)));
-  const auto plateau = parse_plateau(recipe.schedule);
-  TrainOptions options{
-      .epochs = recipe.epochs,
-      .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
-      .schedule = plateau ? plateau->schedule() : parse_schedule(recipe.schedule, recipe.epochs, train_set->batches()),
-      .loss = loss,
-      .device = device,
-      .out = c.text("out"),
-      .note = model_note(info),
-      .checkpoint_minutes = tool::checkpoint_minutes(c),
-      .resume = c.resume(),
-      .stop = &tool::stop()};
+  const Loss loss = tool::smoothed_loss(c, info);
+  tool::Learning learning(c, recipe.schedule, recipe.epochs, train_set->batches());
+  TrainOptions options{.epochs = recipe.epochs,
+                       .max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0,
+                       .schedule = learning.schedule(),
+                       .loss = loss,
+                       .device = device,
+                       .out = c.text("out"),
+                       .note = model_note(info),
+                       .checkpoint_minutes = tool::checkpoint_minutes(c),
+                       .resume = c.resume(),
+                       .stop = &tool::stop()};
   to(*module, device);
   const auto teacher = tool::Teacher::of(c, *module, info);
   if (teacher) teacher->teach(options);
@@ -93,9 +88,7 @@ void train_model(tool::Context& c) {
   StepSaver saver(*module, saved_steps, c.text("out"), options.note);
   SlimPenalty penalty(recipe.slim);
   std::vector<TrainObserver*> observers{&penalty, &progress, &saver};
-  std::optional<ClipGradNorm> clip;
-  if (c.given("clip-norm")) observers.push_back(&clip.emplace(c.real("clip-norm", 0, 1e30)));
-  if (plateau) observers.push_back(plateau.get());
+  learning.watch(observers);
   std::unique_ptr<tool::StepLog> log;
   if (!step_log.empty()) {
     log = std::make_unique<tool::StepLog>(step_log, *optimizer, c.resume());
@@ -169,12 +162,10 @@ int tool::train_main(int argc, char** argv) {
         tool::add_key_option(add);
         tool::add_data_options(add, "synthetic");
         tool::add_training_options(add);
+        tool::add_slim_option(add);
         tool::add_teacher_options(add);
-        tool::add_optimizer_option(add);
-        add("clip-norm", "scale all gradients together so that their norm is at most this",
-            cxxopts::value<std::string>(), "X");
-        add("label-smoothing", "of the loss", cxxopts::value<std::string>()->default_value("0"), "X")(
-            "dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
+        tool::add_optimizer_options(add);
+        add("dropout", "on or off", cxxopts::value<std::string>()->default_value("on"), "WHETHER")(
             "max-steps", "stop after so many steps", cxxopts::value<std::string>(), "N")(
             "log-steps", "write step,loss,lr of every step to FILE", cxxopts::value<std::string>(), "FILE")(
             "save-steps", "write weights and momenta before these steps to OUT/steps", cxxopts::value<std::string>(),

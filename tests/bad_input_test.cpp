@@ -91,7 +91,15 @@ void write(const std::string& path, const std::string& text) {
 
 const std::string force = " --out keep --force ";
 
-constexpr const char* long_run = "train --model naive --images 1500 --test-images 32 --epochs 2 --lr 0.02 --slim 1e-4 ";
+// As many images as it takes to stop a tool in mid-epoch: under a sanitizer, which is slow, fewer.
+#ifdef __SANITIZE_ADDRESS__
+#define ESPALIER_LONG " --images 800 "
+#else
+#define ESPALIER_LONG " --images 2000 "
+#endif
+
+constexpr const char* long_run =
+    "train --model naive" ESPALIER_LONG "--test-images 32 --epochs 2 --lr 0.02 --slim 1e-4 ";
 
 pid_t start(const std::string& command) {
   const std::string line = "exec " ESPALIER_EXAMPLES "/" + command + " >out 2>err";
@@ -263,8 +271,7 @@ TEST_CASE("unknown names, numbers out of range, missing devices") {
     for (const std::string v : {" nan", " inf", " -inf", " 1e999"}) refused(train + "--model naive " + o + v, 2, o);
   refused(train + "--log-steps nowhere/losses.csv", 2, "nowhere");
   refused("model_prune --pruner best" + force, 2, "best");
-  const std::string quantize =
-      "model_quantize --weights good/model.pth --images 64 --test-images 16 --epochs 0" + force;
+  const std::string quantize = "model_quantize --weights good/model.pth --test-images 16 --epochs 0" + force;
   refused("model_quantize --quantizer best" + force, 2, "best");
   for (const std::string b : {"0", "33", "x", "-1", "weight=4,weight=5", "bias=8", "weight=", "8.5"})
     refused(quantize + " --quantizer dorefa --bits " + b, 2, "");
@@ -314,7 +321,12 @@ TEST_CASE("options that a tool would ignore are refused") {
       {learn + "--pruner l1 --budget 'params<50%'", "latency-table t.json", "with a --budget of latency"},
       {ptq, "lr 0.1", "with --float-epochs"},
       {ptq, "max-steps 3", "with a --quantizer that trains"},
-      {ptq, "slim 1e-4", "in train and model_prune"},
+      {ptq, "teacher good/model.pth", "with a --quantizer that trains"},
+      {ptq, "clip-norm 1", "with --float-epochs"},
+      {"model_quantize --quantizer dorefa --epochs 0" + weights + force, "images 64", "where something is learnt"},
+      {"model_quantize --quantizer lsq --epochs 1" + weights + force, "nni-compatible", "with what NNI has"},
+      {"evaluate" + weights, "repeats 3", "with a quantized file"},
+      {"train --model naive --epochs 0" + small + force, "log-steps steps.csv", "with --epochs above 0"},
       {ptq + "--encodings none.json", "observer mse", "without --encodings"},
       {"model_quantize --quantizer qat" + weights + small + force, "observer mse", "with --quantizer ptq"},
       {speedup, "images 64", "with --recalibrate"},
@@ -331,6 +343,10 @@ TEST_CASE("options that a tool would ignore are refused") {
       {"quickstart --data good" + force, "images 64", "without --data"}};
   for (const auto& [command, option, where] : vain)
     refused(command + " --" + option, 2, "[--" + option.substr(0, option.find(' ')) + "] counts only " + where);
+  refused(ptq + "--slim 1e-4", 2, "slim");
+  refused(ptq + "--bits weight=4,input=8,output=8", 2, "[--bits] input counts only in a --config file");
+  refused("model_quantize --quantizer dorefa --bits weight=4,output=8" + weights + force, 2, "[--bits] output counts");
+  refused(ptq + "--bits weight=4,output=8 --budget \"size<0.2\"", 2, "[--bits] weight: --budget chooses");
   refused("evaluate --images 64" + weights, 2, "images");  // which it has no use for, whatever else is given
 }
 
@@ -367,7 +383,7 @@ TEST_CASE("damaged quantized files, and what is not quantized") {
   refused("model_speedup --weights pruned/model.pth --masks pruned/mask.pth --tune" + force, 2, "no single zeros");
   refused("model_quantize --weights q8/model.pth" + force, 2, "is quantized already");
   // Encodings of another network, cut short, or that are none.
-  const std::string ptq = "model_quantize --quantizer ptq --images 16 --test-images 16" + force + "--encodings ";
+  const std::string ptq = "model_quantize --quantizer ptq --test-images 16" + force + "--encodings ";
   refused(ptq + "q8/encodings.json --model lenet --float-epochs 0", 3, "encodings of another model?");
   const std::string json = slurp("q8/encodings.json");
   write("cut.json", json.substr(0, json.size() / 2));
@@ -376,7 +392,7 @@ TEST_CASE("damaged quantized files, and what is not quantized") {
   refused(ptq + "q8/encodings.json --calibrate 8 --weights good/model.pth", 2, "--calibrate");
   // Ranges of another network.
   refused(
-      "model_quantize --model lenet --quantizer qat --images 16 --test-images 16 --float-epochs 0 --epochs 0 "
+      "model_quantize --model lenet --quantizer qat --test-images 16 --float-epochs 0 --epochs 0 "
       "--observer-state q8/raw.pth" +
           force,
       3, "for which the model has no place");
@@ -571,9 +587,9 @@ TEST_CASE("stopped in mid-epoch or killed, then resumed: the same bits") {
 
 TEST_CASE("model_prune --resume alone takes the recorded options, wherever it was stopped") {
   house();
-  const std::string run =
-      "model_prune --model naive --images 1500 --test-images 32 --epochs 1 --lr 0.02 --pruner l1 "
-      "--sparsity 0.3 --finetune-epochs 1 --out ";
+  const std::string run = "model_prune --model naive" ESPALIER_LONG
+                          "--test-images 32 --epochs 1 --lr 0.02 --pruner l1 "
+                          "--sparsity 0.3 --finetune-epochs 1 --out ";
   REQUIRE(House::run(run + "prune_whole") == 0);
   const std::string sign[2] = {"prune0/settings.json", "prune1/train/best.pth"};  // in the first stage and after it
   for (const int i : {0, 1}) {
@@ -591,10 +607,10 @@ TEST_CASE("model_prune --resume alone takes the recorded options, wherever it wa
 TEST_CASE(
     "model_prune that prunes as it learns, stopped while evidence is gathered or later, ends with the same bits") {
   house();
-  const std::string run =
-      "model_prune --model naive --images 2000 --test-images 32 --epochs 0 --pruner apoz --prune-schedule agp "
-      "--sparsity "
-      "0.5 --statistics-batches 12 --save-masks --finetune-epochs 4 --out ";
+  const std::string run = "model_prune --model naive" ESPALIER_LONG
+                          "--test-images 32 --epochs 0 --pruner apoz --prune-schedule agp "
+                          "--sparsity "
+                          "0.5 --statistics-batches 12 --save-masks --finetune-epochs 4 --out ";
   REQUIRE(House::run(run + "agp_whole") == 0);
   const std::string sign[2] = {"agp0/settings.json", "agp1/finetune/best.pth"};
   for (const int i : {0, 1}) {
@@ -744,6 +760,8 @@ TEST_CASE("with --json stdout holds JSON, too, where something is wrong") {
   for (const auto& [command, code] : std::map<std::string, int>{{"train --json", 2},
                                                                 {"train --json --no-such-option", 2},
                                                                 {"train --json --lr fast --out keep --force", 2},
+                                                                {"espalier --json", 2},
+                                                                {"espalier trian --json", 2},
                                                                 {"evaluate --json --weights nowhere.pth", 3}}) {
     CAPTURE(command);
     CHECK(House::run(command) == code);
@@ -751,4 +769,30 @@ TEST_CASE("with --json stdout holds JSON, too, where something is wrong") {
     CHECK(said.at("exit_code") == code);
     CHECK(slurp("err").find(said.at("error").get<std::string>()) != std::string::npos);
   }
+  for (const auto& [command, key] : std::map<std::string, std::string>{{"train --json --help", "help"},
+                                                                       {"evaluate --json --version", "version"},
+                                                                       {"espalier --help --json", "help"},
+                                                                       {"espalier --version --json", "version"}}) {
+    CAPTURE(command);
+    CHECK(House::run(command) == 0);
+    CHECK(nlohmann::json::parse(slurp("out")).at(key).get<std::string>().size() > 20);
+  }
+}
+
+TEST_CASE("bash completes tools and their options") {
+  house();
+  const auto completed = [&](const std::string& line) {
+    write("completed", "source " ESPALIER_SOURCE_DIR "/examples/completion.bash; COMP_WORDS=(" ESPALIER_EXAMPLES
+                       "/espalier " +
+                           line +
+                           "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _espalier; "
+                           "printf '%s ' \"${COMPREPLY[@]}\"");
+    REQUIRE(std::system("bash completed > out 2> err") == 0);
+    CHECK(slurp("err") == "");
+    return slurp("out");
+  };
+  CHECK(completed("qu") == "quantize quickstart ");
+  CHECK(completed("train --sch") == "--schedule ");
+  CHECK(completed("prune --finetune-e") == "--finetune-epochs ");
+  CHECK(completed("train --no-such") == " ");
 }

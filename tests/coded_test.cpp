@@ -115,6 +115,37 @@ TEST_CASE("other quantizers' files, too") {
   }
 }
 
+TEST_CASE("DoReFa's weights lie in files as codes 2q - n of a bit more") {
+  for (const int64_t bits : {1, 2, 4, 7}) {
+    CAPTURE(bits);
+    manual_seed(11);
+    const auto model = make_model("naive");
+    const auto q =
+        make_quantizer("dorefa", *model, {{.op_types = {"default"}, .quant_types = {"weight"}, .quant_bits = bits}});
+    q->compress();
+    model->eval();
+    save_coded(path, *model, model_note(model_info("naive")));
+    const LoadedModel loaded = load_model(path);
+    const NoGrad no_grad;
+    for (size_t i = 0; i < q->placed().size(); ++i) {
+      const std::string name = q->placed()[i].layer + ".weight";
+      Parameter *mine = nullptr, *theirs = nullptr;
+      for (auto& [n, p] : named_parameters(*model)) mine = n == name ? p : mine;
+      for (auto& [n, p] : named_parameters(*loaded.module)) theirs = n == name ? p : theirs;
+      const auto a = (*mine)().to_vector(), b = (*theirs)().to_vector();
+      for (size_t k = 0; k < a.size(); ++k) CHECK(b[k] == doctest::Approx(a[k]).epsilon(1e-6));
+      const Tensor packed = std::get<Tensor>(entry(pth::load(path), "model", name.c_str()));
+      const int64_t numel = mine->value().numel();
+      CHECK(packed.numel() == (bits == 7 ? numel : (numel * (bits + 1) + 7) / 8));
+    }
+    const Tensor x = images("naive");
+    const auto a = (*model)(x).to_vector(), b = (*loaded.module)(x).to_vector();
+    for (size_t k = 0; k < a.size(); ++k) CHECK(b[k] == doctest::Approx(a[k]).epsilon(1e-4));
+    save_coded(path, *loaded.module, model_note(model_info("naive")));  // what was read is written alike
+    CHECK((*load_model(path).module)(x).to_vector() == b);
+  }
+}
+
 TEST_CASE("a fixed quantizer looks no more; training goes on with its ranges") {
   manual_seed(11);
   const auto model = make_model("naive");

@@ -72,6 +72,18 @@ struct Plain : Module {
   Linear fc{5 * 16, 4};
 };
 
+// Sizes of 1 come and go, dimensions change places.
+struct Moved : Module {
+  std::string_view type() const override { return "Moved"; }
+  void members(Members& m) override { m("a", a), m("b", b), m("fc", fc); }
+  Tensor forward(const Tensor& x) override {
+    const Tensor y = permute(relu(a(x)), {0, 1, 3, 2});
+    return fc(flatten(squeeze(unsqueeze(relu(b(y)), 2), 2)));
+  }
+  Conv2d a{1, 6, {.kernel = 3}}, b{6, 5, {.kernel = 3}};
+  Linear fc{5 * 64, 4};
+};
+
 struct Pooled : Module {
   std::string_view type() const override { return "Pooled"; }
   void members(Members& m) override { m("a", a), m("act", act), m("fc", fc); }
@@ -146,6 +158,8 @@ TEST_CASE("functions between layers: what only moves numbers moves codes") {
   holds(plain);
   Pooled pooled;
   holds(pooled);
+  Moved moved;
+  holds(moved);
 }
 
 TEST_CASE("what meets in a cat is named together") {

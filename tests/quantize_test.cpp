@@ -1,5 +1,6 @@
 // Quantizers on models: where NNI was wrong and this is not, ports in training and in eval mode, files, resumption.
 #include <doctest/doctest.h>
+#include <espalier/compress/export/onnx.h>
 #include <espalier/compress/mask.h>
 #include <espalier/compress/passes/passes.h>
 #include <espalier/compress/quantize/encodings.h>
@@ -7,6 +8,7 @@
 #include <espalier/compress/quantize/exact.h>
 #include <espalier/compress/quantize/learned_quant.h>
 #include <espalier/compress/quantize/quantizers.h>
+#include <espalier/core/io/file.h>
 #include <espalier/nn/activations.h>
 #include <espalier/nn/freeze_norm.h>
 #include <espalier/nn/model_file.h>
@@ -518,6 +520,15 @@ TEST_CASE("a quantized model's file is the model: same outputs, nothing to be to
     const auto json = nlohmann::json::parse(read_file(encodings, 1 << 20));
     CHECK(json["fc2"]["weight_bits"] == (name == "bnn" ? 1 : 8));
     if (!name.starts_with("lsq")) apply_encodings(*q, json.dump());  // it takes its own
+    const std::string onnx = path + ".onnx";
+    CHECK(refusal([&] { q->export_model({.model_path = path, .onnx_path = onnx}); }, ErrorKind::usage)
+              .find("needs input_shape") != std::string::npos);
+    if (has_onnx() && name != "bnn") {
+      q->export_model({.model_path = path, .onnx_path = onnx, .input_shape = {1, 1, 28, 28}});
+      const auto bytes = read_file(onnx, size_t(1) << 26);
+      CHECK((std::string(bytes.begin(), bytes.end()).find("QuantizeLinear") != std::string::npos) == ranged);
+      std::remove(onnx.c_str());
+    }
     if (ranged) {
       CHECK(json["relu1"]["output_bits"] == 6);
       CHECK(json["relu1"]["tracked_max_output"].get<double>() > 0);

@@ -160,6 +160,10 @@ TEST_CASE("quantized files: every tool runs them in integers") {
   // evaluate: the engine's logits, and its codes by the names of ONNX tensors.
   const auto evaluated = h.run("evaluate --weights @/ptq/model.pth --test-images 9 --logits @/l.pth --codes @/c.pth");
   CHECK(evaluated["integers"]["in_integers"] == 4);
+  CHECK(evaluated["float"]["test"]["examples"] == 9);
+  CHECK(evaluated["integer"]["test"] == evaluated["test"]);
+  CHECK(evaluated["exact"]["differ"] == 0);
+  CHECK(evaluated["tensors_ratio"] < 0.3);
   const LoadedModel loaded = load_model(h / "ptq/model.pth");
   const ImageSet set = synthetic_images(Split::test, {.image = {1, 28, 28}, .count = 9});
   const Tensor x = normalize(set.images, set.normalize);
@@ -175,14 +179,84 @@ TEST_CASE("quantized files: every tool runs them in integers") {
     CHECK(std::get<Tensor>(*found).to_vector<uint8_t>() == t.to_vector<uint8_t>());
   }
   // predict sees the classes of those logits; model_speedup compares.
-  const auto classes = h.run("predict --weights @/ptq/model.pth")["classes"];
-  CHECK(classes.size() == 5);
+  const auto seen = h.run("predict --weights @/ptq/model.pth");
+  CHECK(seen["classes"].size() == 5);
+  CHECK(seen["float"]["classes"].size() == 5);
+  for (size_t i = 0; i < 5; ++i) {
+    const double a = seen["probabilities"][i], b = seen["float"]["probabilities"][i];
+    CHECK(a != b);  // the one is of codes, the other of floats
+    CHECK(a == doctest::Approx(b).epsilon(0.1));
+  }
   const auto table = h.run("model_speedup --weights @/ptq/model.pth --layers --out @/table" + few);
   all_integers(table["integers"]);
   CHECK(table["layers"].size() > 4);
   // A quantized file is not quantized again.
   CHECK(call({"mine", "model_quantize", "--weights", h / "ptq/model.pth", "--out", h / "again"}).code == 2);
   CHECK_FALSE(std::filesystem::exists(h / "again"));
+}
+
+TEST_CASE("what training has beside its recipe: optimisers, clipped gradients, a plateau, smoothed labels, a teacher") {
+  const House h;
+  const auto text = [&](const std::string& file) {
+    const auto bytes = read_file(h / file, 1 << 22);
+    return std::string(bytes.begin(), bytes.end());
+  };
+  const std::string train = "train --model naive --images 64 --test-images 16 --augment none ";
+  h.run(train + "--epochs 1 --lr 0.02 --out @/first");
+  const auto held = h.run(
+      "train --model lenet --images 64 --test-images 16 --epochs 3 --lr 1 --momentum 0 --weight-decay 0 --clip-norm "
+      "1e-12 "
+      "--schedule plateau:0.5:0 --log-steps @/held.csv --out @/held");
+  CHECK(held["steps"] == 3);
+  // Steps that are clipped to nothing lower no loss, so that the rate falls after the second epoch.
+  CHECK(text("held.csv").find("\n1,") != std::string::npos);
+  CHECK(text("held.csv").find(",1\n") != std::string::npos);
+  CHECK(text("held.csv").find(",0.5\n") != std::string::npos);
+  std::vector<std::string> models;
+  for (const std::string how : {"sgd", "adam", "adamw", "rmsprop", "sgd --clip-norm 0.01", "sgd --label-smoothing 0.2",
+                                "sgd --teacher @/first/model.pth"}) {
+    CAPTURE(how);
+    h.run(train + "--epochs 1 --force --out @/one --optimizer " + how);
+    models.push_back(text("one/model.pth"));
+    for (size_t i = 0; i + 1 < models.size(); ++i) CHECK(models[i] != models.back());
+  }
+
+  const std::string quantize = "model_quantize --weights @/first/model.pth --images 64 --augment none --lr 0.01" + few;
+  models.clear();
+  for (const std::string how : {"--epochs 1", "--epochs 1 --clip-norm 0.01", "--epochs 1 --label-smoothing 0.2",
+                                "--epochs 1 --teacher @/one/model.pth", "--epochs 3 --schedule plateau:0.5:0"}) {
+    CAPTURE(how);
+    const auto said = h.run(quantize + " --quantizer qat --force --out @/qat " + how);
+    CHECK(said.contains("teacher") == (how.find("teacher") != std::string::npos));
+    models.push_back(text("qat/raw.pth"));
+    for (size_t i = 0; i + 1 < models.size(); ++i) CHECK(models[i] != models.back());
+  }
+}
+
+TEST_CASE("what post-training quantization has beside calibration: each says what it did, and the codes follow") {
+  const House h;
+  h.run("train --model naive --images 192 --test-images 32 --epochs 1 --lr 0.02 --out @/dense");
+  const std::string ptq =
+      "model_quantize --weights @/dense/model.pth --quantizer ptq --bits weight=3,output=8 "
+      "--images 192 --calibrate 64 --observer min_max --force --out @/ptq" +
+      few;
+  const auto plain = h.run(ptq);
+  const auto weights = [&] { return read_file(h / "ptq/model.pth", 1 << 24); };
+  std::vector<std::vector<char>> files{weights()};
+  const std::vector<std::pair<std::string, const char*>> all{
+      {" --equalize", "equalized"}, {" --adaround", "adaround"}, {" --bias-correction", "bias_correction"}};
+  for (const auto& [option, what] : all) {
+    CAPTURE(what);
+    CHECK_FALSE(plain.contains(what));
+    const auto said = h.run(ptq + option);
+    all_integers(said, 0.2);
+    REQUIRE(said.contains(what));
+    if (what == std::string("adaround")) CHECK(said[what]["after"] < said[what]["before"]);
+    if (what == std::string("bias_correction")) CHECK(said[what]["changed"] > 0);
+    if (what == std::string("equalized")) CHECK(said[what]["scaled"] > 0);
+    for (const auto& before : files) CHECK(before != weights());
+    files.push_back(weights());
+  }
 }
 
 TEST_CASE("model_prune: criteria and schedules go together, and say when what goes") {

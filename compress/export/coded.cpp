@@ -82,7 +82,11 @@ class Coding {
     Tensor value = p.value();
     bool untouched = true;
     for (const auto& link : p.port.chain) {
-      const auto t = resting(link);
+      auto t = resting(link);
+      if (const auto* dorefa = dynamic_cast<DoReFa*>(t.get()); dorefa && untouched && dorefa->bits() < 8) {
+        value = (*t)(value).detach();  // what has codes is what it makes of a weight
+        t = dorefa->fixed();
+      }
       const auto* f = dynamic_cast<const FakeQuant*>(t.get());
       const auto* binarizer = dynamic_cast<const Binarizer*>(t.get());
       if (untouched && dynamic_cast<const Mask*>(t.get())) {

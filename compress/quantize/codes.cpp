@@ -7,12 +7,12 @@
 #include <espalier/core/ops/elementwise_op.h>
 #include <espalier/core/ops/fake_quant.h>
 #include <espalier/core/ops/quantized.h>
+#include <espalier/core/ops/shape.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <set>
 
 namespace espalier {
 
@@ -61,10 +61,7 @@ class Reading {
   bool is_layer(int i) const { return result(i) && (op(i).name() == "conv2d" || op(i).name() == "linear"); }
   const UnaryOp* unary(int i) const { return result(i) ? dynamic_cast<const UnaryOp*>(value(i).op.get()) : nullptr; }
 
-  bool moves(int i) const {
-    static const std::set<std::string_view> names{"max_pool2d", "reshape", "flatten", "slice", "transpose"};
-    return result(i) && names.contains(op(i).name());
-  }
+  bool moves(int i) const { return result(i) && moves_codes(op(i)) && value(i).inputs.size() == 1; }
 
   void read(int i) {
     const GraphValue& v = value(i);
@@ -388,6 +385,8 @@ class Reading {
 };
 
 }  // namespace
+
+bool moves_codes(const Op& op) { return dynamic_cast<const MoveOp*>(&op) || op.name() == "max_pool2d"; }
 
 std::vector<CodedValue> read_codes(const Graph& graph) { return Reading(graph).read(); }
 

@@ -14,6 +14,10 @@
 
 namespace espalier {
 
+// Does the operation only move numbers, so that it moves their codes as well? Those of core/ops/shape.h and max
+// pooling; with several operands these must have the same codes.
+ESPALIER_API bool moves_codes(const Op& op);
+
 // A convolution or linear layer in integers: see QLayerOp for what the tensors hold.
 struct IntegerLayer {
   Tensor weight, bias, scale, zero;  // zero absent where it is 0 everywhere; bias always there

@@ -9,7 +9,6 @@
 #include <espalier/core/pool_windows.h>
 
 #include <array>
-#include <set>
 
 namespace espalier {
 
@@ -92,10 +91,9 @@ void average(const PoolOp& pool, const geometry::AverageCodes& rule, const Tenso
 
 // An input, perhaps under another shape.
 bool is_given(const Graph& graph, int i) {
-  static const std::set<std::string_view> moves{"max_pool2d", "reshape", "flatten", "slice", "transpose"};
-  while (graph.values[size_t(i)].kind == GraphValue::result && moves.contains(graph.values[size_t(i)].op->name()))
-    i = graph.values[size_t(i)].inputs[0];
-  return graph.values[size_t(i)].kind == GraphValue::input;
+  const GraphValue& v = graph.values[size_t(i)];
+  if (v.kind != GraphValue::result) return v.kind == GraphValue::input;
+  return moves_codes(*v.op) && v.inputs.size() == 1 && is_given(graph, v.inputs[0]);
 }
 
 void refuse_floats(const Graph& graph, const std::vector<CodedValue>& values) {

@@ -233,6 +233,13 @@ Tensor FakeQuant::operator()(const Tensor& x) {
 DoReFa::DoReFa(int64_t b, bool straight, Device device)
     : bits_(b), straight_(straight), words_(s64({b, straight}, device)) {}
 
+std::shared_ptr<FakeQuant> DoReFa::fixed() const {
+  auto twin = std::make_shared<FakeQuant>(FakeQuantConfig{.bits = bits_ + 1, .is_signed = true, .of_parameter = true},
+                                          1, words_.device());
+  twin->fix(1 / float((int64_t(1) << bits_) - 1), 0);
+  return twin;
+}
+
 Binarizer::Binarizer(bool c, Device device) : clip_(c), words_(s64({c}, device)) {}
 
 bool Binarizer::decode(Tensor& value) const {

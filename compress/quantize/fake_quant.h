@@ -93,6 +93,8 @@ class ESPALIER_API DoReFa : public Transform {
   void tensors(const TensorVisitor& visit) override { visit("dorefa", words_); }
   // As constructed.
   int64_t bits() const { return bits_; }
+  // Of its values, which are m / n with n = 2^bits - 1 and odd m: those numerators as codes of a bit more, scale 1 / n.
+  std::shared_ptr<FakeQuant> fixed() const;
 
  private:
   int64_t bits_;

@@ -1,4 +1,5 @@
 // Placing quantizers in a graph: see insert.h.
+#include <espalier/compress/quantize/codes.h>
 #include <espalier/compress/quantize/insert.h>
 #include <espalier/core/arithmetic.h>
 #include <espalier/core/ops/fake_quant.h>
@@ -62,8 +63,7 @@ class Places {
     const GraphValue& v = g_.values[size_t(i)];
     if (!before_layer_[size_t(i)] || constant_[size_t(i)]) return false;
     if (v.kind == GraphValue::input) return v.dtype == DType::f32;
-    if (v.kind != GraphValue::result || is(g_, i, {"max_pool2d", "flatten", "reshape", "slice", "transpose", "cat"}))
-      return false;
+    if (v.kind != GraphValue::result || moves_codes(*v.op)) return false;
     if (is(g_, i, {"binarize"}) || only_for_sign(i)) return false;  // signs are codes
     if (readers_[size_t(i)].size() != 1) return true;
     const int next = readers_[size_t(i)][0];

@@ -1,5 +1,6 @@
 // Which port sees which value is found by probing: every module's output gets a transform whose op a trace shows under
 // the port's name.
+#include <espalier/compress/quantize/codes.h>
 #include <espalier/compress/quantize/insert.h>
 #include <espalier/compress/quantize/integer_config.h>
 #include <espalier/core/ops/ops.h>
@@ -8,7 +9,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
 namespace espalier {
 
@@ -46,8 +46,6 @@ class Probed {
  private:
   std::vector<Port*> ports_;
 };
-
-const std::set<std::string_view> moves{"max_pool2d", "flatten", "reshape", "slice", "transpose", "cat"};
 
 class Finder {
  public:
@@ -117,7 +115,7 @@ class Finder {
     for (const int reader : readers_[at]) {
       const GraphValue& v = graph_.values[size_t(reader)];
       const auto module = modules_.find(v.path);
-      if (!probe(reader).empty() || moves.contains(v.op->name())) {
+      if (!probe(reader).empty() || moves_codes(*v.op)) {
         cover_readers(value, reader, bits);
       } else if ((v.op->name() == "conv2d" || v.op->name() == "linear") && module != modules_.end()) {
         bits_[v.path]["input"] = bits;

@@ -1,5 +1,6 @@
 // What the quantizers by name share: the config list's targets and their transforms, counting, files, the list.
 #include <espalier/compress/export/coded.h>
+#include <espalier/compress/export/onnx.h>
 #include <espalier/compress/mask.h>
 #include <espalier/compress/quantize/quantizers.h>
 #include <espalier/core/io/file.h>
@@ -153,12 +154,17 @@ std::string Quantizer::calibration() const {
 
 void Quantizer::export_model(const QuantExport& options) {
   if (options.model_path.empty()) fail(ErrorKind::usage, "[export_model] needs a model_path");
+  const Examples example = options.input_shape.rank() ? Tensor::zeros(options.input_shape) : options.example;
+  if (!options.onnx_path.empty() && !example.defined())
+    fail(ErrorKind::usage, "[export_model] onnx_path needs input_shape, as [1,3,32,32]");
   if (const std::string bad = first_not_finite(model_); !bad.empty())
     fail(ErrorKind::other, "[export_model] ", bad, " holds values that are not finite");
   const EvalMode eval(model_);  // weights' scales are those of what is written
   const std::string json = calibration();
   save_coded(options.model_path, model_, options.note);
   if (!options.calibration_path.empty()) write_file(options.calibration_path, json);
+  if (!options.onnx_path.empty())
+    export_onnx(trace(model_, example.to(device_of(model_))), options.onnx_path, {.note = options.note});
 }
 
 void Quantizer::start_from(const pth::Value& state) {

@@ -4,6 +4,7 @@
 #pragma once
 #include <espalier/compress/config.h>
 #include <espalier/compress/quantize/fake_quant.h>
+#include <espalier/nn/examples.h>
 #include <espalier/nn/train.h>
 
 #include <functional>
@@ -46,6 +47,9 @@ struct QuantizerOptions {
 struct QuantExport {
   std::string model_path = {};        // codes and quantizers, as load_model reads them: compress/export/coded.h
   std::string calibration_path = {};  // JSON: {layer: {weight_bits, weight_scale, tracked_min_output, ...}}
+  std::string onnx_path = {};         // QuantizeLinear and DequantizeLinear; needs input_shape or example
+  Shape input_shape = {};             // with the batch, as [1,3,32,32]
+  Examples example = {};              // in its place, for a model of several inputs; values do not matter
   std::string note = {};              // travels in the model's file: model_note(info)
 };
 
@@ -64,7 +68,8 @@ class ESPALIER_API Quantizer : public TrainObserver {
   // What the transforms have come to: {layer: {...}} with the keys of NNI 2's calibration config. Throws usage where an
   // observer has seen nothing.
   std::string calibration() const;
-  void export_model(const QuantExport& options);  // throws usage where an observer has seen nothing
+  // Writes what `options` names. Throws usage where an observer has seen nothing, or ONNX cannot say the model.
+  void export_model(const QuantExport& options);
 
   // Ranges and step to start from: {"step": 1.., "ports": {"relu1.output_range": [2,1], ...}}, as state files hold
   // them. Throws ErrorKind::data on what the model has no place for.

@@ -29,12 +29,14 @@ int main() {
   PTQ_Quantizer quantizer(*model, integer_config(*model, example).list);  // 8 bits wherever integers need them
   quantizer.compress();
   std::cout << calibrate(quantizer, *model, some, {.loss = loss_of(info)});  // every observer's ranges, in integers
-  quantizer.export_model({.model_path = "int8.pth", .calibration_path = "encodings.json", .note = model_note(info)});
+  quantizer.export_model({.model_path = "int8.pth",
+                          .calibration_path = "encodings.json",
+                          .onnx_path = has_onnx() ? "int8.onnx" : "",  // other runtimes give the same codes
+                          .example = example,
+                          .note = model_note(info)});
 
-  const LoadedModel small = load_model("int8.pth");  // codes, and what they are worth: a quarter of the bytes
-  const Graph graph = trace(*small.module, example);
-  const Engine engine(graph);  // runs them in int8
+  const LoadedModel small = load_model("int8.pth");    // codes, and what they are worth: a quarter of the bytes
+  const Engine engine(trace(*small.module, example));  // runs them in int8
   EngineModule module(engine);
   std::cout << "accuracy " << evaluate(module, test_set, loss_of(info)).accuracy << '\n' << engine.report({example});
-  if (has_onnx()) export_onnx(graph, "int8.onnx");  // other runtimes give the same codes
 }
