@@ -8,7 +8,9 @@ namespace espalier::tool {
 
 void add_finetuning_options(cxxopts::OptionAdder& add) {
   const auto text = [] { return cxxopts::value<std::string>(); };
-  add("recalibrate", "measure batch norms anew, from so many batches of training images, once masks are there",
+  add("recalibrate",
+      "measure batch norms anew, from so many batches of training images, once masks are there, and before a "
+      "search judges a candidate",
       text()->default_value("0"), "N")("finetune-on",
                                        "shrunk: the network without its masked channels, which learns the same for "
                                        "less; masked; auto: shrunk where masks "

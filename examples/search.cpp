@@ -3,6 +3,7 @@
 
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/prune/searches.h>
+#include <espalier/compress/recalibrate.h>
 #include <espalier/nn/progress.h>
 
 #include <cmath>
@@ -152,9 +153,15 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
   const Loss loss = loss_of(info);
+  const int64_t recalibrated = c.integer("recalibrate", 0, 1'000'000);
+  const auto measured_anew = [&](Module& m) {
+    espalier::recalibrate(m, *tune_set, {.batches = recalibrated, .device = device, .stop = &stop()});
+    leave_if_stopped(how_to_go_on);
+  };
   SearchOptions options{.evaluator = [&](Module& m) { return test(c, m, info, *judge_set, loss).accuracy; },
                         .finetuner = steps > 0 ? finetune_on(*tune_set, loss, tuning, steps, device) : Finetune{},
                         .trainer = train_with_adam(*tune_set, loss, device),
+                        .prepare = recalibrated > 0 ? measured_anew : Finetune{},
                         .target = budget,
                         .folder = c.text("out"),
                         .resume = c.resume(),

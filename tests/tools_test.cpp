@@ -362,6 +362,17 @@ TEST_CASE("sensitivity goes on from its file, and repaired masks are written") {
   CHECK(house.run("sensitivity --resume --out @/senses")["sensitivities"] == whole["sensitivities"]);
   CHECK(text() == csv);
 
+  house.run(
+      "sensitivity --weights @/naive.pth --analysis off --channel-dependency @/sets.csv --group-dependency "
+      "@/groups.csv "
+      "--out @/dependencies");
+  const auto lines = [&](const std::string& file) {
+    const auto bytes = read_file(house / file, 1 << 20);
+    return std::string(bytes.begin(), bytes.end());
+  };
+  CHECK(lines("sets.csv") == "Dependency Set,Layers\nSet 1,conv1\nSet 2,conv2\n");
+  CHECK(lines("groups.csv") == "Conv Layer Name,Group\nconv1,1\nconv2,1\n");
+
   house.run("model_prune --weights @/naive.pth --pruner l1 --epochs 0 --finetune-epochs 0 --out @/pruned");
   const auto fixed = house.run(
       "model_speedup --weights @/naive.pth --masks @/pruned/mask.pth --fix-mask-conflict --repeats 1 "

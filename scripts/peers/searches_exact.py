@@ -1,7 +1,7 @@
 """Our searches against NNI's, the programs themselves: every candidate, its performance and what is chosen.
 
   searches_exact.py --model-prune BUILD/examples/model_prune --data DIR --nni17 DIR [--models lenet,naive,vgg16]
-                    [--searches annealing,netadapt,autocompress,sensitivity] [--images 200] [--out FILE.json]
+                    [--searches annealing,netadapt,autocompress,sensitivity,defects17,defects18] [--images 200] [--out FILE.json]
 
 Needs a Python with NNI 1.7 (and 1.8 for sensitivity), PyTorch and NumPy; DIR of --nni17 holds nni17.py, nni_graph.py and
 nni_later.py, which import NNI there. Both sides judge candidates by the same images of MNIST and CIFAR-10 (the last of
@@ -15,8 +15,9 @@ AutoCompress runs with a trainer that does nothing: then ADMM's masks are those 
 the ratios of the next round are compared.
 
 Ours may end sooner than NNI's NetAdapt, which counts nominal shares: then it must be the beginning of NNI's.
+defects17 and defects18 show NNI failing as it is, on naive: NetAdapt, annealing; sensitivity, AMC.
 """
-import argparse, csv, json, math, os, subprocess, sys, tempfile
+import argparse, contextlib, csv, io, json, math, os, re, subprocess, sys, tempfile
 import numpy as np
 import torch, torch.nn.functional as F
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -270,6 +271,65 @@ def sensitivity(a, name, folder, model, x, y):
         yield f'sparsity {sparsity}, {step} per round, {len(theirs)} rounds', len(rows), why
 
 
+def shown(what, said):
+    """A row of defects: it fails where NNI does not do what it is said to do."""
+    return f'{what}: {said}' if said else what, 0, None if said else 'not shown'
+
+
+def defects17(a, name, folder, model, x, y):
+    """Ours: the tests of search_test.cpp that name NNI's NetAdapt and annealing."""
+    if name != 'naive': return
+    from nni17 import nni  # noqa: F401
+    from nni.compression.torch import NetAdaptPruner, SimulatedAnnealingPruner
+    fresh = lambda: (lambda m: (m.load_state_dict(model.state_dict()), m)[1])(MODELS[name]())
+    files = [os.path.join(folder, f) for f in ('model.pth', 'mask.pth')]
+    def exported(p):
+        p.export_model(*files)
+        return torch.load(files[0]), torch.load(files[1])
+    p = NetAdaptPruner(fresh(), [{'sparsity': .8, 'op_types': ['Conv2d']}], lambda _: None, Evaluator(x, y), sparsity_per_iteration=.05, experiment_data_dir=folder)
+    p.compress()
+    _, masks = exported(p)
+    gone, all_ = (sum(int(f(m['weight'])) for m in masks.values()) for f in (lambda w: (w == 0).sum(), lambda w: w.numel()))
+    yield shown('NetAdapt, .8 asked', f'ends with {gone / all_:.3f} masked' if gone < .79 * all_ else None)
+    p = SimulatedAnnealingPruner(fresh(), [{'sparsity': .5, 'op_types': ['Conv2d']}], Evaluator(x, y), experiment_data_dir=folder)
+    p.compress()
+    weights, masks = exported(p)
+    same = all(torch.equal(weights[k], v) for k, v in model.state_dict().items())
+    yield shown('annealing, .5 asked', 'exports masks of ones and unpruned weights' if same and all(bool(m['weight'].all()) for m in masks.values()) else None)
+
+
+def defects18(a, name, folder, model, x, y):
+    """Ours: search_test.cpp and ddpg_test.cpp."""
+    if name != 'naive': return
+    os.environ['NNI'] = '1.8'
+    from nni_later import nni  # noqa: F401
+    from nni.compression.torch import AMCPruner, SensitivityPruner
+    m = MODELS[name](); m.load_state_dict(model.state_dict())
+    evaluate = Evaluator(x, y)
+    p = SensitivityPruner(m, [{'sparsity': .5, 'op_types': ['Conv2d']}], lambda: evaluate(m), sparsity_per_iter=.2, checkpoint_dir=os.path.join(folder, 'rounds'))
+    p.compress()
+    yield shown('sensitivity, .5 asked', f'ends at {p.current_sparsity():.3f}' if p.current_sparsity() > .51 else None)
+
+    def amc(kernel):
+        torch.manual_seed(0)
+        widths = (3, 16, 24, 32, 40)
+        net = torch.nn.Sequential(*[l for i in range(4) for l in (torch.nn.Conv2d(widths[i], widths[i + 1], kernel, padding=kernel // 2, bias=False), torch.nn.ReLU())],
+                                  torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(40, 10))
+        pictures, labels = images('vgg16', a.data, 200)
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, labels), batch_size=50)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            p = AMCPruner(net, [{'op_types': ['Conv2d']}], lambda _, n: 100 * (n(pictures).argmax(1) == labels).float().mean().item(), loader, suffix='amc',
+                          dataset='cifar10', flops_ratio=.5, train_episode=12, warmup=4, output_dir=folder, n_calibration_batches=2)
+            p.train(12, p.agent, p.env, p.output_dir)
+        return max(map(float, re.findall(r'ratio: ([0-9.]+)', out.getvalue())))
+    most = amc(1)
+    yield shown('AMC, .5 of the FLOPs asked', f'tries {most}: it rounds channels after the wall' if most > .5 else None)
+    try: said = amc(3) and None
+    except NotImplementedError as e: said = str(e)
+    yield shown('AMC, 3x3', said)
+
+
 def part(a):
     """One model and one search, in a process of its own: NNI 1.7 and 1.8 do not mix."""
     name, search = a.part.split(':')
@@ -286,7 +346,7 @@ def part(a):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--model-prune', required=True); p.add_argument('--data', required=True); p.add_argument('--nni17', required=True)
-    p.add_argument('--models', default='lenet,naive,vgg16'); p.add_argument('--searches', default='annealing,netadapt,autocompress,sensitivity')
+    p.add_argument('--models', default='lenet,naive,vgg16'); p.add_argument('--searches', default='annealing,netadapt,autocompress,sensitivity,defects17,defects18')
     p.add_argument('--images', type=int, default=200); p.add_argument('--steps', type=int, default=100); p.add_argument('--out'); p.add_argument('--part')
     a = p.parse_args()
     if a.part: return part(a)
@@ -297,7 +357,7 @@ def main():
             got = [json.loads(line[7:]) for line in run.stdout.splitlines() if line.startswith('RESULT ')]
             if run.returncode: got.append({'model': name, 'search': search, 'case': 'run', 'candidates': 0, 'differs': run.stderr[-1500:]})
             for r in got:
-                print(f'{r["model"]:6} {r["search"]:12} {r["case"]:40} {r["candidates"]:4} candidates  ' + ('equal' if r['differs'] is None else f'DIFFERS: {r["differs"]}'), flush=True)
+                print(f'{r["model"]:6} {r["search"]:12} {r["case"]:40} {r["candidates"]:4} candidates  ' + (('equal' if r['candidates'] else 'shown') if r['differs'] is None else f'DIFFERS: {r["differs"]}'), flush=True)
             results += got
     if a.out:
         with open(a.out, 'w') as f: json.dump(results, f, indent=1)
