@@ -153,6 +153,13 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const Shape one{1, info.input[0], info.input[1], info.input[2]};
   to(module, device);
   const Loss loss = loss_of(info);
+  Progress admm_progress(c.say(), c.terminal(), "admm", [&c] { return c.columns(); });
+  const TrainWith adam = train_with_adam(*tune_set, loss, device, &stop(), {&admm_progress});
+  const auto with_progress = [&](Module& m, TrainObserver& admm, int64_t epochs) {
+    adam(m, admm, epochs);
+    admm_progress.end_line();
+    leave_if_stopped(how_to_go_on);
+  };
   const int64_t recalibrated = c.integer("recalibrate", 0, 1'000'000);
   const auto measured_anew = [&](Module& m) {
     espalier::recalibrate(m, *tune_set, {.batches = recalibrated, .device = device, .stop = &stop()});
@@ -160,7 +167,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   };
   SearchOptions options{.evaluator = [&](Module& m) { return test(c, m, info, *judge_set, loss).accuracy; },
                         .finetuner = steps > 0 ? finetune_on(*tune_set, loss, tuning, steps, device) : Finetune{},
-                        .trainer = train_with_adam(*tune_set, loss, device),
+                        .trainer = with_progress,
                         .prepare = recalibrated > 0 ? measured_anew : Finetune{},
                         .target = budget,
                         .folder = c.text("out"),

@@ -81,12 +81,15 @@ Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t ste
   };
 }
 
-TrainWith train_with_adam(BatchSource& source, Loss loss, Device device) {
-  return [&source, loss, device](Module& model, TrainObserver& observer, int64_t epochs) {
+TrainWith train_with_adam(BatchSource& source, Loss loss, Device device, const std::atomic<int>* stop,
+                          std::vector<TrainObserver*> watching) {
+  return [=, &source](Module& model, TrainObserver& observer, int64_t epochs) {
     const bool training = model.training();
     for (auto& [name, p] : learned_parameters(model)) p->state.clear();
     Adam optimizer(model, {.lr = 1e-3, .weight_decay = 5e-5});
-    train(model, optimizer, source, nullptr, {.epochs = epochs, .loss = loss, .device = device}, {&observer});
+    std::vector<TrainObserver*> observers{&observer};
+    observers.insert(observers.end(), watching.begin(), watching.end());
+    train(model, optimizer, source, nullptr, {.epochs = epochs, .loss = loss, .device = device, .stop = stop}, observers);
     for (auto& [name, p] : learned_parameters(model)) p->state.clear();
     model.train(training);
   };

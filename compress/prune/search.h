@@ -9,6 +9,7 @@
 #include <espalier/compress/prune/pruner.h>
 #include <espalier/compress/prune/search_history.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,8 +29,11 @@ using TrainWith = std::function<void(Module&, TrainObserver&, int64_t epochs)>;
 ESPALIER_API Evaluate evaluate_on(BatchSource& source, Loss loss, Device device = {});
 // So many steps of SGD from a fresh optimiser, from the source's epoch 0 on.
 ESPALIER_API Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t steps, Device device = {});
-// With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains.
-ESPALIER_API TrainWith train_with_adam(BatchSource& source, Loss loss, Device device = {});
+// With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains. It returns in mid-epoch once *stop is not 0:
+// whoever set it must end the search then. `watching` see the training, too.
+ESPALIER_API TrainWith train_with_adam(BatchSource& source, Loss loss, Device device = {},
+                                       const std::atomic<int>* stop = nullptr,
+                                       std::vector<TrainObserver*> watching = {});
 
 // How far a search has come.
 struct SearchProgress {
@@ -152,7 +156,7 @@ class ESPALIER_API SearchRun {
   // The number that the next candidate will have, and apply(): making one of them what the model is.
   int64_t next() const { return candidates_; }
   void apply(const std::vector<double>& sparsities, bool tune = false, int64_t candidate = 0);
-  // So many candidates there will be, for SearchProgress; note() adds to the result's notes.
+  // About so many candidates there will be, for SearchProgress; note() adds to the result's notes.
   void expect(int64_t candidates) { expected_ = candidates; }
   void note(const std::string& text) { result_.notes.push_back(text); }
 

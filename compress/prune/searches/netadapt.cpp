@@ -5,6 +5,7 @@
 // ends.
 #include <espalier/compress/prune/searches.h>
 
+#include <cmath>
 #include <optional>
 #include <sstream>
 
@@ -38,6 +39,8 @@ Found search(SearchRun& run) {
   while (!run.met(gone)) {
     const size_t goal = run.tightest(gone);
     const double delta = double(int64_t(run.whole(goal) * part));
+    const double rounds = std::ceil((run.cost(goal, gone) - run.limit(goal)) / std::max(delta, 1.));
+    run.expect(run.next() + int64_t(std::max(1., rounds)) * int64_t(all.size()));
     struct Best {
       size_t cluster;
       int64_t gone, candidate;

@@ -5,6 +5,7 @@
 #include <espalier/compress/prune/searches.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace espalier {
 
@@ -23,6 +24,10 @@ class Sensitivity {
     double now = run_.evaluate(already_);
     for (const size_t c : indices()) weights_ += double(all_[c].weights);
     while (!reached(already_)) {
+      const size_t goal = run_.budgeted() ? run_.tightest(all_.gone(already_)) : 0;
+      const double left = run_.budgeted() ? (run_.cost(goal, all_.gone(already_)) - run_.limit(goal)) / run_.whole(goal)
+                                          : run_.sparsity() - pruned();
+      run_.expect(run_.next() + int64_t(std::max(1., std::ceil(left / step))) * (9 * int64_t(all_.size()) + 1));
       std::vector<double> ratio = bearable(now);
       if (!share(ratio, run_.budgeted() ? step : std::min(step, run_.sparsity() - pruned()))) {
         run_.note("the threshold is too small: no cluster bears a tenth; the search ends before its target");
