@@ -23,6 +23,7 @@
 #include "bit_budget.h"
 #include "distilled.h"
 #include "quantized.h"
+#include "report.h"
 #include "setup.h"
 #include "step_log.h"
 #include "tools.h"
@@ -262,9 +263,11 @@ void quantize(tool::Context& c) {
   if (budget) files.push_back("bits.json");
   for (const Stage& s : stages) {
     learning_for(std::max<int64_t>(1, s.epochs));  // what is wrong is said before anything is done
-    if (s.epochs > 0)
-      for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
+    if (s.epochs == 0) continue;
+    for (const std::string& file : training_files()) files.push_back(std::string(s.name) + "/" + file);
+    for (const std::string& file : tool::report_files(s.name)) files.push_back(file);
   }
+  for (const std::string& file : tool::report_files("integers")) files.push_back(file);
   if (recipe.epochs == 0 && trains && !c.given("observer-state"))
     for (const ConfigEntry& entry : config)
       for (const std::string& what : entry.quant_types)
@@ -321,6 +324,7 @@ void quantize(tool::Context& c) {
     if (log) log->write();
     tool::leave_if_stopped(tool::how_to_go_on);
     if (teacher && last) teacher->leave();
+    tool::write_training_report(c, stage.name, stage.name, info.name + ": " + stage.name);
     double seconds = 0;
     for (const EpochRow& row : result.state.rows) seconds += row.seconds;
     c.summary[std::string(stage.name) + "_seconds"] = seconds;
@@ -392,6 +396,7 @@ void quantize(tool::Context& c) {
           << "written to " << c.text("out") << std::endl;
   c.summary.update(tool::to_json(table));
   c.summary["simulated"] = tool::to_json(simulated);
+  tool::write_integers_report(c, table, info.name + " by " + name);
   tool::check_kept(c, chosen, table);
 }
 
@@ -407,8 +412,8 @@ int tool::model_quantize_main(int argc, char** argv) {
            "model.pth (codes and scales: what evaluate, predict and\n"
            "model_speedup take), encodings.json (scales and ranges by layer, with the keys of NNI 2's calibration),\n"
            "model.onnx (QuantizeLinear and DequantizeLinear: other runtimes compute the same codes), float.pth (the\n"
-           "model before), raw.pth (raw weights and observers after the last step), summary.json, and the checkpoints\n"
-           "of both stages under float/ and quantized/.\n",
+           "model before), raw.pth (raw weights and observers after the last step), summary.json, the checkpoints of\n"
+           "both stages under float/ and quantized/, and pictures under report/.\n",
        .examples =
            "  model_quantize --model vgg19 --quantizer qat --bits 8 --float-epochs 4 --epochs 1 --lr 0.05 --out out/q8 "
            " "

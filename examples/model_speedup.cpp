@@ -13,6 +13,7 @@
 #include <filesystem>
 
 #include "quantized.h"
+#include "report.h"
 #include "setup.h"
 #include "sparse.h"
 #include "tools.h"
@@ -79,6 +80,9 @@ void shrink(tool::Context& c) {
   if (cuts) files = {"masked.pth", "shrunk.pth"};
   if (fixes) files.push_back("mask.pth");
   if (quantized) files.push_back("float.pth");
+  for (const auto& [picture, made] : {std::pair{"kept", cuts}, {"integers", quantized}})
+    if (made)
+      for (const std::string& file : tool::report_files(picture)) files.push_back(file);
   sparse = sparse || has_zeros(*shrunk.module);
   if (c.flag("tune") && !sparse)
     fail(ErrorKind::usage, "[--tune] ", c.text("weights"), " leaves no single zeros in the weights of ", info.name);
@@ -143,6 +147,10 @@ void shrink(tool::Context& c) {
     if (constants == Constants::drop)
       c.say() << "dropping constants moved the outputs by up to " << report.dropped << '\n';
     c.say() << table;
+    Table kept{{"layer", "total", "kept"}, {}};
+    for (const SpeedupReport::Layer& l : report.layers)
+      if (l.before.rank() > 1) kept.rows.push_back({l.name, std::to_string(l.before[0]), std::to_string(l.after[0])});
+    tool::write_report(c, "kept", kept, kept_figure(kept, info.name + ": what is left"));
     c.summary["table"] = tool::to_json(table);
     c.summary["notes"] = report.notes;
     c.summary["constants"] = how;
@@ -166,6 +174,7 @@ void shrink(tool::Context& c) {
     table.real.bytes = int64_t(std::filesystem::file_size(c.out("float.pth")));
     table.integer.bytes = int64_t(std::filesystem::file_size(shrunk_file));
     c.say() << table;
+    tool::write_integers_report(c, table, info.name);
     c.summary["integers"] = tool::to_json(table);
   }
   if (c.flag("layers") && !batches.empty())
@@ -181,8 +190,9 @@ int tool::model_speedup_main(int argc, char** argv) {
       {.name = "model_speedup",
        .what =
            "Cuts the channels that masks have made useless out of a model. OUT gets shrunk.pth, which loads without\n"
-           "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json. "
-           "Channels\n"
+           "being told model or widths, shrunk.onnx, masked.pth (the same model at full size) and summary.json, "
+           "and what\n"
+           "layers keep under report/. Channels\n"
            "whose filter is masked but not the batch norm behind it, as in NNI's L1 and L2 masks, are one number, not\n"
            "nothing: see --constants. Where single weights are masked, or zeros in the file, packed.pth holds those "
            "zeros as\n"

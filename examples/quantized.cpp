@@ -10,6 +10,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <sstream>
+
+#include "report.h"
 
 namespace espalier::tool {
 
@@ -163,6 +166,21 @@ nlohmann::ordered_json to_json(const QuantizedComparison& c) {
   else
     json["exact"] = c.codes.why_not.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(c.codes.why_not);
   return json;
+}
+
+void write_integers_report(const Context& c, const QuantizedComparison& q, const std::string& title) {
+  Table table{{"label", "accuracy", "bytes"}, {}};
+  if (!q.batches.empty()) table.columns.push_back("latency_ms");  // of the first batch size
+  for (const auto& [label, side] : {std::pair{"float", &q.real}, {"integer", &q.integer}}) {
+    const auto text = [](double v) {
+      std::ostringstream out;
+      out << v;
+      return out.str();
+    };
+    table.rows.push_back({label, text(side->test.accuracy), std::to_string(side->bytes)});
+    if (!q.batches.empty()) table.rows.back().push_back(text(side->latency[0].median));
+  }
+  write_report(c, "integers", table, pareto_figure(table, title));
 }
 
 void add_comparison_options(cxxopts::OptionAdder& add) {

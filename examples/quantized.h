@@ -51,6 +51,8 @@ QuantizedComparison compare_quantized(const Context& context, Module& real, Modu
                                       const Evaluation* tested = nullptr);
 std::ostream& operator<<(std::ostream& out, const QuantizedComparison& comparison);
 nlohmann::ordered_json to_json(const QuantizedComparison& comparison);
+// Accuracy against bytes and latency, of both: OUT/report/integers, whose files are report_files("integers").
+void write_integers_report(const Context& context, const QuantizedComparison& comparison, const std::string& title);
 
 void add_comparison_options(cxxopts::OptionAdder& add);
 

@@ -153,7 +153,9 @@ TEST_CASE("quantized files: every tool runs them in integers") {
   const auto qat = h.run(
       "model_quantize --weights @/dense/model.pth --quantizer qat --images 64 --epochs 1 --lr 0.01 --out @/qat" + few);
   all_integers(qat);
-  for (const char* file : {"model.pth", "float.pth", "raw.pth", "encodings.json", "summary.json"})
+  CHECK(std::filesystem::exists(h / "qat/report/quantized.csv"));
+  for (const char* file :
+       {"model.pth", "float.pth", "raw.pth", "encodings.json", "summary.json", "report/integers.csv"})
     for (const std::string out : {"ptq/", "qat/"}) CHECK(std::filesystem::exists(h / (out + file)));
   for (const std::string out : {"ptq/", "qat/"}) CHECK(std::filesystem::exists(h / (out + "model.onnx")) == has_onnx());
 
@@ -190,6 +192,7 @@ TEST_CASE("quantized files: every tool runs them in integers") {
   const auto table = h.run("model_speedup --weights @/ptq/model.pth --layers --out @/table" + few);
   all_integers(table["integers"]);
   CHECK(table["layers"].size() > 4);
+  CHECK(std::filesystem::exists(h / "table/report/integers.csv"));
   // A quantized file is not quantized again.
   CHECK(call({"mine", "model_quantize", "--weights", h / "ptq/model.pth", "--out", h / "again"}).code == 2);
   CHECK_FALSE(std::filesystem::exists(h / "again"));
@@ -379,6 +382,7 @@ TEST_CASE("sensitivity goes on from its file, and repaired masks are written") {
       "--batch-sizes 1 --out @/small");
   CHECK(fixed["mask_conflicts"]["masked_before"] == fixed["mask_conflicts"]["masked_after"]);  // a plan has none
   CHECK(std::filesystem::exists(house / "small/mask.pth"));
+  CHECK(lines("small/report/kept.csv").find("layer,total,kept\nconv1,20,10\nconv2,50,25\n") == 0);
 }
 
 TEST_CASE("learned scales and frozen norms by the tool; bits under a budget") {

@@ -89,7 +89,8 @@ TrainWith train_with_adam(BatchSource& source, Loss loss, Device device, const s
     Adam optimizer(model, {.lr = 1e-3, .weight_decay = 5e-5});
     std::vector<TrainObserver*> observers{&observer};
     observers.insert(observers.end(), watching.begin(), watching.end());
-    train(model, optimizer, source, nullptr, {.epochs = epochs, .loss = loss, .device = device, .stop = stop}, observers);
+    train(model, optimizer, source, nullptr, {.epochs = epochs, .loss = loss, .device = device, .stop = stop},
+          observers);
     for (auto& [name, p] : learned_parameters(model)) p->state.clear();
     model.train(training);
   };

@@ -29,8 +29,8 @@ using TrainWith = std::function<void(Module&, TrainObserver&, int64_t epochs)>;
 ESPALIER_API Evaluate evaluate_on(BatchSource& source, Loss loss, Device device = {});
 // So many steps of SGD from a fresh optimiser, from the source's epoch 0 on.
 ESPALIER_API Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t steps, Device device = {});
-// With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains. It returns in mid-epoch once *stop is not 0:
-// whoever set it must end the search then. `watching` see the training, too.
+// With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains. It returns in mid-epoch once *stop is not
+// 0: whoever set it must end the search then. `watching` see the training, too.
 ESPALIER_API TrainWith train_with_adam(BatchSource& source, Loss loss, Device device = {},
                                        const std::atomic<int>* stop = nullptr,
                                        std::vector<TrainObserver*> watching = {});
