@@ -107,6 +107,53 @@ TEST_CASE("scores, granularities and rankings are independent") {
   CHECK(kept(level_scorer(), {.granularity = Granularity::channel}) == std::vector<int64_t>{2, 2});
 }
 
+TEST_CASE("a filter whose weights are mostly masked is worth what is left of it; where weights may grow back, all") {
+  Two net;
+  net.b.weight.set(Tensor::from(std::vector<float>{9, 9, 9, .1f, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}, {4, 4, 1, 1}));
+  set_masks(net, {{"b.weight",
+                   Tensor::from(std::vector<float>{0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {4, 4, 1, 1})}});
+  const auto gone = [&](bool regrow) {
+    const Masks masks = plan(net, l1_scorer(),
+                             {.config_list = {{.op_types = {"Conv2d"}, .op_names = {"b"}, .sparsity = 0.25}},
+                              .example = pixel,
+                              .regrow = regrow});
+    const auto values = mask(masks, "b.weight").to_vector();
+    std::vector<int> empty;
+    for (int o = 0; o < 4; ++o)
+      if (std::all_of(values.begin() + 4 * o, values.begin() + 4 * (o + 1), [](float v) { return v == 0; }))
+        empty.push_back(o);
+    return empty;
+  };
+  CHECK(gone(false) == std::vector<int>{0});
+  CHECK(gone(true) == std::vector<int>{1});
+}
+
+TEST_CASE("of equals, a scorer that breaks ties by index takes as many as were asked for, the others all") {
+  Two net;
+  net.b.weight.set(Tensor::full({4, 4, 1, 1}, 0.5f));
+  const auto gone = [&](Ties ties) {
+    Scorer scorer = l1_scorer();
+    scorer.ties = ties;
+    const Masks masks = plan(net, scorer,
+                             {.config_list = {{.op_types = {"Conv2d"}, .op_names = {"b"}, .sparsity = 0.5}},
+                              .granularity = Granularity::element});
+    const auto values = mask(masks, "b.weight").to_vector();
+    return std::count(values.begin(), values.end(), 0.f);
+  };
+  CHECK(gone(Ties::index) == 8);
+  CHECK(gone(Ties::all) == 15);  // one stays, lest the layer be empty
+}
+
+TEST_CASE("masks are written into those that are there: whoever holds one sees the new values") {
+  Two net;
+  write_masks(net, {{"b.weight", Tensor::ones({4, 4, 1, 1})}});
+  const Mask* there = mask_of(net.b.weight);
+  const Tensor held = there->value();
+  write_masks(net, {{"b.weight", Tensor::zeros({4, 4, 1, 1})}});
+  CHECK(mask_of(net.b.weight) == there);
+  CHECK(held.to_vector() == std::vector<float>(16, 0.f));
+}
+
 TEST_CASE("the threshold of units that stand for several channels") {
   CHECK(prune_threshold({{1, 1}, {3, 1}, {2, 1}, {4, 1}}, 0.5) == 2);
   CHECK(prune_threshold({{1, 2}, {2, 3}, {3, 5}}, 0.5) == 2);
