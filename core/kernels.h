@@ -69,6 +69,7 @@ namespace espalier {
   X(min_max, const geometry::Quant&, In x, Out range)                            /* [2,channels]: the least, the greatest; NaN where one is */ \
   X(track_range, const geometry::TrackRange&, In seen, In counter, Out range)        /* range: updated */      \
   X(tracked_range, const geometry::TrackRange&, In range, In counter, Out y)         /* the range as it is read */ \
+  X(histogram, In range, In x, Out bounds, Out counts)                               /* both updated: core/bins.h; range: of x, as min_max gives it */ \
   X(range_to_scale, const geometry::RangeToScale&, In range, Out scale, Out zero)                              \
   X(sgd, const geometry::SgdStep&, const Pace&, In grad, In keep, Out param, Out buffer) /* both updated; buffer may be absent: no momentum */ \
   X(adam, const geometry::AdamStep&, const Pace&, In grad, In keep, Out param, Out m, Out v) /* all updated */ \

@@ -22,6 +22,15 @@ namespace espalier::ESPALIER_COLUMN {
 
 using namespace geometry;
 
+// *at += n, whoever else adds to it meanwhile.
+ESPALIER_BODY void add_whole(int64_t* at, int64_t n) {
+#ifdef __CUDACC__
+  atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(n));
+#else
+  __atomic_fetch_add(at, n, __ATOMIC_RELAXED);
+#endif
+}
+
 // One value per thread that lives from phase to phase.
 template <class T, int Threads>
 struct PerThread {

@@ -74,6 +74,7 @@ inline Kernels rows() {
       .min_max = min_max,
       .track_range = track_range,
       .tracked_range = tracked_range,
+      .histogram = histogram,
       .range_to_scale = range_to_scale,
       .sgd = sgd,  // optim.h
       .adam = adam,

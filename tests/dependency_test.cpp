@@ -162,6 +162,12 @@ TEST_CASE("parts lose equally many, the first ones; and what that gives back, pa
   // b keeps 1 and 2 for its second part's sake, so a gives 1 back, and both are even: one of 0-2, one of 3-5.
   CHECK(masked_rows(fixed, "b.weight") == std::vector<int64_t>{0, 5});
   CHECK(masked_rows(fixed, "a.weight") == std::vector<int64_t>{0, 5});
+  // Each is even for itself; of both only 4 is masked, which leaves the parts uneven again.
+  Masks even = rows_mask("a.weight", {6, 3, 3, 3}, {0, 4});
+  for (auto& m : rows_mask("b.weight", {6, 3, 3, 3}, {1, 4})) even.push_back(m);
+  const Masks none = fix_mask_conflict(net, picture, even);
+  CHECK(masked_rows(none, "a.weight").empty());
+  CHECK(masked_rows(none, "b.weight").empty());
 }
 
 TEST_CASE("single weights are left alone, with a note; masks of another model are refused") {

@@ -13,6 +13,8 @@
 #include <limits>
 #include <sstream>
 
+#include "sanitized.h"
+
 using namespace espalier;
 using namespace espalier::geometry;
 
@@ -279,7 +281,7 @@ TEST_CASE("weights of 4 bits, two in a byte: every code") {
   };
   uint64_t stream = 1000;
   for (const Conv& g : cases)
-    for (int i = 0; i < 4; ++i, ++stream) {
+    for (int i = thread_sanitizer ? 3 : 0; i < 4; ++i, ++stream) {
       INFO(text(g), ", stream ", stream);
       Layer l = any_layer(g, stream);
       l.affine = false, l.zero = {}, l.bits = 4;

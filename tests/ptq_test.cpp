@@ -22,6 +22,7 @@
 #include <map>
 
 #include "formula.h"
+#include "op_case.h"
 #include "refusal.h"
 
 using namespace espalier;
@@ -121,6 +122,16 @@ TEST_CASE("a histogram is the same whatever the order and the batches of its str
     const double low = double(i - Histogram::half) * whole.width(), high = low + whole.width();
     const auto inside = [&](float x) { return double(x) >= low && double(x) < high; };
     CHECK(whole.bins()[size_t(i)] == std::count_if(v.begin(), v.end(), inside));
+  }
+  // It stays on the device of what it has seen, and is the same there.
+  for (const Device device : columns_present()) {
+    Histogram there;
+    for (size_t i = 0; i < v.size(); i += 100)
+      there.add(numbers({v.begin() + ptrdiff_t(i), v.begin() + ptrdiff_t(i + 100)}).to(device));
+    CHECK(there.bins() == whole.bins());
+    CHECK(there.width() == whole.width());
+    CHECK(there.least() == whole.least());
+    there.tensors([&](const std::string&, Tensor& t) { CHECK(t.device() == device); });
   }
   Histogram nothing;
   CHECK(nothing.count() == 0);

@@ -1,9 +1,8 @@
-// Histogram: how often numbers were near which value, kept over a stream of tensors. Its bins cover a range around 0
-// that is a power of two and doubles when a number lies beyond it, two bins becoming one - exactly, so that it does not
-// depend on the order in which numbers came. And the observers that choose a range by looking at one.
+// Histogram: how often numbers were near which value, kept over a stream of tensors, on their device, in bins that do
+// not depend on the order in which numbers came (core/bins.h). And the observers that choose a range by looking at one.
 #pragma once
 #include <espalier/compress/quantize/observer.h>
-#include <espalier/core/arithmetic.h>
+#include <espalier/core/bins.h>
 
 #include <utility>
 #include <vector>
@@ -12,9 +11,9 @@ namespace espalier {
 
 class ESPALIER_API Histogram {
  public:
-  static constexpr int64_t half = 2048;  // bins on each side of 0
+  static constexpr int64_t half = half_bins;  // on each side of 0
 
-  // f32, on any device; counting is done on the host. Throws data on values that are not finite.
+  // f32, on any device, where it is counted. Throws data on values that are not finite.
   void add(const Tensor& x);
 
   int64_t count() const;  // of all numbers; 0: nothing was seen

@@ -1,6 +1,7 @@
 // Simulated quantization and the ranges it needs. Every element depends on its own place; least and greatest do not
 // mind the order in which they are found.
 #include <espalier/core/arithmetic.h>
+#include <espalier/core/bins.h>
 #include <espalier/core/cpu/kernels.h>
 #include <espalier/core/parallel.h>
 #include <immintrin.h>
@@ -258,6 +259,13 @@ void track_range(const TrackRange& g, In seen, In counter, Out range) {
 void tracked_range(const TrackRange& g, In range, In counter, Out y) {
   const float share = tracked_share(g.decay, counter.as<int64_t>()[0]);
   for (int64_t i = 0; i < 2 * g.channels; ++i) y.f32()[i] = range.f32()[i] / share;
+}
+
+void histogram(In range, In x, Out bounds, Out counts) {
+  auto* bins = counts.as<int64_t>();
+  grow_bins(range.f32()[0], range.f32()[1], bounds.f32(), bins);
+  const float end = bounds.f32()[2];
+  for (int64_t i = 0; i < x.numel; ++i) ++bins[bin_of(x.f32()[i], end)];
 }
 
 void range_to_scale(const RangeToScale& g, In range, Out scale, Out zero) {

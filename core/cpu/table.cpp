@@ -82,6 +82,7 @@ const Column& cpu_column() {
                                  .min_max = cpu::min_max,
                                  .track_range = cpu::track_range,
                                  .tracked_range = cpu::tracked_range,
+                                 .histogram = cpu::histogram,
                                  .range_to_scale = cpu::range_to_scale,
                                  .sgd = cpu::sgd,  // optim.cpp
                                  .adam = cpu::adam,

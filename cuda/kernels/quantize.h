@@ -2,6 +2,7 @@
 // Ranges are found in chunks whose size depends on nothing but the problem, and then one thread per channel looks at
 // those.
 #pragma once
+#include <espalier/core/bins.h>
 #include <espalier/cuda/kernels/reduce.h>
 
 namespace espalier::ESPALIER_COLUMN {
@@ -180,6 +181,25 @@ struct ReadRange {
 
 inline void tracked_range(const TrackRange& g, In range, In counter, Out y) {
   launch_each(2 * g.channels, ReadRange{g, range.f32(), counter.as<int64_t>(), y.f32()});
+}
+
+struct GrowBins {
+  const float* range;
+  float* bounds;
+  int64_t* counts;
+  ESPALIER_BODY void operator()(int64_t) const { grow_bins(range[0], range[1], bounds, counts); }
+};
+
+// Whole numbers add up to the same in any order.
+struct CountInBins {
+  const float *x, *bounds;
+  int64_t* counts;
+  ESPALIER_BODY void operator()(int64_t i) const { add_whole(counts + bin_of(x[i], bounds[2]), 1); }
+};
+
+inline void histogram(In range, In x, Out bounds, Out counts) {
+  launch_each(1, GrowBins{range.f32(), bounds.f32(), counts.as<int64_t>()});
+  launch_each(x.numel, CountInBins{x.f32(), bounds.f32(), counts.as<int64_t>()});
 }
 
 struct ScaleOfRange {
