@@ -1,6 +1,6 @@
 // The bins of a histogram that is kept over a stream of numbers. They cover a range around 0 that is a power of two and
-// doubles when a number lies beyond it, two bins becoming one - exactly, so that it does not depend on the order in which
-// numbers came. Shared by all columns.
+// doubles when a number lies beyond it, two bins becoming one - exactly, so that it does not depend on the order in
+// which numbers came. Shared by all columns.
 #pragma once
 #include <espalier/core/arithmetic.h>
 

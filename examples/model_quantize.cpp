@@ -236,14 +236,15 @@ void quantize(tool::Context& c) {
   const std::string step_log = c.given("log-steps") ? c.output_file("log-steps") : "";
   const int64_t max_steps = c.given("max-steps") ? c.integer("max-steps", 1) : 0;
   to(module, device);
-  auto quantizer = make_quantizer(name, module, config, {.nni_compatible = c.given("nni-compatible")});
+  const QuantizerOptions how{.nni_compatible = c.given("nni-compatible"), .shared = places.shared};
+  auto quantizer = make_quantizer(name, module, config, how);
   const pth::Value start = c.given("observer-state") ? pth::load(c.text("observer-state")) : pth::Value{};
   if (!encodings.empty() ||
       c.given("observer-state")) {  // tried on another model first: what does not fit leaves no trace
     const SkipInit skip;            // and draws nothing
     const auto other = make_model(info.name, {.classes = info.classes});
     load_state_dict(*other, state_dict(module), {.adopt_shapes = true});
-    const auto twin = make_quantizer(name, *other, config, {.nni_compatible = c.given("nni-compatible")});
+    const auto twin = make_quantizer(name, *other, config, how);
     twin->compress();
     if (encodings.empty())
       twin->start_from(start);
@@ -341,7 +342,7 @@ void quantize(tool::Context& c) {
     chosen = tool::choose_bits_for(c, module, images.images, made);
     to(module, device);
     places.list = with_bits(places.list, module, chosen.plan);
-    quantizer = make_quantizer(name, module, config, {.nni_compatible = c.given("nni-compatible")});
+    quantizer = make_quantizer(name, module, config, how);
     c.summary["config"] = nlohmann::ordered_json::parse(to_json(config));
     std::vector<int64_t>& batches = compared.batches;
     if (chosen.ms > 0 && std::find(batches.begin(), batches.end(), chosen.latency_batch) == batches.end())

@@ -169,6 +169,40 @@ TEST_CASE("what meets in a cat is named together") {
   CHECK(config.shared == std::vector<std::vector<std::string>>{{"relu_a", "relu_b"}});
 }
 
+TEST_CASE("what meets in a cat learns one range, so that the cat joins codes") {
+  const Tensor x = formula::batch({1, 6, 6}, 3, 3).images;
+  for (const bool shared : {false, true}) {
+    CAPTURE(shared);
+    manual_seed(9);
+    Branches net;
+    const IntegerConfig config = integer_config(net, x.narrow(0, 1));
+    QuantizerOptions options;
+    if (shared) options.shared = config.shared;
+    const auto q = make_quantizer("qat", net, config.list, options);
+    q->compress();
+    net.train();
+    {
+      const NoGrad no_grad;
+      for (const float factor : {1.f, 3.f, 2.f}) net(x * factor);
+    }
+    net.eval();
+    std::map<std::string, std::vector<float>> seen, scale;
+    for (const auto& p : q->placed())
+      if (const auto* f = dynamic_cast<const FakeQuant*>(p.transform.get())) {
+        seen[p.layer + '.' + p.what] = f->range().to_vector();
+        scale[p.layer + '.' + p.what] = f->qparams().scale.to_vector();
+      }
+    CHECK(seen.at("relu_a.output") != seen.at("relu_b.output"));
+    const Graph graph = trace(net, x);
+    CHECK(floats(graph).empty() == shared);
+    CHECK((scale.at("relu_a.output") == scale.at("relu_b.output")) == shared);
+    if (!shared) continue;
+    const float most = std::max(seen.at("relu_a.output")[1], seen.at("relu_b.output")[1]);
+    CHECK(scale.at("relu_a.output")[0] == doctest::Approx(most / 255));
+    same_as_exact(graph, x);
+  }
+}
+
 TEST_CASE("a network without layers is refused; probes leave nothing behind") {
   ReLU relu;
   CHECK(refusal(

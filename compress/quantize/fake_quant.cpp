@@ -94,6 +94,16 @@ PortReader reader_of(const std::string& name) {
 
 }  // namespace
 
+namespace {
+
+// The range of what lies in either.
+Tensor both(const Tensor& a, const Tensor& b) {
+  const NoGrad no_grad;
+  return cat({minimum(a.narrow(0, 1), b.narrow(0, 1)), maximum(a.narrow(1, 1), b.narrow(1, 1))}, 0);
+}
+
+}  // namespace
+
 FakeQuant::FakeQuant(FakeQuantConfig config, int64_t channels, Device device) : config_(std::move(config)) {
   const int64_t least = config_.is_signed ? 2 : 1;
   if (config_.bits < least || config_.bits > 31)
@@ -161,7 +171,17 @@ void FakeQuant::set_steps(int64_t steps) {
 
 void FakeQuant::look(const Tensor& x) {
   observer_->add(x);
-  rest_on(observer_->range());
+  Tensor all = observer_->range();
+  for (const auto& other : sharing_)
+    if (const auto f = other.lock(); f && f.get() != this && f->observer_->seen())
+      all = both(all, f->observer_->range());
+  rest_on(all);
+  for (const auto& other : sharing_)
+    if (const auto f = other.lock()) f->q_ = q_;
+}
+
+void FakeQuant::share(const std::vector<std::shared_ptr<FakeQuant>>& all) {
+  for (const auto& f : all) f->sharing_ = {all.begin(), all.end()};
 }
 
 // The scale is a new tensor every time: the tape of an earlier call still holds the old one.

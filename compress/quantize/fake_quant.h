@@ -56,6 +56,8 @@ class ESPALIER_API FakeQuant : public ScaledQuant {
   void fix(QParams q);  // as they are
   // Does it rest for good?
   bool fixed() const { return fixed_; }
+  // These have one range from here on, that of what all of them see: for values that meet in a concatenation.
+  static void share(const std::vector<std::shared_ptr<FakeQuant>>& all);
   // While there is one, numbers are shown to it and pass as they are.
   void watch(std::function<void(const Tensor& x)> watcher) { watch_ = std::move(watcher); }
   // "quant" of a fixed twin; codes that are rounded already want no other rounding than to the nearest.
@@ -80,6 +82,7 @@ class ESPALIER_API FakeQuant : public ScaledQuant {
   QParams q_;
   Tensor words_;
   std::function<void(const Tensor&)> watch_;
+  std::vector<std::weak_ptr<FakeQuant>> sharing_;  // itself among them
   int64_t steps_ = 1;
   bool active_ = true, training_ = false, settle_ = false, fixed_ = false;
 };

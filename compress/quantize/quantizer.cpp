@@ -94,6 +94,13 @@ Module& Quantizer::compress() {
     }
   }
   for (auto& [port, transform] : ports) port->chain.push_back(transform);
+  for (const auto& group : options_.shared) {
+    std::vector<std::shared_ptr<FakeQuant>> all;
+    for (const Placed& p : placed_)
+      if (p.what == "output" && std::find(group.begin(), group.end(), p.layer) != group.end())
+        if (auto f = std::dynamic_pointer_cast<FakeQuant>(p.transform)) all.push_back(std::move(f));
+    FakeQuant::share(all);
+  }
   for (const Selection::Layer& layer : selection_.layers) {
     const bool training = layer.module->training();
     layer.module->set_training(false);  // what rests on a weight looks at it
@@ -216,7 +223,7 @@ std::vector<std::string> quantizer_names() {
 
 std::unique_ptr<Quantizer> make_quantizer(const std::string& wanted, Module& model, ConfigList config_list,
                                           QuantizerOptions options) {
-  return std::make_unique<Quantizer>(make_scheme(wanted), model, std::move(config_list), options);
+  return std::make_unique<Quantizer>(make_scheme(wanted), model, std::move(config_list), std::move(options));
 }
 
 Scheme make_scheme(const std::string& wanted) {

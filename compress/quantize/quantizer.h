@@ -41,6 +41,8 @@ struct QuantizerOptions {
   // and averages count steps. Without it those are as the papers have them.
   bool nni_compatible = false;
   int64_t first_epoch = 0;  // as an observer of train(): the epoch that compress() waits for
+  // Layers whose outputs get one range, where observers give them theirs: IntegerConfig::shared.
+  std::vector<std::vector<std::string>> shared = {};
 };
 
 // Where export_model() writes; "": that file is not written, but model_path it needs.
