@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <set>
 
 namespace espalier::tool {
 
@@ -16,7 +17,7 @@ namespace {
 constexpr double leave = 1.05;  // of the asked milliseconds, for the spread of medians
 constexpr size_t largest_file = 1 << 20;
 
-BitMeasurements read_measurements(const std::string& path) {
+BitMeasurements read_measurements(const std::string& path, Module& module) {
   const auto text = read_file(path, largest_file);
   const auto json = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
   try {
@@ -32,9 +33,12 @@ BitMeasurements read_measurements(const std::string& path) {
     }
     const auto sound = [](double x) { return std::isfinite(x) && x >= 0; };
     bool all = m.float_bytes > 0 && sound(m.float_bytes) && sound(m.other_ms) && !m.layers.empty();
+    std::set<std::string> parameters;
+    for (auto& [name, p] : named_parameters(module)) parameters.insert(name);
     for (const LayerBits& l : m.layers) {
-      all = all && !l.choices.empty();
-      for (const BitChoice& c : l.choices) all = all && std::isfinite(c.loss) && sound(c.bytes) && sound(c.ms);
+      all = all && !l.choices.empty() && parameters.erase(l.layer + ".weight") == 1;
+      for (const BitChoice& c : l.choices)
+        all = all && c.bits >= 1 && c.bits <= 8 && std::isfinite(c.loss) && sound(c.bytes) && sound(c.ms);
     }
     if (all) return m;
   } catch (const nlohmann::json::exception&) {}
@@ -88,7 +92,7 @@ ChosenBits choose_bits_for(Context& c, Module& module, const Tensor& images, boo
   BitMeasurements measured;
   parse_budget(c.text("budget"), 1, chosen.latency_batch);
   if (c.resume() && out_made && std::filesystem::exists(path)) {
-    measured = read_measurements(path);
+    measured = read_measurements(path, module);
   } else {
     c.say() << "measuring what fewer bits cost, layer by layer, on " << images.dim(0) << " images" << std::endl;
     const EvalMode eval(module);

@@ -416,6 +416,22 @@ TEST_CASE("learned scales and frozen norms by the tool; bits under a budget") {
   const auto again = h.run("model_quantize --resume --out @/kept");
   CHECK(again["budget"]["bits"] == kept["budget"]["bits"]);
   CHECK(again["integer"]["test"] == kept["integer"]["test"]);
+  // What a resumed run reads of its choice may be anything by then.
+  const auto chosen = read_file(h / "kept/bits.json", 1 << 20);
+  const std::string good(chosen.begin(), chosen.end());
+  const auto swapped = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    return text.replace(text.find(from), from.size(), to);
+  };
+  for (const std::string& bad : {std::string("{}"), good.substr(0, good.size() / 2), swapped("\"conv1\"", "\"conv9\""),
+                                 swapped("\"bits\": 2", "\"bits\": 99"), swapped("\"float_bytes\": ", "\"float_bytes\": -")}) {
+    CAPTURE(bad);
+    write_file(h / "kept/bits.json", bad);
+    const Answer refused = call({"mine", "model_quantize", "--resume", "--out", h / "kept"});
+    CHECK(refused.code == 3);
+    CHECK(std::count(refused.err.begin(), refused.err.end(), '\n') == 1);
+    CHECK(refused.err.find("bits.json") != std::string::npos);
+  }
   CHECK(call({"mine", "model_quantize", "--weights", h / "dense/model.pth", "--quantizer", "ptq", "--images", "64",
               "--test-images", "16", "--calibrate", "16", "--budget", "latency@1<0.000001", "--out", h / "none"})
             .code == 2);
