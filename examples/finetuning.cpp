@@ -8,7 +8,12 @@ namespace espalier::tool {
 
 void add_finetuning_options(cxxopts::OptionAdder& add) {
   const auto text = [] { return cxxopts::value<std::string>(); };
-  add("recalibrate",
+  add("reconstruct",
+      "layers that have lost inputs make up for them with those that are left, in least squares over so many batches "
+      "of "
+      "training images, once masks are there, and before a search judges a candidate",
+      text()->default_value("0"), "N")(
+      "recalibrate",
       "measure batch norms anew, from so many batches of training images, once masks are there, and before a "
       "search judges a candidate",
       text()->default_value("0"), "N")("finetune-on",
@@ -20,7 +25,12 @@ void add_finetuning_options(cxxopts::OptionAdder& add) {
 }
 
 Finetuning::Finetuning(Context& c, Module& module, const ModelInfo& info, bool fixed_masks)
-    : c_(c), module_(module), info_(info), fixed_masks_(fixed_masks), batches_(c.integer("recalibrate", 0, 1'000'000)) {
+    : c_(c),
+      module_(module),
+      info_(info),
+      fixed_masks_(fixed_masks),
+      reconstructed_(c.integer("reconstruct", 0, 1'000'000)),
+      recalibrated_(c.integer("recalibrate", 0, 1'000'000)) {
   const std::string on = c.choice("finetune-on", {"auto", "shrunk", "masked"});
   if (on == "shrunk" && !fixed_masks)
     fail(ErrorKind::usage, "[--finetune-on] shrunk needs masks that stay as they are while the network learns");
@@ -32,14 +42,27 @@ Finetuning::Finetuning(Context& c, Module& module, const ModelInfo& info, bool f
     fail(ErrorKind::usage, "[--finetune-on] shrunk goes without --hints, which listen at the network's own layers");
 }
 
-void Finetuning::recalibrate(BatchSource* source) {
-  if (batches_ == 0) return;
-  if (!source) fail(ErrorKind::usage, "[--recalibrate] needs training images, and this run trains nothing");
-  const int64_t n =
-      espalier::recalibrate(module_, *source, {.batches = batches_, .device = c_.device(), .stop = &stop()});
+bool adapts(const Context& c) { return c.integer("reconstruct") > 0 || c.integer("recalibrate") > 0; }
+
+void Finetuning::look(BatchSource& source) {
+  if (reconstructed_ == 0) return;
+  reconstruction_ = std::make_unique<Reconstruction>(
+      module_, source, ReconstructOptions{.batches = reconstructed_, .device = c_.device(), .stop = &stop()});
   leave_if_stopped(how_to_go_on);
-  c_.say() << "batch norms measured anew from " << n << " batches" << std::endl;
-  c_.summary["recalibrated_batches"] = n;
+}
+
+void Finetuning::adapt(Module& module, BatchSource& source) const {
+  if (reconstruction_) (*reconstruction_)(module);
+  if (recalibrated_ > 0)
+    recalibrate(module, source, {.batches = recalibrated_, .device = c_.device(), .stop = &stop()});
+  leave_if_stopped(how_to_go_on);
+}
+
+void Finetuning::adapt_and_tell(BatchSource& source) {
+  adapt(module_, source);
+  if (reconstruction_) c_.say() << "layers make up for lost inputs" << std::endl;
+  if (recalibrated_ > 0) c_.say() << "batch norms measured anew" << std::endl;
+  reconstruction_ = nullptr;  // a layer's products are as large as its filters squared
 }
 
 void Finetuning::begin(TrainOptions& options, std::vector<TrainObserver*>& observers) {

@@ -153,8 +153,9 @@ void prune(tool::Context& c) {
   std::unique_ptr<Loader> train_set, test_set;
   const bool evidence =
       std::any_of(scorer.needs.begin(), scorer.needs.end(), [](Need n) { return n != Need::movement; });
-  if (learns || evidence) train_set = tool::train_loader(c, info, recipe);
-  if (learns) {
+  const bool adapts = tool::adapts(c);
+  if (learns || evidence || adapts) train_set = tool::train_loader(c, info, recipe);
+  if (learns || adapts) {
     tool::learn_from(model.info, train_set->images());
     test_set = tool::test_loader(c, info);
   }
@@ -224,7 +225,7 @@ void prune(tool::Context& c) {
           {{"momentum", "weight-decay", "checkpoint-minutes"}, learns, "with --epochs or --finetune-epochs above 0"},
           {{"finetune-schedule"}, tuning_epochs > 0, "with --finetune-epochs above 0"},
           {{"finetune-lr", "finetune-on", "teacher"}, tunes, tuning_where},
-          {{"recalibrate"},
+          {{"reconstruct", "recalibrate"},
            !lottery && (admm || std::any_of(config.begin(), config.end(), masks_at_once)),
            "where all masks are there before fine-tuning"}});
   if (save_all && schedule.clock == PruneSchedule::Clock::step)
@@ -287,7 +288,7 @@ void prune(tool::Context& c) {
       c.summary[stage.name + "_seconds"] = c.summary.value(stage.name + "_seconds", 0.) + row.seconds;
   };
   auto measure = [&](const char* what) {
-    if (!learns) return;
+    if (!test_set) return;
     const Evaluation e = tool::test(c, module, info, *test_set, loss);
     c.say() << what << ": test accuracy " << 100 * e.accuracy << " %" << std::endl;
     c.summary[what] = tool::to_json(e);
@@ -301,6 +302,7 @@ void prune(tool::Context& c) {
 
   learn(train_stage);
   measure("dense");
+  if (adapts) tuning_extras.look(*train_set);
   if (lottery || admm) make();  // they begin from what was learnt
   if (rounds) {
     for (const Stage& stage : round_stages) {
@@ -320,7 +322,7 @@ void prune(tool::Context& c) {
     }
     tool::leave_if_stopped(tool::how_to_go_on);
     if (pruner->updates() > 0) c.say() << pruner->report();
-    if (pruner->updates() > 0) tuning_extras.recalibrate(train_set.get());
+    if (adapts && pruner->updates() > 0) tuning_extras.adapt_and_tell(*train_set);
     measure("pruned");
     learn(tune_stage, way == "once" || admm ? nullptr : pruner.get(), &tuning_extras);
     if (way != "once" && !admm && tuning_epochs > 0 && pruner->updates() > 0) c.say() << pruner->report();

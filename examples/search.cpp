@@ -3,7 +3,6 @@
 
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/prune/searches.h>
-#include <espalier/compress/recalibrate.h>
 #include <espalier/nn/progress.h>
 
 #include <cmath>
@@ -160,15 +159,12 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     admm_progress.end_line();
     leave_if_stopped(how_to_go_on);
   };
-  const int64_t recalibrated = c.integer("recalibrate", 0, 1'000'000);
-  const auto measured_anew = [&](Module& m) {
-    espalier::recalibrate(m, *tune_set, {.batches = recalibrated, .device = device, .stop = &stop()});
-    leave_if_stopped(how_to_go_on);
-  };
+  Finetuning finetuning(c, module, info, true);
+  const auto adapted = [&](Module& m) { finetuning.adapt(m, *tune_set); };
   SearchOptions options{.evaluator = [&](Module& m) { return test(c, m, info, *judge_set, loss).accuracy; },
                         .finetuner = steps > 0 ? finetune_on(*tune_set, loss, tuning, steps, device) : Finetune{},
                         .trainer = with_progress,
-                        .prepare = recalibrated > 0 ? measured_anew : Finetune{},
+                        .prepare = adapts(c) ? adapted : Finetune{},
                         .target = budget,
                         .folder = c.text("out"),
                         .resume = c.resume(),
@@ -195,7 +191,6 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     }
   for (const char* report : {"search", "kept"})
     for (const std::string& file : report_files(report)) files.push_back(file);
-  Finetuning finetuning(c, module, info, true);
   c.make_out(files);
 
   c.say() << info.name << ", " << name << " search by " << base_algo << ", "
@@ -229,18 +224,19 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
 
   learn("train", recipe.epochs, recipe.sgd, recipe.schedule);
   measure("dense");
+  finetuning.look(*tune_set);
   {
     Candidates candidates(c, name);
     search->tell([&](const SearchProgress& p) { candidates(p); });
     search->compress();
   }
+  if (search_method(name).shrinks) finetuning.adapt(module, *tune_set);  // else it was done to what was found
   const SearchResult& result = search->result();
   c.say() << result;
   if (const Table history = read_csv(c.out("search_history.csv")); !history.rows.empty())
     write_report(c, "search", history, search_figure(history, info.name + ": " + name));
   const Table kept = kept_table(module);
   write_report(c, "kept", kept, kept_figure(kept, info.name + ": what " + name + " keeps"));
-  finetuning.recalibrate(train_set.get());
   measure("pruned");
   learn("finetune", tuning_epochs, tuning, c.text("finetune-schedule"), &finetuning);
   if (tuning_epochs > 0) measure("tuned");

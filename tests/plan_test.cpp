@@ -128,6 +128,24 @@ TEST_CASE("a filter whose weights are mostly masked is worth what is left of it;
   CHECK(gone(true) == std::vector<int>{1});
 }
 
+TEST_CASE("what is masked ranks below all that lives, below scores under 0 as well") {
+  Two net;
+  std::vector<float> w(16), m(16, 1.f);
+  for (size_t i = 0; i < 16; ++i) w[i] = -1.f - float(i);
+  for (const size_t i : {0u, 5u, 6u, 11u}) m[i] = 0;
+  net.b.weight.set(Tensor::from(w, {4, 4, 1, 1}));
+  set_masks(net, {{"b.weight", Tensor::from(m, {4, 4, 1, 1})}});
+  Scorer signed_values = l1_scorer();
+  signed_values.elements = [](const ScoredLayer& layer) {
+    const auto v = layer.weight.to_vector();
+    return std::vector<double>(v.begin(), v.end());
+  };
+  const Masks masks = plan(net, signed_values,
+                           {.config_list = {{.op_types = {"Conv2d"}, .op_names = {"b"}, .sparsity = 0.25}},
+                            .granularity = Granularity::element});
+  CHECK(mask(masks, "b.weight").to_vector() == m);
+}
+
 TEST_CASE("of equals, a scorer that breaks ties by index takes as many as were asked for, the others all") {
   Two net;
   net.b.weight.set(Tensor::full({4, 4, 1, 1}, 0.5f));

@@ -349,6 +349,24 @@ TEST_CASE("fine-tuning on the shrunk network gives what fine-tuning under masks 
   CHECK(student["teacher"]["hints"][0]["student"] == "conv2");
 }
 
+TEST_CASE("without training, layers make up for lost inputs and batch norms are measured anew") {
+  const House h;
+  h.run("train --model naive --images 512 --test-images 128 --epochs 3 --lr 0.02 --out @/dense");
+  const std::string prune =
+      "model_prune --weights @/dense/model.pth --pruner l1 --sparsity 0.6 --finetune-epochs 0 --images 256 "
+      "--test-images 128 --force --out @/pruned ";
+  const auto loss = [&](const std::string& how) { return h.run(prune + how)["pruned"]["loss"].get<double>(); };
+  const double as_it_is = loss("--recalibrate 1"), both = loss("--recalibrate 1 --reconstruct 4");
+  CHECK(both < as_it_is);
+  h.run(
+      "model_prune --weights @/dense/model.pth --pruner l1 --search annealing --sparsity 0.4 --images 256 "
+      "--test-images 32 "
+      "--search-images 64 --finetune-epochs 0 --reconstruct 2 --recalibrate 2 --out @/found");
+  const auto model = read_file(h / "found/model.pth", 1 << 24);
+  CHECK(h.run("model_prune --resume --out @/found")["pruned"]["accuracy"] > 0.2);
+  CHECK(read_file(h / "found/model.pth", 1 << 24) == model);
+}
+
 TEST_CASE("sensitivity goes on from its file, and repaired masks are written") {
   const House house;
   save_model(house / "naive.pth", *make_model("naive"), "naive");
@@ -423,8 +441,9 @@ TEST_CASE("learned scales and frozen norms by the tool; bits under a budget") {
     std::string text = good;
     return text.replace(text.find(from), from.size(), to);
   };
-  for (const std::string& bad : {std::string("{}"), good.substr(0, good.size() / 2), swapped("\"conv1\"", "\"conv9\""),
-                                 swapped("\"bits\": 2", "\"bits\": 99"), swapped("\"float_bytes\": ", "\"float_bytes\": -")}) {
+  for (const std::string& bad :
+       {std::string("{}"), good.substr(0, good.size() / 2), swapped("\"conv1\"", "\"conv9\""),
+        swapped("\"bits\": 2", "\"bits\": 99"), swapped("\"float_bytes\": ", "\"float_bytes\": -")}) {
     CAPTURE(bad);
     write_file(h / "kept/bits.json", bad);
     const Answer refused = call({"mine", "model_quantize", "--resume", "--out", h / "kept"});

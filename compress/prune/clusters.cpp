@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <set>
 
 namespace espalier {
 
@@ -77,6 +78,28 @@ void Clusters::find_channels(const Selection& selection) {
     cluster.pinned = std::erase_if(cluster.roots, [&](int r) { return coupling.pinned(r); });
     cluster.free = int64_t(cluster.roots.size());
   }
+  find_lists(roots);
+}
+
+void Clusters::find_lists(const std::vector<std::vector<int>>& layers) {
+  Channels& channels = dry_->channels();
+  scores_.assign(size_t(channels.coupling().size()), 0);
+  std::vector<char> free(scores_.size(), 0);
+  for (const Cluster& cluster : all_)
+    for (const int root : cluster.roots) free[size_t(root)] = 1;
+  const auto can_go = [&](int root) { return free[size_t(root)] != 0; };
+  for (const auto& list : layers)
+    if (!list.empty()) layers_.push_back(list);
+  std::set<std::vector<int>> known(layers_.begin(), layers_.end());
+  for (size_t i = 0; i < channels.graph().values.size(); ++i) {
+    if (channels.graph().values[i].kind != GraphValue::leaf) continue;
+    for (const Tags& tags : channels.tags(int(i))) {
+      std::vector<int> list;
+      for (const int tag : tags) list.push_back(channels.coupling().root(tag));
+      if (!list.empty() && std::all_of(list.begin(), list.end(), can_go) && known.insert(list).second)
+        lists_.push_back(std::move(list));
+    }
+  }
 }
 
 void Clusters::score() {
@@ -100,7 +123,10 @@ void Clusters::score() {
       return x != y ? x < y : a < b;
     });
     cluster.scores.clear();
-    for (const int root : cluster.roots) cluster.scores.push_back(score_of(root));
+    for (const int root : cluster.roots) {
+      scores_[size_t(root)] = score_of(root);
+      cluster.scores.push_back(scores_[size_t(root)]);
+    }
   }
 }
 
@@ -146,10 +172,25 @@ ConfigList Clusters::config(const std::vector<double>& sparsities) const {
   return list;
 }
 
-DeadRoots Clusters::dead(const std::vector<int64_t>& gone) {
-  DeadRoots dead(size_t(dry_->channels().coupling().size()), 0);
+DeadRoots Clusters::dead(const std::vector<int64_t>& gone) const {
+  DeadRoots dead(scores_.size(), 0);
   for (size_t c = 0; c < size(); ++c)
     for (int64_t i = 0; i < gone[c]; ++i) dead[size_t(all_[c].roots[size_t(i)])] = 1;
+  const auto is_dead = [&](int root) { return dead[size_t(root)] != 0; };
+  const auto revive_strongest = [&](const std::vector<int>& list) {
+    int best = -1;
+    for (const int root : list)
+      if (is_dead(root) && (best < 0 || scores_[size_t(root)] > scores_[size_t(best)])) best = root;
+    if (best >= 0) dead[size_t(best)] = 0;
+  };
+  for (const auto* lists : {&layers_, &lists_})
+    for (const auto& list : *lists)
+      if (std::all_of(list.begin(), list.end(), is_dead)) revive_strongest(list);
+  if (allocation_.round_to > 1)
+    for (const auto& list : layers_) {
+      const auto kept = [&] { return int64_t(list.size()) - std::count_if(list.begin(), list.end(), is_dead); };
+      while (kept() % allocation_.round_to && kept() < int64_t(list.size())) revive_strongest(list);
+    }
   return dead;
 }
 

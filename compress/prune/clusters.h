@@ -51,8 +51,9 @@ class ESPALIER_API Clusters {
   std::vector<LayerShape> layers(const std::vector<int64_t>& gone);
 
  private:
-  DeadRoots dead(const std::vector<int64_t>& gone);
+  DeadRoots dead(const std::vector<int64_t>& gone) const;
   void find_channels(const Selection& selection);
+  void find_lists(const std::vector<std::vector<int>>& layers);
 
   Module& model_;
   const Scorer scorer_;
@@ -60,6 +61,10 @@ class ESPALIER_API Clusters {
   Selection selection_;
   std::vector<Cluster> all_;
   std::vector<size_t> cluster_of_;  // by selected layer
+  // Lists of roots of which one has to live, as plan() sees to it: the layers' own, of which round_to asks for
+  // multiples, then those of all that a channel runs through. Only such as could lose all.
+  std::vector<std::vector<int>> layers_, lists_;
+  std::vector<double> scores_;  // by root
   std::optional<DryRun> dry_;
 };
 
