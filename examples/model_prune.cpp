@@ -51,7 +51,8 @@ ConfigList config_for(const tool::Context& c, const Scorer& scorer, const std::s
                       const std::string& schedule) {
   if (c.given("config")) {
     for (const char* option : {"sparsity", "prune-iterations"})
-      if (c.given(option)) fail(ErrorKind::usage, "[--", option, "] is part of the --config file");
+      if (c.given(option) && (schedule != "admm" || option != std::string("prune-iterations")))
+        fail(ErrorKind::usage, "[--", option, "] is part of the --config file");
     return load_config(c.text("config"));
   }
   ConfigEntry entry = entry_for(c, scorer, model);
