@@ -66,7 +66,8 @@ bool living_rows(const Tensor& mask, std::vector<int64_t>& rows) {
 }
 
 // Rows of `w`, each of the size of the gram, over inputs of which some are gone.
-void reconstruct(Matrix& w, const Tensor& gram, const std::vector<char>& gone, double damping, const std::string& name) {
+void reconstruct(Matrix& w, const Tensor& gram, const std::vector<char>& gone, double damping,
+                 const std::string& name) {
   const auto n = Eigen::Index(gone.size());
   const auto values = gram.to_vector();
   const auto g = [&](Eigen::Index i, Eigen::Index j) { return double(values[size_t(i * n + j)]); };
@@ -88,7 +89,8 @@ void reconstruct(Matrix& w, const Tensor& gram, const std::vector<char>& gone, d
     if (factors.compute(damped); factors.info() == Eigen::Success) break;
   }
   if (factors.info() != Eigen::Success)
-    fail(ErrorKind::other, "[reconstruct] ", name, ": the products of its inputs cannot be decomposed: are they finite?");
+    fail(ErrorKind::other, "[reconstruct] ", name,
+         ": the products of its inputs cannot be decomposed: are they finite?");
   const Matrix makes_up = factors.solve(both);  // [left, lost]
   const Matrix change = weights * makes_up.transpose();
   for (size_t i = 0; i < left.size(); ++i) w.col(left[i]) += change.col(Eigen::Index(i));

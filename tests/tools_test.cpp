@@ -285,7 +285,8 @@ TEST_CASE("model_prune: criteria and schedules go together, and say when what go
   CHECK(std::filesystem::exists(h / "lottery/round2/last.pth"));
   CHECK(text("lottery/schedule.csv") == "round,sparsity\n0,0\n1,0.5\n2,0.75\n3,0.75\n");
 
-  write_file(h / "half.json", "[{\"op_types\": [\"Conv2d\"], \"sparsity\": 0.5}]");  // how often is not the list's to say
+  write_file(h / "half.json",
+             "[{\"op_types\": [\"Conv2d\"], \"sparsity\": 0.5}]");  // how often is not the list's to say
   h.run(run + "--pruner l1 --prune-schedule admm --prune-iterations 2 --prune-epochs 1 --config @/half.json " +
         "--finetune-epochs 0 --out @/admm_list");
   const auto admm = h.run(run + "--pruner l1 --prune-schedule admm --prune-iterations 2 --prune-epochs 1 " +
