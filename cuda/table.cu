@@ -1,5 +1,6 @@
 // The CUDA column: device memory for the caching pool, and the kernels compiled by nvcc. Everything runs in the default
 // stream of the thread's current device, in order; copies wait for it.
+#include <espalier/cuda/binary_mma.h>
 #include <espalier/cuda/int8_mma.h>
 #include <espalier/cuda/rows.h>
 
@@ -39,9 +40,14 @@ void conv2d_int8(const geometry::Conv& g, const geometry::Requant& r, In x, In w
   if (!cuda::conv2d_int8_mma(g, r, x, w, zero, b, scale, y)) cuda::conv2d_int8(g, r, x, w, zero, b, scale, y);
 }
 
+void conv2d_binary(const geometry::Conv& g, const geometry::Requant& r, In x, In w, In b, In scale, Out y) {
+  if (!cuda::conv2d_binary_mma(g, r, x, w, b, scale, y)) cuda::conv2d_binary(g, r, x, w, b, scale, y);
+}
+
 Kernels kernels() {
   Kernels all = cuda::rows();
   all.conv2d_int8 = conv2d_int8;
+  all.conv2d_binary = conv2d_binary;
   return all;
 }
 

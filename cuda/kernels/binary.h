@@ -104,11 +104,14 @@ struct ConvBinary {
   }
 };
 
-inline void conv2d_binary(const Conv& g, const Requant& r, In x, In w, In b, In scale, Out y) {
-  const int64_t words = (g.c + 31) / 32, pixels = g.n * g.h * g.w;
-  const Scratch scratch(std::max<int64_t>(1, pixels * words));
+// The kernel, and the codes of x as bits in `scratch`, which has to outlive its call.
+inline int64_t words_of(const Conv& g) { return (g.c + 31) / 32; }
+inline int64_t floats_for_bits(const Conv& g) { return std::max<int64_t>(1, g.n * g.h * g.w * words_of(g)); }
+inline ConvBinary conv_of_bits(const Conv& g, const Requant& r, In x, In w, In b, In scale, Out y,
+                               const Scratch& scratch) {
+  const int64_t words = words_of(g);
   auto* bits = reinterpret_cast<uint32_t*>(scratch.data());
-  launch_each(pixels * words, SignBits{g.c, words, x.as<uint8_t>(), bits});
+  launch_each(g.n * g.h * g.w * words, SignBits{g.c, words, x.as<uint8_t>(), bits});
   ConvBinary k{};
   k.g = g, k.r = r, k.oh = g.out_h(), k.ow = g.out_w(), k.words = words, k.bytes = (g.c + 7) / 8;
   k.row_blocks = (g.n * k.oh * k.ow + ConvBinary::Rows - 1) / ConvBinary::Rows;
@@ -116,6 +119,12 @@ inline void conv2d_binary(const Conv& g, const Requant& r, In x, In w, In b, In 
   k.bits = bits, k.w = w.as<uint8_t>(), k.bias = b.as<int32_t>(), k.scale = scale.f32();
   k.codes = y.dtype == DType::f32 ? nullptr : y.as<uint8_t>();
   k.reals = y.dtype == DType::f32 ? y.f32() : nullptr;
+  return k;
+}
+
+inline void conv2d_binary(const Conv& g, const Requant& r, In x, In w, In b, In scale, Out y) {
+  const Scratch scratch(floats_for_bits(g));
+  const ConvBinary k = conv_of_bits(g, r, x, w, b, scale, y, scratch);
   launch(k.row_blocks * k.col_blocks, k);
 }
 

@@ -287,7 +287,7 @@ def admm(a, t, where, name, weights, seed):
 
         def trainer(model, optimizer, criterion, epoch, callback):
             k = next(step)
-            for n, w in wrappers(pruner).items(): w.module.weight.data = ends[k][n + '.weight'].clone()
+            for n, w in wrappers(pruner).items(): w.module.weight.data = ends[k][n + '.weight'].clone(memory_format=torch.contiguous_format)
         pruner = Watched(build(name, weights), config, trainer, num_iterations=iterations, training_epochs=1, base_algo=algorithm)
         pruner.compress()
         t.cases += 1
