@@ -1,7 +1,7 @@
-// Convolution of signs on tensor cores (m16n8k256 of single bits, and, ones counted): the twin, for the device alone, of
-// ConvBinary in kernels/binary.h, whose windows and weights it reads. With m the bits of a window that lie inside and x
-// those of them that are set, x and w differ in |x| + |m and w| - 2|x and w| bits: two products, and sums of integers
-// are exact, so the twin has to be equal, every code. It has not run on a GPU yet.
+// Convolution of signs on tensor cores (m16n8k256 of single bits, and, ones counted): the twin, for the device alone,
+// of ConvBinary in kernels/binary.h, whose windows and weights it reads. With m the bits of a window that lie inside
+// and x those of them that are set, x and w differ in |x| + |m and w| - 2|x and w| bits: two products, and sums of
+// integers are exact, so the twin has to be equal, every code. It has not run on a GPU yet.
 #include <espalier/cuda/binary_mma.h>
 #include <espalier/cuda/kernels/binary.h>
 
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(Threads) run_binary_mma(const __grid_constant_
     }
     for (int i = 0; i < 2; ++i) {
       const int row = row_part + i * 16 + quad;
-      const auto rows_of = [&](const uint32_t (&from)[Rows][Pitch], uint32_t (&a)[4]) {
+      const auto rows_of = [&](const uint32_t(&from)[Rows][Pitch], uint32_t(&a)[4]) {
         a[0] = from[row][within], a[1] = from[row + 8][within];
         a[2] = from[row][within + 4], a[3] = from[row + 8][within + 4];
       };

@@ -317,7 +317,7 @@ TEST_CASE("options that a tool would ignore are refused") {
       {prune, "search-steps 3", "with --search or --budget"},
       {learn + "--pruner level --prune-schedule lottery", "finetune-lr 0.1", "without --prune-schedule lottery"},
       {learn + "--pruner l1 --search greedy", "max-sparsity 0.5", "with --budget"},
-      {learn + "--pruner l1 --prune-schedule agp", "reconstruct 2", "where all masks are there before fine-tuning"},
+      {learn + "--pruner level --prune-schedule lottery", "reconstruct 2", "where all masks are there before"},
       {learn + "--pruner l1 --budget 'params<50%'", "search-steps 5", "with --search netadapt or sensitivity"},
       {learn + "--pruner l1 --budget 'params<50%'", "latency-table t.json", "with a --budget of latency"},
       {ptq, "lr 0.1", "with --float-epochs"},
