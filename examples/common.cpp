@@ -196,7 +196,9 @@ int run(int argc, char** argv, const About& about, const AddOptions& add, const 
   signalled.store(0);
   for (int number : {SIGINT, SIGTERM}) std::signal(number, on_signal);
   for (int number : {SIGXFSZ, SIGPIPE}) std::signal(number, SIG_IGN);  // full disks and closed pipes become errors
-  const bool json = asks_for_json(argc, argv);                         // also where the command line cannot be parsed
+
+  // Asked here, since the command line may be one that cannot be parsed.
+  const bool json = asks_for_json(argc, argv);
   cxxopts::Options options(about.name, about.what);
   try {
     options.set_width(110);

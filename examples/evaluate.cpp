@@ -24,7 +24,6 @@ void evaluate_file(tool::Context& c) {
   const std::string logits_file = c.given("logits") ? c.output_file("logits") : "";
   const std::string codes_file = c.given("codes") ? c.output_file("codes") : "";
   tool::Running running(*loaded.module, loaded.info, device);
-  const tool::Layers layers = tool::layers_of(running.graph());
   if (!codes_file.empty() && !is_fake_quantized(running.graph()))
     fail(ErrorKind::usage, "[--codes] ", c.text("weights"), " is not quantized: it has no codes");
   const bool quantized = is_quantized(*loaded.module);

@@ -9,9 +9,8 @@ namespace espalier::tool {
 void add_finetuning_options(cxxopts::OptionAdder& add) {
   const auto text = [] { return cxxopts::value<std::string>(); };
   add("reconstruct",
-      "layers that have lost inputs make up for them with those that are left, in least squares over so many batches "
-      "of "
-      "training images, once masks are there, and before a search judges a candidate",
+      "make up for lost inputs with those that are left, in least squares over so many batches of training images, "
+      "once masks are there, and before a search judges a candidate",
       text()->default_value("0"), "N")(
       "recalibrate",
       "measure batch norms anew, from so many batches of training images, once masks are there, and before a "

@@ -92,10 +92,6 @@ PortReader reader_of(const std::string& name) {
   };
 }
 
-}  // namespace
-
-namespace {
-
 // The range of what lies in either.
 Tensor both(const Tensor& a, const Tensor& b) {
   const NoGrad no_grad;
