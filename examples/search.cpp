@@ -2,6 +2,7 @@
 #include "search.h"
 
 #include <espalier/compress/export/onnx.h>
+#include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/prune/searches.h>
 #include <espalier/nn/progress.h>
 
@@ -106,6 +107,7 @@ bool searches(const Context& c) { return c.given("search") || c.given("budget");
 
 void search(Context& c, const std::string& base_algo, const ConfigList& config) {
   const Device device = c.device();
+  const Scorer scorer = make_scorer(base_algo);
   const std::string name = c.given("search") ? search_method(c.text("search")).name : "greedy";
   const Budget budget = c.given("budget") ? parse_budget(c.text("budget")) : Budget{};
   if (budget.any() && c.given("sparsity"))
@@ -121,11 +123,12 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const int64_t tuning_epochs = c.integer("finetune-epochs");
 
   refuse_ignored(
-      c, {{{"prune-schedule", "granularity", "global", "save-masks", "prune-epochs", "admm-row", "rewind-step", "slim",
-            "statistics-batches", "activation", "dropout"},
+      c, {{{"prune-schedule", "global", "save-masks", "prune-epochs", "admm-row", "rewind-step", "slim"},
            false,
            "without --search and --budget"},
           {{"key"}, c.given("weights"), "with --weights"},
+          {{"dropout"}, !scorer.needs.empty(), "with a --pruner that reads activations or gradients"},
+          {{"activation"}, scorer.asks(Need::activations), "with --pruner apoz or mean"},
           {{"max-sparsity"}, budget.any(), "with --budget"},
           {{"latency-table"}, budget.ms.has_value(), "with a --budget of latency"},
           {{"search-steps"}, name == "netadapt" || name == "sensitivity", "with --search netadapt or sensitivity"},
@@ -159,6 +162,13 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     admm_progress.end_line();
     leave_if_stopped(how_to_go_on);
   };
+  const int64_t batches = c.integer("statistics-batches", 1, 1'000'000);
+  if (!scorer.needs.empty() && batches > tune_set->batches())
+    fail(ErrorKind::data, "[--statistics-batches] the images give ", tune_set->batches(), " batches, and ", batches,
+         " were asked for");
+  const Gather gather =
+      gather_from(*tune_set, loss, batches,
+                  {.activation = c.text("activation"), .dropout = c.choice("dropout", {"on", "off"}) == "on"});
   Finetuning finetuning(c, module, info, true);
   const auto adapted = [&](Module& m) { finetuning.adapt(m, *tune_set); };
   SearchOptions options{.evaluator = [&](Module& m) { return test(c, m, info, *judge_set, loss).accuracy; },
@@ -169,12 +179,14 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
                         .folder = c.text("out"),
                         .resume = c.resume(),
                         .base_algo = base_algo,
+                        .gather = gather,
                         .example = Tensor::zeros(one, DType::f32, device),
                         .round_to = c.integer("round-to", 1),
                         .max_sparsity = c.real("max-sparsity", 0.01, 0.99),
                         .seed = uint64_t(c.integer("seed")),
                         .settings = settings_of(c.text("search-settings")),
                         .latency_table = c.text("latency-table")};
+  if (c.given("granularity")) options.granularity = parse_granularity(c.text("granularity")).granularity;
   const auto search = make_search(name, module, config, options);
   for (const auto& [text, epochs] :
        {std::pair{recipe.schedule, recipe.epochs}, {c.text("finetune-schedule"), tuning_epochs}})

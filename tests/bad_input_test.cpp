@@ -317,6 +317,8 @@ TEST_CASE("options that a tool would ignore are refused") {
       {prune, "search-steps 3", "with --search or --budget"},
       {learn + "--pruner level --prune-schedule lottery", "finetune-lr 0.1", "without --prune-schedule lottery"},
       {learn + "--pruner l1 --search greedy", "max-sparsity 0.5", "with --budget"},
+      {learn + "--pruner l1 --search greedy", "dropout off", "with a --pruner that reads"},
+      {learn + "--pruner taylor --search greedy", "activation relu6", "with --pruner apoz or mean"},
       {learn + "--pruner level --prune-schedule lottery", "reconstruct 2", "where all masks are there before"},
       {learn + "--pruner l1 --budget 'params<50%'", "search-steps 5", "with --search netadapt or sensitivity"},
       {learn + "--pruner l1 --budget 'params<50%'", "latency-table t.json", "with a --budget of latency"},
@@ -632,6 +634,9 @@ TEST_CASE("budgets and searches: what cannot be meant is refused, what is missed
       force;
   refused(prune + " --budget 'size<1M'", 2, "[budget] expected conditions as params<1M");
   refused(prune + " --budget 'flops<50%' --sparsity 0.5", 2, "in the place of --sparsity");
+  refused(prune + " --search netadapt --sparsity 0.5 --pruner obs", 2, "rewrites the weights that stay");
+  refused(prune + " --search netadapt --sparsity 0.5 --pruner movement", 2, "learns in training what to prune");
+  refused(prune + " --search netadapt --sparsity 0.5 --pruner taylor --statistics-batches 900", 3, "batches");
   refused(prune + " --search netadept", 2, "did you mean \"netadapt\"");
   refused(prune + " --search netadapt --search-settings x", 2, "expected NAME=NUMBER");
   refused(prune + " --search netadapt --search-settings steps=3", 2, "there is no setting \"steps\"");

@@ -5,6 +5,7 @@
 #include <espalier/compress/count.h>
 #include <espalier/compress/latency.h>
 #include <espalier/compress/prune/clusters.h>
+#include <espalier/compress/prune/collect.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/speedup.h>
 #include <espalier/core/io/file.h>
@@ -12,8 +13,10 @@
 #include <espalier/nn/trace.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 
 #include "random_net.h"
 #include "refusal.h"
@@ -73,10 +76,24 @@ TEST_CASE("a dry run counts what ModelSpeedup leaves") {
     CAPTURE(seed);
     Net net(seed);
     const Tensor x = net.image(1);
-    const ConfigList config{{.op_types = {"Conv2d"}, .sparsity = 0.5}};
-    Scorer scorer = l1_scorer();
+    const auto modules = named_modules(net);
+    const bool norms =
+        std::any_of(modules.begin(), modules.end(), [](auto& m) { return m.second->type() == "BatchNorm2d"; });
+    Scorer scorer = seed % 4 == 1            ? taylor_scorer()
+                    : seed % 4 == 2          ? apoz_scorer()
+                    : seed % 4 == 3 && norms ? slim_scorer()
+                                             : l1_scorer();
+    const ConfigList config{{.op_types = {scorer.op_types[0]}, .sparsity = 0.5}};
     scorer.ties = Ties::index;  // as searches have it: as many as were counted, where scores are equal, too
-    Clusters clusters(net, scorer, {.config_list = config, .example = x});
+    scorer.ranking = Ranking::layer;
+    const Allocation allocation{.config_list = config, .example = x};
+    random_net::Images images(net);
+    Evidence evidence;
+    if (!scorer.needs.empty())
+      evidence = collect_evidence(
+          net, selection_of(net, scorer, allocation), scorer.needs, images,
+          [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); }, 2);
+    Clusters clusters(net, scorer, allocation, evidence);
     const Resources whole = clusters.count(std::vector<int64_t>(clusters.size(), 0));
     const Counts dense = count_flops_params(net, x);
     CHECK(whole.params == dense.params);
@@ -88,7 +105,7 @@ TEST_CASE("a dry run counts what ModelSpeedup leaves") {
     const Resources dry = clusters.count(gone);
     const ConfigList chosen = clusters.config(clusters.sparsities(gone));
     if (chosen.empty()) continue;
-    set_masks(net, plan(net, scorer, {.config_list = chosen, .example = x}));
+    set_masks(net, plan(net, scorer, {.config_list = chosen, .example = x}, nullptr, evidence));
     const auto report = ModelSpeedup(net, net.image(2)).speedup_model();
     CHECK(dry.params == report.params_after);
     CHECK(dry.flops == report.flops_after);
@@ -109,6 +126,26 @@ TEST_CASE("coupled layers are one cluster, and sparsities come back as counts") 
     CHECK(clusters.gone(c, 0.999999999) == clusters[c].free - 1);
   }
   CHECK(layers == 21);
+}
+
+TEST_CASE("what is masked goes first, whatever else is worth nothing") {
+  const auto model = make_model("naive");
+  const Tensor x = Tensor::zeros({1, 1, 28, 28});
+  const Allocation half{.config_list = {{.op_names = {"conv2"}, .sparsity = 0.5}}, .example = x};
+  const Clusters before(*model, l1_scorer(), half);
+  set_masks(*model, plan(*model, l1_scorer(), half));
+  Scorer nothing = l1_scorer();
+  nothing.elements = [](const ScoredLayer& l) { return std::vector<double>(size_t(l.weight.numel()), 0); };
+  const Clusters after(*model, nothing, half);
+  const auto weakest = [](const Clusters& clusters) {
+    const auto& roots = clusters[0].roots;  // which count from elsewhere where a graph has masks
+    std::set<int> half_of_them;
+    const int first = *std::min_element(roots.begin(), roots.end());
+    for (size_t i = 0; i < roots.size() / 2; ++i) half_of_them.insert(roots[i] - first);
+    return half_of_them;
+  };
+  CHECK(weakest(after) == weakest(before));
+  for (const double score : after[0].scores) CHECK(score == 0);  // and not -infinity, of which sums are made
 }
 
 TEST_CASE("a latency table is measured once, kept, and refused elsewhere") {

@@ -117,20 +117,6 @@ TEST_CASE("masked and shrunk compute the same") {
 }
 
 TEST_CASE("masked and shrunk compute the same at every update of every criterion that ranks channels") {
-  // Images that a random network can be trained on, as evidence needs them.
-  struct Images : BatchSource {
-    explicit Images(const Net& n) : net(n) {}
-    int64_t batches() const override { return 2; }
-    int64_t examples() const override { return 8; }
-    void start(int64_t) override { place = 0; }
-    bool next(Batch& b) override {
-      if (place == 2) return false;
-      b = {net.image(4), Tensor::from(std::vector<int64_t>{0, 1, 2, 3}, {4})};
-      return ++place > 0;
-    }
-    const Net& net;
-    int64_t place = 0;
-  };
   const Loss loss = [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); };
   std::vector<std::string> criteria;
   for (const std::string& name : pruner_names())
@@ -151,7 +137,7 @@ TEST_CASE("masked and shrunk compute the same at every update of every criterion
       const auto pruner =
           make_pruner(criterion, net,
                       {{.op_types = {type}, .initial_sparsity = 0.2, .final_sparsity = 0.7, .end_epoch = 3}}, options);
-      Images images(net);
+      random_net::Images images(net);
       std::vector<int64_t> kept(pruner->selection().layers.size(), INT64_MAX);
       for (int e = 0; e <= last; ++e) {
         pruner->collect(images, loss, 2);

@@ -6,6 +6,7 @@
 #include <espalier/nn/activations.h>
 #include <espalier/nn/init.h>
 #include <espalier/nn/layers.h>
+#include <espalier/nn/train.h>
 
 #include <algorithm>
 #include <memory>
@@ -245,6 +246,21 @@ struct Net : Module {
   int64_t channels, size;
   int pool_after = 0;
   bool max = true;
+};
+
+// Two batches that a random network can be trained on, as evidence needs them.
+struct Images : BatchSource {
+  explicit Images(const Net& n) : net(n) {}
+  int64_t batches() const override { return 2; }
+  int64_t examples() const override { return 8; }
+  void start(int64_t) override { place = 0; }
+  bool next(Batch& b) override {
+    if (place == 2) return false;
+    b = {net.image(4), Tensor::from(std::vector<int64_t>{0, 1, 2, 3}, {4})};
+    return ++place > 0;
+  }
+  const Net& net;
+  int64_t place = 0;
 };
 
 }  // namespace espalier::random_net

@@ -2,6 +2,7 @@
 // and a killed one goes on to the same bits. The defects of NNI's searches have a test each.
 #include <doctest/doctest.h>
 #include <espalier/compress/count.h>
+#include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/prune/searches.h>
 #include <espalier/compress/speedup.h>
 #include <espalier/core/io/file.h>
@@ -11,6 +12,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "random_net.h"
 #include "training.h"
@@ -83,6 +85,8 @@ std::string masks_text(Module& model) {
   return all;
 }
 
+Tensor loss(const Tensor& y, const Tensor& t) { return cross_entropy(y, t); }
+
 struct Killed {};
 
 }  // namespace
@@ -129,17 +133,21 @@ TEST_CASE("every search meets its target, leaves real masks and repeats itself")
 }
 
 TEST_CASE("a search that was killed anywhere goes on to the same bits, without asking again") {
-  for (const std::string& name : search_names()) {
-    if (name == "autocompress") continue;  // has a case of its own
+  std::vector<std::pair<std::string, std::string>> searches{{"netadapt", "taylor"}, {"sensitivity", "apoz"}};
+  for (const std::string& name : search_names())
+    if (name != "autocompress") searches.push_back({name, "l1"});  // has a case of its own
+  for (const auto& [name, base_algo] : searches) {
     CAPTURE(name);
+    CAPTURE(base_algo);
     const Folder folder("search_killed_" + name);
     std::filesystem::create_directory(folder.path);
     auto options = options_for();
+    options.base_algo = base_algo;
     if (name == "amc") options.settings = {{"train_episode", 8}, {"warmup", 3}};
     if (name == "netadapt") options.settings = {{"sparsity_per_iteration", 0.15}};
     training::Source source({3, 8, 8});
-    options.finetuner = finetune_on(
-        source, [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); }, {.lr = 0.05, .momentum = 0.9}, 2);
+    options.finetuner = finetune_on(source, loss, {.lr = 0.05, .momentum = 0.9}, 2);
+    options.gather = gather_from(source, loss, 2);
     Chain straight;
     const auto whole = make_search(name, straight, all_conv(0.4), options);
     whole->compress();
@@ -265,7 +273,7 @@ TEST_CASE("AutoCompress shrinks the network round by round; killed between round
     options.resume = resume;
     options.settings = {{"num_iterations", 2}, {"admm_num_iterations", 2}, {"admm_training_epochs", 1}};
     training::Source source({3, 8, 8});
-    options.trainer = train_with_adam(source, [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); });
+    options.trainer = train_with_adam(source, loss);
     options.evaluator = [&](Module& m) {
       if (asked++ == stop_at) throw Killed{};
       return weighed(m);
@@ -300,7 +308,7 @@ TEST_CASE("AutoCompress shrinks the network round by round; killed between round
 TEST_CASE("AutoCompress that was killed inside ADMM goes on to the same bits") {
   const Folder folder("search_autocompress_admm");
   training::Source source({3, 8, 8});
-  const auto adam = train_with_adam(source, [](const Tensor& y, const Tensor& t) { return cross_entropy(y, t); });
+  const auto adam = train_with_adam(source, loss);
   const auto run = [&](Chain& model, int64_t killed_in, bool resume, const std::string& path) {
     auto options = options_for(path);
     options.resume = resume;
@@ -416,6 +424,76 @@ TEST_CASE("where scores are equal, as many go as a search decided") {
   CHECK(double(after.weights) > 0.5 * double(search.result().before.weights));
 }
 
+TEST_CASE("criteria that look at images: gathered of the model that candidates start from") {
+  for (const std::string base_algo : {"taylor", "apoz", "obd", "wanda"}) {
+    CAPTURE(base_algo);
+    training::Source source({3, 8, 8});
+    int gathered = 0;
+    std::vector<std::string> seen;
+    auto options = options_for();
+    options.base_algo = base_algo;
+    options.granularity = Granularity::channel;  // wanda's own are single weights
+    options.gather = [&](Module& m, const Selection& selection, const std::vector<Need>& needs) {
+      ++gathered;
+      seen.push_back(masks_text(m) + training::bits(m));
+      return gather_from(source, loss, 3)(m, selection, needs);
+    };
+    // Once, where the weights rest: the masks are those that plan() makes of what was gathered.
+    options.target = parse_budget("flops<50%");
+    Chain model, by_hand;
+    const std::string before = training::bits(model);
+    const auto search = make_search("greedy", model, half, options);
+    search->compress();
+    CHECK(search->result().missed.empty());
+    CHECK(gathered == 1);
+    CHECK(training::bits(model) == before);
+    Scorer scorer = make_scorer(base_algo);
+    scorer.ties = Ties::index;
+    scorer.granularity = Granularity::channel;
+    const Allocation allocation{.config_list = search->result().config_list, .example = chain_input};
+    const Evidence evidence =
+        collect_evidence(by_hand, selection_of(by_hand, scorer, allocation), scorer.needs, source, loss, 3);
+    set_masks(by_hand, plan(by_hand, scorer, allocation, nullptr, evidence));
+    CHECK(masks_text(by_hand) == masks_text(model));
+    Chain by_size;
+    auto l1 = options_for();
+    l1.target = options.target;
+    make_search("greedy", by_size, half, l1)->compress();
+    CHECK(masks_text(by_size) != masks_text(model));
+    // Anew for every round that begins from another model.
+    gathered = 0;
+    seen.clear();
+    options.target = {};
+    options.settings = {{"sparsity_per_iteration", 0.2}};
+    Chain round;
+    make_search("netadapt", round, all_conv(0.4), options)->compress();
+    CHECK(gathered > 2);
+    CHECK(std::set<std::string>(seen.begin(), seen.end()).size() == seen.size());
+  }
+}
+
+TEST_CASE("scores that rank all layers together rank within what a search decides") {
+  for (const std::string& name : search_names()) {
+    if (name == "autocompress") continue;  // ADMM has no slim
+    CAPTURE(name);
+    const auto model = make_model("resnet20");
+    auto options = options_for();
+    options.base_algo = "slim";
+    options.target = parse_budget("flops<60%");
+    options.example = Tensor::zeros({1, 3, 32, 32});
+    if (name == "amc") options.settings = {{"train_episode", 2}, {"warmup", 1}};
+    if (name == "annealing") options.settings = {{"start_temperature", 21}};
+    if (name == "netadapt") options.settings = {{"sparsity_per_iteration", 0.2}};
+    options.evaluator = [](Module& m) { return 1 - 0.001 * double(masks_of(m).size()); };
+    const auto search = make_search(name, *model, {{.op_types = {"BatchNorm2d"}, .sparsity = 0.5}}, options);
+    search->compress();
+    const SearchResult& r = search->result();
+    CHECK(r.missed.empty());
+    ModelSpeedup(*model, Tensor::zeros({2, 3, 32, 32})).speedup_model();
+    CHECK(count_flops_params(*model, options.example).flops == r.after.flops);
+  }
+}
+
 TEST_CASE("what makes no sense is refused, and the model stays as it was") {
   Chain model;
   const auto refuses = [&](const std::string& name, ConfigList config, SearchOptions options, const char* text) {
@@ -430,6 +508,16 @@ TEST_CASE("what makes no sense is refused, and the model stays as it was") {
   bad = options_for();
   bad.base_algo = "l9";
   refuses("greedy", half, bad, "there is no pruner \"l9\"");
+  bad.base_algo = "taylor";
+  refuses("greedy", half, bad, "base_algo \"taylor\" reads more than weights: it needs gather");
+  bad.base_algo = "l1";
+  bad.granularity = Granularity::block;
+  refuses("greedy", half, bad, "decides about channels or single weights, not about block");
+  bad.granularity = {};
+  bad.base_algo = "movement";
+  refuses("greedy", half, bad, "learns in training what to prune");
+  bad.base_algo = "obs";
+  refuses("greedy", half, bad, "rewrites the weights that stay");
   bad = options_for();
   bad.folder = "/nonexistent/folder";
   refuses("greedy", half, bad, "is no folder");

@@ -365,6 +365,16 @@ TEST_CASE("without training, layers make up for lost inputs and batch norms are 
   const auto loss = [&](const std::string& how) { return h.run(prune + how)["pruned"]["loss"].get<double>(); };
   const double as_it_is = loss("--recalibrate 1"), both = loss("--recalibrate 1 --reconstruct 4");
   CHECK(both < as_it_is);
+  const auto taylor = h.run(
+      "model_prune --weights @/dense/model.pth --pruner taylor --budget flops<60% --statistics-batches 2 --dropout off "
+      "--images 256 --test-images 32 --search-images 64 --finetune-epochs 0 --out @/taylor");
+  CHECK(taylor["missed"].empty());
+  const auto weights = h.run(
+      "model_prune --weights @/dense/model.pth --pruner wanda --granularity channel --budget "
+      "flops<60% "
+      "--images 256 --test-images 32 --search-images 64 --finetune-epochs 0 --out @/wanda");
+  CHECK(weights["after"]["flops"].get<double>() < 0.6 * weights["before"]["flops"].get<double>());
+  CHECK(taylor["after"]["flops"].get<double>() < 0.6 * taylor["before"]["flops"].get<double>());
   h.run(
       "model_prune --weights @/dense/model.pth --pruner l1 --search annealing --sparsity 0.4 --images 256 "
       "--test-images 32 "

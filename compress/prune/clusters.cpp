@@ -18,14 +18,14 @@ bool contains(const std::vector<std::string>& list, std::string_view name) {
 
 }  // namespace
 
-Clusters::Clusters(Module& model, const Scorer& scorer, const Allocation& allocation)
+Clusters::Clusters(Module& model, const Scorer& scorer, const Allocation& allocation, const Evidence& evidence)
     : model_(model), scorer_(scorer), allocation_(allocation), selection_(selection_of(model, scorer, allocation)) {
   if (allocation_.ranking.value_or(scorer_.ranking) == Ranking::global)
     fail(ErrorKind::usage, "[", scorer_.name, "] ranks all layers together, which leaves a search nothing to choose");
   if (allocation_.granularity.value_or(scorer_.granularity) == Granularity::channel) {
     dry_.emplace(model_, allocation_.example);
     find_channels(selection_);
-    score();
+    score(evidence);
   } else {
     for (const auto& layer : selection_.layers) {
       const int64_t n = weight_of(*layer.module)->value().numel();
@@ -102,14 +102,14 @@ void Clusters::find_lists(const std::vector<std::vector<int>>& layers) {
   }
 }
 
-void Clusters::score() {
+void Clusters::score(const Evidence& evidence) {
   if (!channels()) return;
   Channels& channels = dry_->channels();
   std::map<int, std::vector<double>> units;  // members' scores, by root
   for (const auto& layer : selection_.layers) {
     const Dims dims = channels.tags_of(weight_of(*layer.module)->value());
     if (dims.empty() || dims[0].empty()) continue;
-    const auto scores = channel_scores(scorer_, layer);
+    const auto scores = channel_scores(scorer_, layer, evidence);
     for (size_t i = 0; i < dims[0].size(); ++i) units[channels.coupling().root(dims[0][i])].push_back(scores[i]);
   }
   for (Cluster& cluster : all_) {
@@ -124,8 +124,9 @@ void Clusters::score() {
     });
     cluster.scores.clear();
     for (const int root : cluster.roots) {
-      scores_[size_t(root)] = score_of(root);
-      cluster.scores.push_back(scores_[size_t(root)]);
+      const double score = score_of(root);
+      scores_[size_t(root)] = score;
+      cluster.scores.push_back(std::isfinite(score) ? score : 0);
     }
   }
 }

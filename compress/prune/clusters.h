@@ -18,14 +18,14 @@ struct Cluster {
   int64_t free = 0;                 // units that may go: groups of coupled channels, or single weights
   int64_t pinned = 0;               // units that may not
   std::vector<int> roots = {};      // of channels: those that may go, the weakest first
-  std::vector<double> scores = {};  // of those
+  std::vector<double> scores = {};  // of those; 0 where they are masked already
 };
 
 class ESPALIER_API Clusters {
  public:
   // The layers that the allocation selects; its sparsities are not used. The model must outlive it. Throws what plan()
   // throws, and usage where a global ranking is asked for.
-  Clusters(Module& model, const Scorer& scorer, const Allocation& allocation);
+  Clusters(Module& model, const Scorer& scorer, const Allocation& allocation, const Evidence& evidence = {});
 
   // How many there are.
   size_t size() const { return all_.size(); }
@@ -34,7 +34,7 @@ class ESPALIER_API Clusters {
   // Are units groups of coupled channels? Else they are single weights.
   bool channels() const { return dry_.has_value(); }
 
-  void score();  // anew: weights have changed
+  void score(const Evidence& evidence = {});  // anew: weights, or what was gathered, have changed
 
   // How many units go at that sparsity: int(n·s), less what round_to asks for, and never all.
   int64_t gone(size_t cluster, double sparsity) const;

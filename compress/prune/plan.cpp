@@ -214,10 +214,7 @@ std::vector<double> magnitudes(const ScoredLayer& layer) {
 }
 
 std::vector<double> channel_scores(const Scorer& scorer, const Selection::Layer& layer, const Evidence& evidence) {
-  Scored scored = scores_of(scorer, layer, Granularity::channel, false, evidence);
-  for (size_t i = 0; i < scored.scores.size(); ++i)
-    if (scored.masked[i]) scored.scores[i] = 0;
-  return std::move(scored.scores);
+  return scores_of(scorer, layer, Granularity::channel, false, evidence).scores;
 }
 
 std::vector<double> squares(const ScoredLayer& layer) {

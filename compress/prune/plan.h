@@ -35,7 +35,8 @@ ESPALIER_API Masks plan(Module& model, const Scorer& scorer, const Allocation& a
 // The layers that a plan would prune, with the same errors.
 ESPALIER_API Selection selection_of(Module& model, const Scorer& scorer, const Allocation& allocation);
 
-// What each channel of a layer is worth, as plan() ranks it before groups are made; 0 where it is masked already.
+// What each channel of a layer is worth, as plan() ranks it before groups are made; -infinity where it is masked
+// already.
 ESPALIER_API std::vector<double> channel_scores(const Scorer& scorer, const Selection::Layer& layer,
                                                 const Evidence& evidence = {});
 

@@ -41,11 +41,20 @@ Examples random_one(const Examples& examples) {
   return one;
 }
 
-Scorer base_scorer(const std::string& name) {
+Scorer base_scorer(const SearchOptions& options) {
+  const std::string& name = options.base_algo;
   Scorer scorer = make_scorer(name);
-  if (!scorer.needs.empty())
-    fail(ErrorKind::usage, "[search] base_algo \"", name, "\" reads more than weights, which candidates do not gather");
-  scorer.ties = Ties::index;  // as many as a search decided, where scores are equal, too
+  if (scorer.learns)
+    fail(ErrorKind::usage, "[search] base_algo \"", name,
+         "\" learns in training what to prune; candidates are not trained");
+  if (scorer.repair)
+    fail(ErrorKind::usage, "[search] base_algo \"", name, "\" rewrites the weights that stay, which candidates share");
+  scorer.granularity = options.granularity.value_or(scorer.granularity);
+  if (scorer.granularity != Granularity::channel && scorer.granularity != Granularity::element)
+    fail(ErrorKind::usage, "[search] decides about channels or single weights, not about ",
+         name_of(scorer.granularity));
+  scorer.ties = Ties::index;        // as many as a search decided, where scores are equal, too
+  scorer.ranking = Ranking::layer;  // who competes with whom is what the search decides
   return scorer;
 }
 
@@ -81,6 +90,12 @@ Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t ste
   };
 }
 
+Gather gather_from(BatchSource& source, Loss loss, int64_t n, CollectOptions options) {
+  return [=, &source](Module& model, const Selection& selection, const std::vector<Need>& needs) {
+    return collect_evidence(model, selection, needs, source, loss, n, options);
+  };
+}
+
 TrainWith train_with_adam(BatchSource& source, Loss loss, Device device, const std::atomic<int>* stop,
                           std::vector<TrainObserver*> watching) {
   return [=, &source](Module& model, TrainObserver& observer, int64_t epochs) {
@@ -101,33 +116,33 @@ SearchRun::SearchRun(Search& search)
       options(search.options_),
       search_(search),
       result_(search.result_),
-      scorer_(base_scorer(search.options_.base_algo)),
+      scorer_(base_scorer(search.options_)),
       table_(!options.latency_table.empty() ? options.latency_table : path_in(options.folder, "latency.json"),
              options.target.batch),
       example_(random_one(options.example)),
       history_(path_in(options.folder, "search_history.csv"), options.resume) {
   rebuild();
   if (!budgeted()) {
-    const Selection selection =
-        selection_of(model, scorer_, {.config_list = search.config_list_, .example = options.example});
-    sparsity_ = selection.layers[0].sparsity;
-    for (const auto& layer : selection.layers)
-      if (layer.sparsity != sparsity_)
-        fail(ErrorKind::usage, "[search] takes one sparsity, of all weights together; the config list has ", sparsity_,
-             " and ", layer.sparsity);
-  } else if (!clusters_->channels()) {
-    fail(ErrorKind::usage, "[search] ", to_string(options.target),
-         ": single weights that are masked cost as much as before; ", options.base_algo, " prunes those");
+    const Allocation allocation{.config_list = search.config_list_, .example = options.example};
+    sparsity_ = selection_of(model, scorer_, allocation).layers[0].sparsity;
   }
   result_.before = clusters_->count(std::vector<int64_t>(clusters_->size(), 0));
   make_goals();
   best_ = worst();
 }
 
+void SearchRun::gather() {
+  if (scorer_.needs.empty()) return;
+  const Allocation allocation{.config_list = search_.config_list_, .example = options.example};
+  evidence_ = options.gather(model, selection_of(model, scorer_, allocation), scorer_.needs);
+}
+
 void SearchRun::rebuild() {
+  gather();
   clusters_ = std::make_unique<Clusters>(
       model, scorer_,
-      Allocation{.config_list = search_.config_list_, .example = options.example, .round_to = options.round_to});
+      Allocation{.config_list = search_.config_list_, .example = options.example, .round_to = options.round_to},
+      evidence_);
 }
 
 void SearchRun::restart(double sparsity, double part) {
@@ -235,8 +250,8 @@ bool SearchRun::scale_to_budget(std::vector<double>& sparsities) {
 void SearchRun::mask(const std::vector<double>& sparsities) {
   const ConfigList config = clusters_->config(sparsities);
   if (config.empty()) return;
-  set_masks(model,
-            plan(model, scorer_, {.config_list = config, .example = options.example, .round_to = options.round_to}));
+  const Allocation allocation{.config_list = config, .example = options.example, .round_to = options.round_to};
+  set_masks(model, plan(model, scorer_, allocation, nullptr, evidence_));
 }
 
 double SearchRun::evaluate(const std::vector<double>& sparsities, bool tune) {
@@ -279,9 +294,10 @@ void SearchRun::apply(const std::vector<double>& sparsities, bool tune, int64_t 
   const RandomState before = random_state();
   random_state() = {options.seed, uint64_t(candidate + 1) << 32};
   mask(sparsities);
-  if (tune && options.finetuner) {
-    options.finetuner(model);
-    clusters_->score();
+  if (tune && options.finetuner) options.finetuner(model);
+  if (tune && (options.finetuner || !scorer_.needs.empty())) {
+    gather();
+    clusters_->score(evidence_);
   }
   random_state() = before;
 }
@@ -326,6 +342,7 @@ Search::Search(SearchMethod method, Module& model, ConfigList config_list, Searc
   if (!(options_.max_sparsity > 0 && options_.max_sparsity < 1))
     fail(ErrorKind::usage, "[", method_.name, "] max_sparsity is ", options_.max_sparsity,
          ", expected between 0 and 1");
+  check_base();
   for (const auto& [name, value] : options_.settings) {
     std::vector<std::string> known;
     for (const auto& [key, standard] : method_.settings) known.push_back(key);
@@ -335,6 +352,22 @@ Search::Search(SearchMethod method, Module& model, ConfigList config_list, Searc
     fail(ErrorKind::usage, "[", method_.name, "] there is no setting \"", name, "\"", did_you_mean(name, known), "; ",
          all.empty() ? "it has none" : "there are " + all);
   }
+}
+
+void Search::check_base() const {
+  const Scorer scorer = base_scorer(options_);
+  if (!scorer.needs.empty() && !options_.gather)
+    fail(ErrorKind::usage, "[search] base_algo \"", scorer.name, "\" reads more than weights: it needs gather");
+  const Selection selection = selection_of(model_, scorer, {.config_list = config_list_, .example = options_.example});
+  if (options_.target.any()) {
+    if (scorer.granularity == Granularity::channel) return;
+    fail(ErrorKind::usage, "[search] ", to_string(options_.target),
+         ": single weights that are masked cost as much as before; ", scorer.name, " prunes those");
+  }
+  for (const auto& layer : selection.layers)
+    if (layer.sparsity != selection.layers[0].sparsity)
+      fail(ErrorKind::usage, "[search] takes one sparsity, of all weights together; the config list has ",
+           selection.layers[0].sparsity, " and ", layer.sparsity);
 }
 
 Search::~Search() = default;

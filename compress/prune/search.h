@@ -6,6 +6,7 @@
 #include <espalier/compress/budget.h>
 #include <espalier/compress/latency.h>
 #include <espalier/compress/prune/clusters.h>
+#include <espalier/compress/prune/collect.h>
 #include <espalier/compress/prune/pruner.h>
 #include <espalier/compress/prune/search_history.h>
 
@@ -25,10 +26,14 @@ using Evaluate = std::function<double(Module&)>;
 using Finetune = std::function<void(Module&)>;
 // NNI's trainer: so many epochs of training with this observer, a function of the model and of the random state.
 using TrainWith = std::function<void(Module&, TrainObserver&, int64_t epochs)>;
+// What a scorer reads beyond weights, of the model as it is: a function of it, which leaves it as it was.
+using Gather = std::function<Evidence(Module&, const Selection&, const std::vector<Need>&)>;
 // Accuracy, 0 to 1, in eval mode. The source is started at its epoch 0 and must not be one that training reads.
 ESPALIER_API Evaluate evaluate_on(BatchSource& source, Loss loss, Device device = {});
 // So many steps of SGD from a fresh optimiser, from the source's epoch 0 on.
 ESPALIER_API Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t steps, Device device = {});
+// collect_evidence() from the source's first n batches. The source must not be one that training is reading.
+ESPALIER_API Gather gather_from(BatchSource& source, Loss loss, int64_t n, CollectOptions options = {});
 // With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains. It returns in mid-epoch once *stop is not
 // 0: whoever set it must end the search then. `watching` see the training, too.
 ESPALIER_API TrainWith train_with_adam(BatchSource& source, Loss loss, Device device = {},
@@ -52,11 +57,15 @@ struct SearchOptions {
   Budget target = {};            // in the place of the config list's sparsity
   std::string folder = {};       // an existing one for search_history.csv, search_result.json, latency.json; "": none
   bool resume = false;           // go on from the folder's search_history.csv
-  std::string base_algo = "l1";  // whose scores decide which units go
-  Examples example = {};         // as Allocation's
-  int64_t round_to = 1;          // keep multiples of this many channels
-  double max_sparsity = 0.95;    // of a cluster, in searches for a budget
-  uint64_t seed = 0;             // of all that is drawn
+  std::string base_algo = "l1";  // whose scores decide which units of a layer go
+  // Required where base_algo reads more than weights: at first, and wherever a search has pruned, tuned or shrunk the
+  // model that its next candidates start from.
+  Gather gather = {};
+  std::optional<Granularity> granularity = {};  // channel or element; else base_algo's own
+  Examples example = {};                        // as Allocation's
+  int64_t round_to = 1;                         // keep multiples of this many channels
+  double max_sparsity = 0.95;                   // of a cluster, in searches for a budget
+  uint64_t seed = 0;                            // of all that is drawn
   std::map<std::string, double> settings = {};  // the search's own, in NNI's words; search_settings() lists them
   std::string latency_table = {};               // in the place of folder/latency.json
   std::function<void(const SearchProgress&)> progress = {};  // before every candidate; may throw, to give up
@@ -109,6 +118,7 @@ class ESPALIER_API Search {
 
  private:
   friend class SearchRun;
+  void check_base() const;
   SearchMethod method_;
   Module& model_;
   ConfigList config_list_;
@@ -172,6 +182,7 @@ class ESPALIER_API SearchRun {
     double limit, whole;
   };
   void make_goals();
+  void gather();
   void rebuild();
   void mask(const std::vector<double>& sparsities);
   Timing time_shrunk(const std::vector<int64_t>& gone);
@@ -182,7 +193,8 @@ class ESPALIER_API SearchRun {
   SearchResult& result_;
   Scorer scorer_;
   LatencyTable table_;
-  Examples example_;  // of one image, random
+  Examples example_;   // of one image, random
+  Evidence evidence_;  // that scorer_ asks for
   std::unique_ptr<Clusters> clusters_;
   std::vector<Goal> goals_, first_goals_;
   SearchHistory history_;

@@ -34,11 +34,12 @@ Found search(SearchRun& run) {
       if (run.setting("admm_num_iterations") < 1) {
         run.apply(found.sparsities);
       } else {
-        ADMMPruner admm(run.model, config, run.options.base_algo,
-                        {.num_iterations = int64_t(run.setting("admm_num_iterations")),
-                         .training_epochs = int64_t(run.setting("admm_training_epochs")),
-                         .row = run.setting("row")},
-                        {.example = run.options.example, .round_to = run.options.round_to});
+        ADMMPruner admm(
+            run.model, config, run.options.base_algo,
+            {.num_iterations = int64_t(run.setting("admm_num_iterations")),
+             .training_epochs = int64_t(run.setting("admm_training_epochs")),
+             .row = run.setting("row")},
+            {.example = run.options.example, .round_to = run.options.round_to, .granularity = run.options.granularity});
         run.options.trainer(run.model, admm, admm.epochs());
         admm.compress();
       }
