@@ -223,6 +223,31 @@ TEST_CASE("greedy meets budgets of parameters and FLOPs, counted on the shrunk n
   CHECK(met > int(networks) / 2);
 }
 
+TEST_CASE("uniform takes the same part everywhere, and a filter less would not do") {
+  Chain model, less;
+  auto options = options_for();
+  options.target = parse_budget("flops<50%");
+  UniformPruner search(model, half, options);
+  search.compress();
+  CHECK(search.result().missed.empty());
+  CHECK(search.result().candidates == 1);
+  const ConfigList& found = search.result().config_list;
+  REQUIRE(found.size() == 3);
+  for (const ConfigEntry& e : found) CHECK(e.sparsity == found[0].sparsity);
+  Scorer scorer = l1_scorer();
+  Clusters clusters(less, scorer, {.config_list = half, .example = chain_input});
+  auto gone = clusters.gone(std::vector<double>(3, *found[0].sparsity - 1 / 64.));
+  CHECK(double(clusters.count(gone).flops) >= 0.5 * double(search.result().before.flops));
+  options.target = parse_budget("params<1%");
+  options.max_sparsity = 0.5;
+  Chain other;
+  UniformPruner cannot(other, half, options);
+  cannot.compress();
+  CHECK(cannot.result().missed.size() == 1);
+  REQUIRE(cannot.result().notes.size() == 1);
+  CHECK(cannot.result().notes[0] == "max_sparsity of every cluster does not meet it");
+}
+
 TEST_CASE("NNI's NetAdapt: steps that round to nothing count as done, and .9 never ends; ours are whole channels") {
   Chain model;
   auto options = options_for();

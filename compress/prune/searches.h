@@ -13,6 +13,7 @@ namespace espalier {
   X(autocompress, AutoCompressPruner)    /* annealing, ADMM, cutting, in rounds (arXiv 1907.03141) */            \
   X(sensitivity, SensitivityPruner)      /* in proportion to what each cluster can bear */                       \
   X(amc, AMCPruner)                      /* an agent says how much to keep (He et al. 2018, arXiv 1802.03494) */ \
+  X(uniform, UniformPruner)              /* the same part of every cluster: what others have to beat */          \
   /* the next one's line goes here */
 
 // The method of `Class`, a Search. The class throws usage as Search does.
