@@ -23,10 +23,11 @@ bool is_among(const std::string& option, std::initializer_list<const char*> name
 bool is_manner(const std::string& option) {
   return is_among(option, {"out", "resume", "force", "json", "threads", "help", "version"});
 }
-// Recorded, but free to change between a run and its resumption.
-bool may_change(const std::string& option) {
-  return is_among(option, {"epochs", "finetune-epochs", "max-steps", "data", "checkpoint-minutes", "repeats",
-                           "batch-sizes", "exact-images"});
+// Recorded, but free to change between a run and its resumption. One stage of training may become longer; what stands
+// on a stage before it may not, or its stages would belong to two runs.
+bool may_change(const std::string& option, const std::string& tool) {
+  return is_among(option, {"max-steps", "data", "checkpoint-minutes", "repeats", "batch-sizes", "exact-images"}) ||
+         (option == "epochs" && is_among(tool, {"train", "model_quantize"}));
 }
 
 bool is_there(const fs::path& path) {
@@ -94,7 +95,7 @@ void Context::check_resume() {
   if (!before.contains("tool") || before["tool"] != about_.name) differs("tool", about_.name);
   for (const auto& option : parsed_.arguments()) {
     const std::string& key = option.key();
-    if (!is_manner(key) && !may_change(key) && (!before.contains(key) || before[key] != option.value()))
+    if (!is_manner(key) && !may_change(key, about_.name) && (!before.contains(key) || before[key] != option.value()))
       differs(key, nlohmann::json(option.value()).dump());
   }
   // A command that is written out again and has no limit of steps any more means to lift it.

@@ -231,6 +231,30 @@ TEST_CASE("obd takes a batch norm's statistics as those of the batch, and leaves
   for (auto& [name, m] : named_modules(p.model)) CHECK(m->output.empty());
 }
 
+TEST_CASE("half-full sums that fit no layer are refused before they are added to") {
+  training::Small net;
+  const Selection all =
+      selection_of(net, make_scorer("obs"), {.config_list = {{.op_types = {"Linear"}, .sparsity = 0.5}}});
+  const std::string name = all.layers[0].name;
+  const auto load = [&](const LayerEvidence& e) {
+    Collector collector(net, all, {Need::gram, Need::inputs, Need::activations});
+    Evidence evidence;
+    for (const auto& layer : all.layers) evidence[layer.name] = {};
+    evidence[name] = e;
+    collector.load(pth::Dict{{"batches", int64_t{1}}, {"evidence", to_value(evidence)}});
+  };
+  const Shape w = weight_of(*all.layers[0].module)->value().shape();
+  load({.zeros = std::vector<int64_t>(size_t(w[0]), 1),
+        .input_squares = std::vector<double>(size_t(w[1]), 1),
+        .gram = {Tensor::zeros({w[1], w[1]})}});
+  CHECK_THROWS_WITH_AS(load({.zeros = {1, 2}}), doctest::Contains("2 counts of zeros for "), Error);
+  CHECK_THROWS_WITH_AS(load({.sums = {1, 2}}), doctest::Contains("2 sums for "), Error);
+  CHECK_THROWS_WITH_AS(load({.input_squares = {1}}), doctest::Contains("1 squares of inputs for "), Error);
+  CHECK_THROWS_WITH_AS(load({.gram = {Tensor::zeros({w[1], w[1]}), Tensor::zeros({w[1], w[1]})}}),
+                       doctest::Contains("2 matrices of products for "), Error);
+  CHECK_THROWS_WITH_AS(load({.gram = {Tensor::zeros({2, 2})}}), doctest::Contains("products f32[2,2] for "), Error);
+}
+
 TEST_CASE("lamp compares layers by what ranks above each weight") {
   Plain net;
   std::vector<std::vector<double>> scores;

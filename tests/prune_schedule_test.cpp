@@ -313,6 +313,37 @@ TEST_CASE("a lottery ticket goes back to what it began with, optimiser and all, 
   CHECK(alone.sparsity() == 0.6);
 }
 
+TEST_CASE("a lottery ticket, stopped in any round, goes on to the same bits") {
+  for (const int64_t rewind : {0, 5}) {
+    CAPTURE(rewind);
+    const training::Folder folder("prune_schedule_test_lottery");
+    const auto run = [&](int64_t stopped_in, int64_t steps) {
+      training::Process process(folder.path);
+      LotteryTicketPruner pruner(process.model, {{.op_types = {"Linear"}, .sparsity = 0.6, .prune_iterations = 2}},
+                                 &process.optimizer, {.rewind_step = rewind});
+      for (const int64_t round : pruner.get_prune_iterations()) {
+        pruner.prune_iteration_start();
+        process.options.out = folder.path + "/round" + std::to_string(round);
+        std::filesystem::create_directory(process.options.out);
+        process.options.max_steps = round == stopped_in ? steps : 0;
+        process.run({&pruner});
+        if (round == stopped_in) break;
+      }
+      if (stopped_in < 0) CHECK(pruner.report().layers[0].kept == 288);
+      return everything(process.model);
+    };
+    const std::string whole = run(-1, 0);
+    for (const int64_t round : {0, 1, 2})
+      for (const int64_t steps : {1, 4, 6, 11}) {
+        CAPTURE(round);
+        CAPTURE(steps);
+        std::filesystem::remove_all(folder.path);
+        run(round, steps);
+        CHECK(run(-1, 0) == whole);
+      }
+  }
+}
+
 TEST_CASE("admm: the pull is the penalty's gradient; iterations move Z; it ends with masks") {
   manual_seed(4);
   training::Small net;

@@ -1,6 +1,7 @@
 // Evidence in files: what a run that was stopped half-way through collecting goes on with.
 #include <espalier/compress/mask.h>
 #include <espalier/compress/prune/collect.h>
+#include <espalier/nn/layers.h>
 
 namespace espalier {
 
@@ -108,6 +109,21 @@ void Collector::load(const Value& state) {
              shape);
       *t = t->to(device);
     }
+    const auto* conv = dynamic_cast<const Conv2d*>(layer->module);
+    const int64_t groups = conv ? conv->groups() : 1, reads = shape.numel() / std::max<int64_t>(shape[0], 1);
+    const auto counts = [&](size_t n, int64_t expected, const char* what) {
+      if (n != 0 && int64_t(n) != expected)
+        fail(ErrorKind::data, "[collect] the saved state has ", n, ' ', what, " for ", layer->name, ", expected ",
+             expected);
+    };
+    counts(e.zeros.size(), shape[0], "counts of zeros");
+    counts(e.sums.size(), shape[0], "sums");
+    counts(e.input_squares.size(), groups * reads, "squares of inputs");
+    counts(e.gram.size(), groups, "matrices of products");
+    for (const Tensor& t : e.gram)
+      if (t.shape() != Shape{reads, reads} || t.dtype() != DType::f32)
+        fail(ErrorKind::data, "[collect] the saved state has products ", t.dtype(), t.shape(), " for ", layer->name,
+             ", expected f32", Shape{reads, reads});
   }
 }
 

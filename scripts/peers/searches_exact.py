@@ -1,7 +1,8 @@
 """Our searches against NNI's, the programs themselves: every candidate, its performance and what is chosen.
 
   searches_exact.py --model-prune BUILD/examples/model_prune --data DIR --nni17 DIR [--models lenet,naive,vgg16]
-                    [--searches annealing,netadapt,autocompress,sensitivity,defects17,defects18] [--images 200] [--out FILE.json]
+                    [--searches annealing,netadapt,autocompress,sensitivity,defects17,defects18] [--seeds 3] [--images 200]
+                    [--out FILE.json]
 
 Needs a Python with NNI 1.7 (and 1.8 for sensitivity), PyTorch and NumPy; DIR of --nni17 holds nni17.py, nni_graph.py and
 nni_later.py, which import NNI there. Both sides judge candidates by the same images of MNIST and CIFAR-10 (the last of
@@ -17,7 +18,7 @@ the ratios of the next round are compared.
 Ours may end sooner than NNI's NetAdapt, which counts nominal shares: then it must be the beginning of NNI's.
 defects17 and defects18 show NNI failing as it is, on naive: NetAdapt, annealing; sensitivity, AMC.
 """
-import argparse, contextlib, csv, io, json, math, os, re, subprocess, sys, tempfile
+import argparse, contextlib, csv, io, itertools, json, math, os, re, subprocess, sys, tempfile
 import numpy as np
 import torch, torch.nn.functional as F
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -71,7 +72,7 @@ def images(name, data, n):
 
 
 def trained(name, x, y, steps):
-    torch.manual_seed(1)
+    torch.manual_seed(SEED - 2)
     m = MODELS[name]()
     o = torch.optim.SGD(m.parameters(), .02 if name == 'lenet' else .05, momentum=.9, weight_decay=1e-4)
     m.train()
@@ -332,7 +333,9 @@ def defects18(a, name, folder, model, x, y):
 
 def part(a):
     """One model and one search, in a process of its own: NNI 1.7 and 1.8 do not mix."""
-    name, search = a.part.split(':')
+    global SEED
+    name, search, seed = a.part.split(':')
+    SEED = int(seed)
     sys.path.insert(0, a.nni17)
     x, y = images(name, a.data, 1000)
     train = slice(0, 1000 - a.images)
@@ -348,17 +351,17 @@ def main():
     p.add_argument('--model-prune', required=True); p.add_argument('--data', required=True); p.add_argument('--nni17', required=True)
     p.add_argument('--models', default='lenet,naive,vgg16'); p.add_argument('--searches', default='annealing,netadapt,autocompress,sensitivity,defects17,defects18')
     p.add_argument('--images', type=int, default=200); p.add_argument('--steps', type=int, default=100); p.add_argument('--out'); p.add_argument('--part')
+    p.add_argument('--seeds', default='3', help='of the searches and of the weights')
     a = p.parse_args()
     if a.part: return part(a)
     results = []
-    for name in a.models.split(','):
-        for search in a.searches.split(','):
-            run = subprocess.run([sys.executable, os.path.abspath(__file__), *sys.argv[1:], '--part', f'{name}:{search}'], capture_output=True, text=True)
-            got = [json.loads(line[7:]) for line in run.stdout.splitlines() if line.startswith('RESULT ')]
-            if run.returncode: got.append({'model': name, 'search': search, 'case': 'run', 'candidates': 0, 'differs': run.stderr[-1500:]})
-            for r in got:
-                print(f'{r["model"]:6} {r["search"]:12} {r["case"]:40} {r["candidates"]:4} candidates  ' + (('equal' if r['candidates'] else 'shown') if r['differs'] is None else f'DIFFERS: {r["differs"]}'), flush=True)
-            results += got
+    for name, search, seed in itertools.product(a.models.split(','), a.searches.split(','), a.seeds.split(',')):
+        run = subprocess.run([sys.executable, os.path.abspath(__file__), *sys.argv[1:], '--part', f'{name}:{search}:{seed}'], capture_output=True, text=True)
+        got = [json.loads(line[7:]) for line in run.stdout.splitlines() if line.startswith('RESULT ')]
+        if run.returncode: got.append({'model': name, 'search': search, 'case': 'run', 'candidates': 0, 'differs': run.stderr[-1500:]})
+        for r in got:
+            print(f'{r["model"]:6} {r["search"]:12} {r["case"]:40} {r["candidates"]:4} candidates  ' + (('equal' if r['candidates'] else 'shown') if r['differs'] is None else f'DIFFERS: {r["differs"]}'), flush=True)
+        results += got
     if a.out:
         with open(a.out, 'w') as f: json.dump(results, f, indent=1)
     wrong = sum(r['differs'] is not None for r in results)
