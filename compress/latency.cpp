@@ -27,6 +27,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int64_t grid = 16;
+constexpr size_t spells = 5, most_spells = 30, runs_per_spell = 3;
 constexpr int64_t caches = int64_t{48} << 20;  // bytes: more than most have
 
 double ms_since(Clock::time_point start) {
@@ -151,15 +152,28 @@ Timing measure_latency(Module& model, const Examples& examples, int64_t batch, d
     inputs.push_back(Tensor::full(shape, 0.5f));
   }
   const Engine engine(trace(model, examples));
-  std::vector<double> ms;
   Tensor y = engine(inputs);
-  const auto begin = Clock::now();
-  for (int run = -3; run < 15 || ms_since(begin) < 1e3 * seconds; ++run) {
-    const auto start = Clock::now();
-    engine.run(inputs, y);
-    if (run >= 0) ms.push_back(ms_since(start));
-  }
-  return timing_of(std::move(ms));
+  for (int warm = 0; warm < 3; ++warm) engine.run(inputs, y);
+  const auto spell = [&] {
+    std::vector<double> ms;
+    const auto begin = Clock::now();
+    while (ms.size() < runs_per_spell || ms_since(begin) < 1e3 * seconds / spells) {
+      const auto start = Clock::now();
+      engine.run(inputs, y);
+      ms.push_back(ms_since(start));
+    }
+    return timing_of(std::move(ms));
+  };
+  std::vector<Timing> all;
+  const auto quietest = [&] {
+    return *std::min_element(all.begin(), all.end(), [](auto& a, auto& b) { return a.median < b.median; });
+  };
+  const auto agree = [&] {
+    const double bound = 1.02 * quietest().median;
+    return std::count_if(all.begin(), all.end(), [&](auto& t) { return t.median <= bound; }) >= 3;
+  };
+  while (all.size() < spells || (all.size() < most_spells && !agree())) all.push_back(spell());
+  return quietest();
 }
 
 LatencyTable::LatencyTable(std::string path, int64_t batch) : path_(std::move(path)), batch_(batch) {
@@ -187,7 +201,9 @@ double LatencyTable::node(const LayerShape& layer, int64_t in, int64_t out) {
   const std::string key = key_of(layer, in, out, batch_);
   const auto found = layers_.find(key);
   if (found != layers_.end()) return found->second;
-  return layers_[key] = time_layer(layer, in, out, batch_);
+  const double ms = layers_[key] = time_layer(layer, in, out, batch_);
+  if (tell_) tell_(++measured_);
+  return ms;
 }
 
 double LatencyTable::layer(const LayerShape& layer) {
@@ -216,6 +232,7 @@ Timing LatencyTable::network(const std::string& name, const std::function<Timing
   if (found != networks_.end()) return found->second;
   const Timing t = networks_[name] = measure();
   save();
+  if (tell_) tell_(++measured_);
   return t;
 }
 

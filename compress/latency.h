@@ -11,13 +11,14 @@
 
 namespace espalier {
 
-// Times of n runs.
+// Times of n runs, one after the other.
 struct Timing {
   double median = 0, low = 0, high = 0;  // ms; the 10th and the 90th percentile
   int n = 0;
 };
-// The model in eval mode through an Engine on the CPU, `batch` images at once: after a warm-up, for about `seconds` and
-// at least 15 runs.
+// The model in eval mode through an Engine on the CPU, `batch` images at once, after a warm-up. Of several spells of
+// runs the quietest: others on the machine only add. There are five, of `seconds` together and at least 15 runs, and
+// more, 30 at most, until three agree within 2 %.
 ESPALIER_API Timing measure_latency(Module& model, const Examples& examples, int64_t batch, double seconds = 0.5);
 
 // The layers and networks that were timed on this machine.
@@ -35,6 +36,8 @@ class ESPALIER_API LatencyTable {
   // asked the first time.
   Timing network(const std::string& name, const std::function<Timing()>& measure);
 
+  // Called whenever something was measured, with how many layers and networks this table has measured itself.
+  void tell(std::function<void(int64_t)> measured) { tell_ = std::move(measured); }
   void save() const;  // where it came from
   // How many times of layers it holds, and for how many images at once: batch().
   size_t size() const { return layers_.size(); }
@@ -47,6 +50,8 @@ class ESPALIER_API LatencyTable {
   int64_t batch_;
   std::map<std::string, double> layers_;  // "conv2d 3x3 s1 p1 32x32 b1 64->128"
   std::map<std::string, Timing> networks_;
+  std::function<void(int64_t)> tell_;
+  int64_t measured_ = 0;
 };
 
 ESPALIER_API std::string machine_name();  // "AMD EPYC ..., 2 threads, all that it has"

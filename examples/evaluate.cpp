@@ -1,6 +1,7 @@
 // evaluate: how well a .pth file does on a set of images - dense, masked, shrunk or quantized, which is run in
 // integers; files that espalier wrote need no model's name.
 #include <espalier/compress/export/coded.h>
+#include <espalier/compress/latency.h>
 #include <espalier/core/io/pth.h>
 #include <espalier/core/ops/ops.h>
 #include <espalier/nn/state_dict.h>
@@ -27,7 +28,12 @@ void evaluate_file(tool::Context& c) {
   if (!codes_file.empty() && !is_fake_quantized(running.graph()))
     fail(ErrorKind::usage, "[--codes] ", c.text("weights"), " is not quantized: it has no codes");
   const bool quantized = is_quantized(*loaded.module);
-  tool::refuse_ignored(c, {{{"batch-sizes", "repeats", "exact-images"}, quantized, "with a quantized file"}});
+  tool::refuse_ignored(c, {{{"batch-sizes", "repeats", "exact-images"}, quantized, "with a quantized file"},
+                           {{"latency"}, !quantized, "with floats (a quantized file is timed anyway)"}});
+  std::vector<int64_t> timed;
+  if (c.given("latency")) timed = c.integers("latency");
+  for (const int64_t batch : timed)
+    if (batch < 1 || batch > 4096) fail(ErrorKind::usage, "[--latency] expected 1 to 4096 images, got ", batch);
   const tool::ComparisonOptions compared(c);
   c.make_out({});
 
@@ -61,6 +67,16 @@ void evaluate_file(tool::Context& c) {
                {"parameters", parameters},
                {"test", tool::to_json(e)},
                {"seconds", seconds}};
+  if (!timed.empty()) to(*loaded.module, Device{});
+  for (const int64_t batch : timed) {
+    const Shape& in = loaded.info.input;
+    const Timing t = measure_latency(*loaded.module, Tensor::zeros({1, in[0], in[1], in[2]}), batch);
+    tool::leave_if_stopped("nothing was written");
+    c.say() << "batch " << batch << ": " << t.median << " ms (10th-90th percentile " << t.low << "-" << t.high << ", "
+            << t.n << " runs of the quietest spell) on the CPU" << std::endl;
+    c.summary["latency"]["batch_" + std::to_string(batch)] = {
+        {"median_ms", t.median}, {"low_ms", t.low}, {"high_ms", t.high}, {"n", t.n}};
+  }
   if (!quantized) return;
   LoadedModel real = tool::load_weights(c);
   remove_quantizers(*real.module);
@@ -90,6 +106,7 @@ int tool::evaluate_main(int argc, char** argv) {
                    "  evaluate --weights out/pruned/model.pth --dataset cifar10 --data DIR --json\n"
                    "  evaluate --weights vgg16.pth --model vgg16 --dataset cifar10 --data DIR --logits logits.pth\n"
                    "    then in Python: torch.load('logits.pth')['logits']   [N,10], the images in the files' order\n"
+                   "  evaluate --weights out/small/shrunk.pth --latency 1,64\n"
                    "  evaluate --weights out/q8/model.pth --test-images 4 --codes codes.pth",
        .needs_out = false},
       [](cxxopts::OptionAdder& add) {
@@ -97,7 +114,10 @@ int tool::evaluate_main(int argc, char** argv) {
             "model", "which model it is, where the file does not say", cxxopts::value<std::string>(), "NAME")(
             "logits", "write {\"logits\": [N,10], \"labels\": [N]} to FILE", cxxopts::value<std::string>(), "FILE")(
             "codes", "write every code of a quantized file to FILE: u8 [N,C,H,W] by the name of the ONNX tensor",
-            cxxopts::value<std::string>(), "FILE");
+            cxxopts::value<std::string>(), "FILE")("latency",
+                                                   "of a file of floats: time a forward pass of so many images, alone "
+                                                   "on the CPU, through the engine",
+                                                   cxxopts::value<std::string>(), "N,N,..");
         tool::add_key_option(add);
         tool::add_comparison_options(add);
         tool::add_data_options(add, "synthetic", {.train = false, .batches = false});

@@ -4,6 +4,7 @@
 #include <espalier/compress/prune/admm.h>
 #include <espalier/compress/prune/lottery.h>
 #include <espalier/compress/prune/pruners.h>
+#include <espalier/compress/prune/searches.h>
 #include <espalier/compress/slim_penalty.h>
 #include <espalier/core/io/file.h>
 #include <espalier/nn/progress.h>
@@ -57,7 +58,10 @@ ConfigList config_for(const tool::Context& c, const Scorer& scorer, const std::s
   }
   ConfigEntry entry = entry_for(c, scorer, model);
   const int64_t epochs = c.integer("finetune-epochs"), half = std::max<int64_t>(1, epochs / 2);
-  const int64_t rounds = c.given("prune-iterations") ? c.integer("prune-iterations", 1, 1'000'000) : 5;
+  const int64_t last = std::max<int64_t>(0, epochs - 1);  // that begins
+  const int64_t rounds = c.given("prune-iterations") ? c.integer("prune-iterations", 1, 1'000'000)
+                         : schedule == "iterative"   ? std::min<int64_t>(5, last + 1)
+                                                     : 5;
   if (c.given("prune-iterations") && schedule != "lottery" && schedule != "iterative" && schedule != "admm")
     fail(ErrorKind::usage, "[--prune-iterations] the schedule ", schedule, " has no rounds");
   const std::vector<std::string> required =
@@ -66,7 +70,7 @@ ConfigList config_for(const tool::Context& c, const Scorer& scorer, const std::s
     std::swap(entry.sparsity, entry.final_sparsity);
     entry.initial_sparsity = 0;
     entry.start_epoch = schedule == "cubic" ? half / 4 : 0;
-    entry.end_epoch = half;
+    entry.end_epoch = schedule == "cubic" ? half : std::min(half, last);
     if (schedule != "cubic") entry.frequency = 1;
   } else if (schedule == "iterative" || schedule == "lottery") {
     entry.prune_iterations = rounds;
@@ -82,6 +86,24 @@ struct Stage {
   std::string schedule;
   double slim;
 };
+
+// What a schedule that goes on behind the last epoch leaves undone; "": nothing.
+std::string cut_short(const PruneSchedule& schedule, const ConfigList& list, int64_t epochs) {
+  if (schedule.clock == PruneSchedule::Clock::round) return "";
+  const double end =
+      schedule.clock == PruneSchedule::Clock::step ? double(epochs) : double(std::max<int64_t>(0, epochs - 1));
+  for (const ConfigEntry& e : list) {
+    if (e.exclude || schedule.last(e) <= end) continue;
+    double reached = 0;
+    for (int64_t t = 0; t <= int64_t(end); ++t) reached = schedule.at(e, double(t)).value_or(reached);
+    std::ostringstream text;
+    text << "the schedule " << schedule.name << " goes on to epoch " << schedule.last(e) << "; with --finetune-epochs "
+         << epochs << " it ends at a sparsity of " << reached << ", not "
+         << schedule.at(e, schedule.last(e)).value_or(reached);
+    return text.str();
+  }
+  return "";
+}
 
 // At which epochs masks are made anew, for the files of --save-masks.
 int64_t updates_of(const PruneSchedule& schedule, const ConfigList& list) {
@@ -118,7 +140,9 @@ std::string mask_file(int64_t update) {
 
 void prune(tool::Context& c) {
   if (tool::searches(c)) {
-    const Scorer base = make_scorer(c.given("pruner") ? c.text("pruner") : "l1");
+    // Greedy weighs layers against each other; NNI's searches ask what candidates do, and rank by l1.
+    const bool weighs = !c.given("search") || search_method(c.text("search")).name == "greedy";
+    const Scorer base = make_scorer(c.given("pruner") ? c.text("pruner") : weighs ? "taylor_group" : "l1");
     return tool::search(c, base.name, config_for(c, base, "", "once"));
   }
   const Device device = c.device();
@@ -169,6 +193,7 @@ void prune(tool::Context& c) {
                         .statistics_batch_num = c.integer("statistics-batches", 1, 1'000'000),
                         .activation = c.text("activation"),
                         .dropout = c.choice("dropout", {"on", "off"}) == "on",
+                        .collecting = tool::evidence_progress(c),
                         .loss = loss};
   if (c.given("granularity")) {
     const auto [granularity, n_m] = parse_granularity(c.text("granularity"));
@@ -176,6 +201,7 @@ void prune(tool::Context& c) {
     options.n_m = n_m;
   }
   if (c.flag("global")) options.ranking = Ranking::global;
+  options.normalize = parse_normalizer(c.text("normalize"));
   const bool save_all = c.flag("save-masks");
   options.updated = [&](const Pruner& p) {
     if (!save_all) return;
@@ -216,6 +242,12 @@ void prune(tool::Context& c) {
           {{"activation"},
            std::find(scorer.needs.begin(), scorer.needs.end(), Need::activations) != scorer.needs.end(),
            "with --pruner apoz or mean"},
+          {{"normalize"},
+           options.ranking.value_or(scorer.ranking) == Ranking::global,
+           "with --global, or a --pruner that ranks all layers together"},
+          {{"round-to"},
+           options.granularity.value_or(scorer.granularity) == Granularity::channel,
+           "where whole channels go"},
           {{"dropout"},
            scorer.needs.empty() || way == "once" || lottery || admm,
            "where evidence is gathered beside training, as once, lottery and admm do"},
@@ -260,7 +292,9 @@ void prune(tool::Context& c) {
 
   c.say() << info.name << ", " << name << " pruner, " << (way == "once" ? "" : "schedule " + way + ", ")
           << to_json(config) << std::endl;
+  const std::string unfinished = cut_short(schedule, config, lottery || admm ? 0 : tuning_epochs);
   for (const std::string& warning : pruner->selection().warnings) c.say() << "warning: " << warning << std::endl;
+  if (!unfinished.empty()) c.say() << "warning: " << unfinished << std::endl;
   c.summary = {{"model", info.name},
                {"pruner", name},
                {"schedule", way},
@@ -298,7 +332,6 @@ void prune(tool::Context& c) {
     if (!evidence) return;
     c.say() << "evidence: " << options.statistics_batch_num << " batches of " << recipe.batch_size << std::endl;
     pruner->collect(*train_set, loss);
-    tool::leave_if_stopped(tool::how_to_go_on);
   };
 
   learn(train_stage);
@@ -344,6 +377,7 @@ void prune(tool::Context& c) {
   }
   tool::write_report(c, "kept", kept, kept_figure(kept, info.name + ": what " + name + " keeps"));
   c.summary["notes"] = pruner->report().notes;
+  if (!unfinished.empty()) c.summary["notes"].push_back(unfinished);
   c.say() << "written to " << c.text("out") << ": model.pth, mask.pth, schedule.csv"
           << (has_onnx() ? ", model.onnx" : "") << std::endl;
 }
@@ -398,10 +432,11 @@ int tool::model_prune_main(int argc, char** argv) {
         using Text = std::string;
         add("model", tool::listed(tool::model_names()), cxxopts::value<Text>()->default_value("vgg19"), "NAME")(
             "weights", "prune this .pth file (then --epochs is 0 unless given)", cxxopts::value<Text>(), "FILE")(
-            "pruner", tool::listed(pruner_names()), cxxopts::value<Text>()->default_value("slim"), "NAME")(
-            "sparsity", "the part that is pruned away, between 0 and 1 (default: slim 0.7, others 0.5)",
-            cxxopts::value<Text>(),
-            "X")("config", "a config list in JSON, in the place of --sparsity", cxxopts::value<Text>(), "FILE")(
+            "pruner", tool::listed(pruner_names()) + " (with --budget: taylor_group, with --search of NNI's: l1)",
+            cxxopts::value<Text>()->default_value("slim"),
+            "NAME")("sparsity", "the part that is pruned away, between 0 and 1 (default: slim 0.7, others 0.5)",
+                    cxxopts::value<Text>(),
+                    "X")("config", "a config list in JSON, in the place of --sparsity", cxxopts::value<Text>(), "FILE")(
             "prune-schedule", tool::listed(schedule_names()) + " (default: once; movement: cubic)",
             cxxopts::value<Text>(),
             "NAME")("prune-iterations", "rounds of lottery and iterative (default 5), iterations of admm (default 30)",
@@ -412,14 +447,19 @@ int tool::model_prune_main(int argc, char** argv) {
                                    cxxopts::value<Text>()->default_value("0"), "N")(
             "granularity", "element, channel, block (16 outputs of one input and tap) or N:M (default: the pruner's)",
             cxxopts::value<Text>(), "WHAT")("global", "rank the units of all layers together")(
-            "round-to", "keep a multiple of so many channels per layer", cxxopts::value<Text>()->default_value("1"),
-            "N")("statistics-batches", "batches of training images that scores of activations or gradients see",
-                 cxxopts::value<Text>()->default_value("1"),
-                 "N")("activation", "relu or relu6: what apoz and mean apply to a layer's own output",
-                      cxxopts::value<Text>()->default_value("relu"),
-                      "NAME")("dropout", "on (as in training) or off, while these batches pass",
-                              cxxopts::value<Text>()->default_value("on"),
-                              "WHETHER")("save-masks", "a file per update, masks/000.pth and on")(
+            "normalize",
+            "how their scores are made comparable: none, mean, max, sum, standardization, gaussian or lamp",
+            cxxopts::value<Text>()->default_value("none"),
+            "HOW")("round-to", "keep a multiple of so many channels per layer",
+                   cxxopts::value<Text>()->default_value("1"), "N")(
+            "statistics-batches",
+            "batches of training images that scores of activations or gradients see (with --budget or --search: 16)",
+            cxxopts::value<Text>()->default_value("1"),
+            "N")("activation", "relu or relu6: what apoz and mean apply to a layer's own output",
+                 cxxopts::value<Text>()->default_value("relu"),
+                 "NAME")("dropout", "on (as in training) or off, while these batches pass",
+                         cxxopts::value<Text>()->default_value("on"),
+                         "WHETHER")("save-masks", "a file per update, masks/000.pth and on")(
             "epochs", "of training before pruning (default: the model's recipe)", cxxopts::value<Text>(), "N")(
             "finetune-epochs", "of training with masks; of each round of lottery",
             cxxopts::value<Text>()->default_value("40"),

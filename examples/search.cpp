@@ -4,8 +4,10 @@
 #include <espalier/compress/export/onnx.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/prune/searches.h>
+#include <espalier/compress/slim_penalty.h>
 #include <espalier/nn/progress.h>
 
+#include <chrono>
 #include <cmath>
 #include <sstream>
 
@@ -53,10 +55,13 @@ class Candidates {
   void operator()(const SearchProgress& p) {
     leave_if_stopped(how_to_go_on);
     const bool terminal = c_.terminal();
-    if (!terminal && p.done % 10 != 0) return;
+    if (!terminal && (p.timed > 0 ? p.timed % 100 != 0 : p.done % 10 != 0)) return;
     std::ostringstream line;
-    line << name_ << ": candidate " << p.done + 1;
-    if (p.expected > 0) line << " of about " << std::max(p.expected, p.done + 1);
+    if (p.timed > 0)
+      line << name_ << ": milliseconds of this machine, " << p.timed << " measured";
+    else
+      line << name_ << ": candidate " << p.done + 1;
+    if (p.timed == 0 && p.expected > 0) line << " of about " << std::max(p.expected, p.done + 1);
     if (std::isfinite(p.best)) line << ", best " << p.best;
     if (std::isfinite(p.seconds_left)) line << ", " << clock_text(p.seconds_left) << " left";
     if (terminal) {
@@ -103,6 +108,21 @@ void add_search_options(cxxopts::OptionAdder& add) {
       cxxopts::value<Text>(), "FILE");
 }
 
+std::function<void(int64_t, int64_t)> evidence_progress(const Context& c) {
+  return [&c, start = std::chrono::steady_clock::time_point()](int64_t done, int64_t of) mutable {
+    leave_if_stopped(how_to_go_on);
+    if (!c.terminal()) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (done == 0) start = now;
+    std::ostringstream line;
+    line << "\revidence: batch " << done + 1 << '/' << of;
+    if (done > 0)
+      line << ", " << clock_text(std::chrono::duration<double>(now - start).count() / double(done) * double(of - done))
+           << " left";
+    c.say() << line.str() << "    " << (done + 1 == of ? "\n" : "") << std::flush;
+  };
+}
+
 bool searches(const Context& c) { return c.given("search") || c.given("budget"); }
 
 void search(Context& c, const std::string& base_algo, const ConfigList& config) {
@@ -121,9 +141,12 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   SgdOptions tuning = recipe.sgd;
   tuning.lr = c.real("finetune-lr", 0, 1e6);
   const int64_t tuning_epochs = c.integer("finetune-epochs");
+  if (!c.given("slim") && scorer.name == "slim") recipe.slim = 1e-4;
+  const Granularity granularity =
+      c.given("granularity") ? parse_granularity(c.text("granularity")).granularity : scorer.granularity;
 
   refuse_ignored(
-      c, {{{"prune-schedule", "global", "save-masks", "prune-epochs", "admm-row", "rewind-step", "slim"},
+      c, {{{"prune-schedule", "global", "normalize", "save-masks", "prune-epochs", "admm-row", "rewind-step"},
            false,
            "without --search and --budget"},
           {{"key"}, c.given("weights"), "with --weights"},
@@ -132,7 +155,11 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
           {{"max-sparsity"}, budget.any(), "with --budget"},
           {{"latency-table"}, budget.ms.has_value(), "with a --budget of latency"},
           {{"search-steps"}, name == "netadapt" || name == "sensitivity", "with --search netadapt or sensitivity"},
-          {{"lr", "schedule"}, recipe.epochs > 0, "with --epochs above 0"},
+          {{"round-to"}, granularity == Granularity::channel, "where whole channels go"},
+          {{"lr", "schedule", "slim"}, recipe.epochs > 0, "with --epochs above 0"},
+          {{"momentum", "weight-decay"},
+           recipe.epochs + tuning_epochs + c.integer("search-steps") > 0,
+           "with --epochs or --finetune-epochs above 0"},
           {{"finetune-lr"}, tuning_epochs > 0 || c.integer("search-steps") > 0, "with --finetune-epochs above 0"},
           {{"finetune-schedule", "finetune-on", "teacher"}, tuning_epochs > 0, "with --finetune-epochs above 0"},
           {{"checkpoint-minutes"}, recipe.epochs + tuning_epochs > 0, "with --epochs or --finetune-epochs above 0"}});
@@ -162,13 +189,15 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     admm_progress.end_line();
     leave_if_stopped(how_to_go_on);
   };
-  const int64_t batches = c.integer("statistics-batches", 1, 1'000'000);
+  const int64_t batches = c.given("statistics-batches") ? c.integer("statistics-batches", 1, 1'000'000)
+                                                        : std::min<int64_t>(16, tune_set->batches());
   if (!scorer.needs.empty() && batches > tune_set->batches())
     fail(ErrorKind::data, "[--statistics-batches] the images give ", tune_set->batches(), " batches, and ", batches,
          " were asked for");
-  const Gather gather =
-      gather_from(*tune_set, loss, batches,
-                  {.activation = c.text("activation"), .dropout = c.choice("dropout", {"on", "off"}) == "on"});
+  const Gather gather = gather_from(*tune_set, loss, batches,
+                                    {.activation = c.text("activation"),
+                                     .dropout = c.choice("dropout", {"on", "off"}) == "on",
+                                     .progress = evidence_progress(c)});
   Finetuning finetuning(c, module, info, true);
   const auto adapted = [&](Module& m) { finetuning.adapt(m, *tune_set); };
   SearchOptions options{.evaluator = [&](Module& m) { return test(c, m, info, *judge_set, loss).accuracy; },
@@ -186,7 +215,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
                         .seed = uint64_t(c.integer("seed")),
                         .settings = settings_of(c.text("search-settings")),
                         .latency_table = c.text("latency-table")};
-  if (c.given("granularity")) options.granularity = parse_granularity(c.text("granularity")).granularity;
+  options.granularity = granularity;
   const auto search = make_search(name, module, config, options);
   for (const auto& [text, epochs] :
        {std::pair{recipe.schedule, recipe.epochs}, {c.text("finetune-schedule"), tuning_epochs}})
@@ -217,7 +246,8 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     for (auto& [key, p] : named_parameters(module)) p->state.clear();  // a new optimiser remembers nothing
     SGD optimizer(module, sgd);
     Progress progress(c.say(), c.terminal(), stage, [&c] { return c.columns(); });
-    std::vector<TrainObserver*> observers{&progress};
+    SlimPenalty penalty(extras ? 0 : recipe.slim);
+    std::vector<TrainObserver*> observers{&penalty, &progress};
     TrainOptions how = stage_options(c, info, stage, epochs, parse_schedule(schedule, epochs, train_set->batches()));
     if (extras) extras->begin(how, observers);
     const TrainResult result = train(module, optimizer, *train_set, test_set.get(), how, observers);

@@ -204,6 +204,7 @@ TEST_CASE("criteria, schedules and units") {
   refused(prune + "--pruner l1 --granularity 4:2", 2, "4:2");
   refused(prune + "--pruner l1 --granularity blocks", 2, "blocks");
   refused(prune + "--pruner apoz --granularity element", 2, "apoz");
+  refused(prune + "--pruner l1 --global --normalize median", 2, "expected one of none, mean");
   refused(prune + "--pruner l1 --prune-schedule agb", 2, "did you mean \"agp\"");
   refused(prune + "--pruner l1 --prune-iterations 3", 2, "rounds");
   refused(prune + "--pruner movement --prune-schedule once", 2, "cubic");
@@ -317,6 +318,9 @@ TEST_CASE("options that a tool would ignore are refused") {
       {prune, "search-steps 3", "with --search or --budget"},
       {learn + "--pruner level --prune-schedule lottery", "finetune-lr 0.1", "without --prune-schedule lottery"},
       {learn + "--pruner l1 --search greedy", "max-sparsity 0.5", "with --budget"},
+      {learn + "--pruner l1", "normalize mean", "with --global"},
+      {learn + "--pruner level", "round-to 4", "where whole channels go"},
+      {learn + "--pruner level --search uniform --sparsity 0.5", "round-to 4", "where whole channels go"},
       {learn + "--pruner l1 --search greedy", "dropout off", "with a --pruner that reads"},
       {learn + "--pruner taylor --search greedy", "activation relu6", "with --pruner apoz or mean"},
       {learn + "--pruner level --prune-schedule lottery", "reconstruct 2", "where all masks are there before"},
@@ -605,6 +609,7 @@ TEST_CASE("model_prune --resume alone takes the recorded options, wherever it wa
       CHECK(slurp(out + file) == slurp(std::string("prune_whole") + file));
   }
   refused("model_prune --resume --out prune0 --sparsity 0.4", 2, "sparsity differs");
+  refused("model_prune --resume --out prune0 --finetune-epochs 4", 2, "finetune-epochs differs");
 }
 
 TEST_CASE(

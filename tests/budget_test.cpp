@@ -167,7 +167,7 @@ TEST_CASE("a latency table is measured once, kept, and refused elsewhere") {
   CHECK(again.network("dense", []() -> Timing { throw 1; }).median == 1.5);
   const auto bytes = read_file(path, 1 << 20);
   std::string text(bytes.begin(), bytes.end());
-  text.replace(text.find("\"threads\": ") + 11, 1, "7");
+  text[text.find("\"threads\": ") + 11] = '7';
   write_file(path, text);
   CHECK_THROWS_WITH_AS(LatencyTable{path}, doctest::Contains("was measured on"), Error);
   write_file(path, "{\"cpu\": 3}");

@@ -288,6 +288,17 @@ TEST_CASE("model_prune: criteria and schedules go together, and say when what go
   CHECK(std::filesystem::exists(h / "lottery/round2/last.pth"));
   CHECK(text("lottery/schedule.csv") == "round,sparsity\n0,0\n1,0.5\n2,0.75\n3,0.75\n");
 
+  const auto raw = h.run(run + "--pruner l1 --global --finetune-epochs 0 --out @/raw");
+  const auto fair = h.run(run + "--pruner l1 --global --normalize mean --finetune-epochs 0 --out @/fair");
+  CHECK(raw["layers"][0]["kept"] != fair["layers"][0]["kept"]);
+  const auto linear =
+      h.run(run + "--pruner l1 --prune-schedule linear --sparsity 0.5 --finetune-epochs 1 --out @/linear");
+  CHECK(linear["layers"][1]["kept"] == 25);  // its end is an epoch that begins
+  CHECK(linear["notes"].empty());
+  const auto rounds = h.run(run + "--pruner l1 --prune-schedule iterative --prune-iterations 5 --sparsity 0.8 " +
+                            "--finetune-epochs 2 --out @/rounds");
+  CHECK(rounds["notes"].dump().find("goes on to epoch 4; with --finetune-epochs 2 it ends") != std::string::npos);
+
   write_file(h / "half.json",
              "[{\"op_types\": [\"Conv2d\"], \"sparsity\": 0.5}]");  // how often is not the list's to say
   h.run(run + "--pruner l1 --prune-schedule admm --prune-iterations 2 --prune-epochs 1 --config @/half.json " +

@@ -99,6 +99,15 @@ std::vector<int64_t> ascending(const std::vector<double>& values) {
 
 }  // namespace
 
+Normalizer parse_normalizer(const std::string& text) {
+  const std::vector<std::string> names{"none", "mean", "max", "sum", "standardization", "gaussian", "lamp"};
+  const auto found = std::find(names.begin(), names.end(), text);
+  if (found != names.end()) return Normalizer(found - names.begin());
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  fail(ErrorKind::usage, "[normalize] \"", text, "\", expected one of ", all);
+}
+
 void normalize(std::vector<double>& scores, Normalizer how) {
   std::vector<double> living;  // what is masked already is beyond comparison
   for (const double s : scores)

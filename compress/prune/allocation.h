@@ -10,6 +10,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace espalier {
@@ -66,6 +67,8 @@ class ESPALIER_API Cut {
   int64_t ties_ = std::numeric_limits<int64_t>::max();
 };
 
+// "mean", as in Normalizer. Throws usage, naming all.
+ESPALIER_API Normalizer parse_normalizer(const std::string& text);
 // In place.
 void normalize(std::vector<double>& scores, Normalizer how);
 

@@ -95,6 +95,7 @@ Evidence look_behind(Module& model, const Selection& selection, BatchSource& sou
   source.start(0);
   Batch batch;
   for (int64_t i = 0; i < n; ++i) {
+    if (options.progress) options.progress(i, n);
     if (!source.next(batch)) too_few(i, n);
     const Tensor images = batch.images.to(device);
     if (!graph) places = behind(graph.emplace(trace(model, images.narrow(0, 1).clone())), selection);
@@ -239,6 +240,7 @@ Evidence collect_evidence(Module& model, const Selection& selection, const std::
   source.start(0);
   Batch batch;
   for (int64_t i = 0; i < n; ++i) {
+    if (options.progress) options.progress(i, n);
     if (!source.next(batch)) too_few(i, n);
     if (examples) collector.take_examples(batch, loss);
     collector.open();

@@ -6,6 +6,7 @@
 #include <espalier/compress/prune/scorer.h>
 #include <espalier/nn/train.h>
 
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -22,6 +23,8 @@ struct CollectOptions {
   std::string at = "output";
   // As in training; else off while evidence is gathered by collect_evidence().
   bool dropout = true;
+  // Before every batch that collect_evidence() looks at: how many it has seen, of how many. May throw, to give up.
+  std::function<void(int64_t, int64_t)> progress = {};
   // The activation's upper bound.
   float ceiling() const { return activation == "relu6" ? 6.f : std::numeric_limits<float>::infinity(); }
 };

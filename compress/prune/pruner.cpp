@@ -162,7 +162,10 @@ void Pruner::collect(BatchSource& source, const Loss& loss, int64_t n) {
   if (!needs_evidence()) return;
   set_evidence(collect_evidence(model_, selection_, scorer_.needs, source, loss,
                                 n > 0 ? n : options_.statistics_batch_num,
-                                {.activation = options_.activation, .at = options_.at, .dropout = options_.dropout}));
+                                {.activation = options_.activation,
+                                 .at = options_.at,
+                                 .dropout = options_.dropout,
+                                 .progress = options_.collecting}));
 }
 
 void Pruner::set_evidence(Evidence evidence) {

@@ -28,11 +28,12 @@ struct PrunerOptions {
   PruneSchedule schedule = once_schedule();  // when masks are made, and how much goes
   // How scorers that read more than weights get it: from so many batches per update.
   int64_t statistics_batch_num = 1;
-  std::string activation = "relu";                  // relu or relu6
-  std::string at = "output";                        // where collect() applies it: output or activation (CollectOptions)
-  bool dropout = true;                              // as in training; else off while collect() looks on
-  Loss loss = {};                                   // for gradients of single examples while train() runs
-  std::function<void(const Pruner&)> updated = {};  // called when masks were made anew
+  std::string activation = "relu";  // relu or relu6
+  std::string at = "output";        // where collect() applies it: output or activation (CollectOptions)
+  bool dropout = true;              // as in training; else off while collect() looks on
+  std::function<void(int64_t, int64_t)> collecting = {};  // CollectOptions::progress
+  Loss loss = {};                                         // for gradients of single examples while train() runs
+  std::function<void(const Pruner&)> updated = {};        // called when masks were made anew
 };
 
 // Where export_model() writes; "": that file is not written, but model_path it needs.

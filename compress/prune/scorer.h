@@ -65,6 +65,9 @@ struct Scorer {
   Ranking ranking = Ranking::layer;
   Reduce reduce = Reduce::sum;
   Ties ties = Ties::all;
+  // Do scores of different layers measure one thing, as what the loss would change? Then a search weighs a layer's
+  // against another's; else it asks which part of its layer's score a channel has.
+  bool comparable = false;
   std::vector<Need> needs = {};  // what it reads beyond weights
   // One score per weight, in logical order; the higher, the more it matters.
   std::function<std::vector<double>(const ScoredLayer&)> elements = {};

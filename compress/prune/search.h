@@ -45,6 +45,7 @@ struct SearchProgress {
   int64_t done, expected;  // candidates; expected 0: not known
   double best;             // performance
   double seconds_left;     // NaN: not known
+  int64_t timed = 0;       // layers and networks whose milliseconds were measured; 0: a candidate is next
 };
 
 // How a search judges candidates, and what is wanted of it.
@@ -66,9 +67,10 @@ struct SearchOptions {
   int64_t round_to = 1;                         // keep multiples of this many channels
   double max_sparsity = 0.95;                   // of a cluster, in searches for a budget
   uint64_t seed = 0;                            // of all that is drawn
-  std::map<std::string, double> settings = {};  // the search's own, in NNI's words; search_settings() lists them
+  std::map<std::string, double> settings = {};  // the search's own, in NNI's words: SearchMethod::settings
   std::string latency_table = {};               // in the place of folder/latency.json
-  std::function<void(const SearchProgress&)> progress = {};  // before every candidate; may throw, to give up
+  // Before every candidate, and while milliseconds are measured; may throw, to give up.
+  std::function<void(const SearchProgress&)> progress = {};
 };
 
 // What a search has found.
@@ -90,12 +92,19 @@ struct Found {
   std::vector<double> sparsities;  // by cluster
   double performance;              // of that candidate
 };
+// A number that a search takes, its default, and what it may be.
+struct SearchSetting {
+  std::string name;
+  double value, low, high;
+  bool whole = false;  // an integer
+};
 // A search by name, for Search to run.
 struct SearchMethod {
-  std::string name;                                      // what --search takes
-  std::vector<std::pair<std::string, double>> settings;  // with their defaults
-  std::function<Found(SearchRun&)> run;                  // the search itself
-  bool shrinks = false;                                  // it leaves a smaller model in the place of a masked one
+  std::string name;                      // what --search takes
+  std::vector<SearchSetting> settings;   // those that it knows
+  std::function<Found(SearchRun&)> run;  // the search itself
+  bool shrinks = false;                  // it leaves a smaller model in the place of a masked one
+  bool channels = false;                 // it decides about channels only, not about single weights
 };
 
 class ESPALIER_API Search {
@@ -152,6 +161,7 @@ class ESPALIER_API SearchRun {
   size_t goals() const { return goals_.size(); }
   double cost(size_t goal, const std::vector<int64_t>& gone);
   double limit(size_t goal) const { return goals_[goal].limit; }
+  double least(size_t goal) const;  // what is worth saving at all: one, or a thousandth of the milliseconds
   double whole(size_t goal) const { return goals_[goal].whole; }
   size_t tightest(const std::vector<int64_t>& gone);  // the goal that is farthest from being met
   bool met(const std::vector<int64_t>& gone);
@@ -186,6 +196,8 @@ class ESPALIER_API SearchRun {
   void rebuild();
   void mask(const std::vector<double>& sparsities);
   Timing time_shrunk(const std::vector<int64_t>& gone);
+  Timing time_anew(const std::vector<int64_t>& gone);
+  void tell(int64_t timed);
   void calibrate();
   double predicted_ms(const std::vector<int64_t>& gone);
 

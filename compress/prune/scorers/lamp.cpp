@@ -14,6 +14,7 @@ Scorer lamp_scorer() {
           .op_types = {},
           .granularity = Granularity::element,
           .ranking = Ranking::global,
+          .comparable = true,
           .elements = adapted};
 }
 

@@ -11,7 +11,11 @@ Scorer obd_scorer() {
     for (size_t i = 0; i < scores.size(); ++i) scores[i] *= double(h[i]);
     return scores;
   };
-  return {.name = "obd", .op_types = {"Conv2d", "Linear"}, .needs = {Need::per_example}, .elements = saliency};
+  return {.name = "obd",
+          .op_types = {"Conv2d", "Linear"},
+          .comparable = true,
+          .needs = {Need::per_example},
+          .elements = saliency};
 }
 
 }  // namespace espalier

@@ -10,6 +10,7 @@ Scorer slim_scorer() {
           .op_types = {"BatchNorm2d"},
           .ranking = Ranking::global,
           .reduce = Reduce::mean,
+          .comparable = true,
           .elements = magnitudes};
 }
 

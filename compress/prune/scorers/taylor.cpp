@@ -15,6 +15,7 @@ Scorer taylor_scorer() {
   return {.name = "taylor",
           .op_types = {"Conv2d"},
           .ties = Ties::index,
+          .comparable = true,
           .needs = {Need::gradients},
           .elements = contributions};
 }

@@ -15,6 +15,7 @@ Scorer taylor_group_scorer() {
   return {.name = "taylor_group",
           .op_types = {"Conv2d", "Linear"},
           .ties = Ties::index,
+          .comparable = true,
           .needs = {Need::gradients},
           .elements = changes,
           .finish = [](double sum) { return sum * sum; }};

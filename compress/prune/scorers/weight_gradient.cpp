@@ -13,8 +13,11 @@ Scorer weight_gradient_scorer() {
     for (size_t i = 0; i < scores.size(); ++i) scores[i] *= std::abs(double(g[i]));
     return scores;
   };
-  return {
-      .name = "weight_gradient", .op_types = {"Conv2d", "Linear"}, .needs = {Need::gradients}, .elements = sensitivity};
+  return {.name = "weight_gradient",
+          .op_types = {"Conv2d", "Linear"},
+          .comparable = true,
+          .needs = {Need::gradients},
+          .elements = sensitivity};
 }
 
 }  // namespace espalier

@@ -24,11 +24,13 @@ class Amc {
     const double ratio = run.setting("flops_ratio");
     limit_ = ratio > 0 ? ratio : 1 - run.sparsity();
     whole_ = double(all_.count(std::vector<int64_t>(all_.size(), 0)).flops);
-    for (size_t c = 0; c < all_.size(); ++c) most_.push_back(gone_at(c, run.setting("lbound")));
+    const double least = std::max(run.setting("lbound"), run.budgeted() ? 1 - run.options.max_sparsity : 0);
+    for (size_t c = 0; c < all_.size(); ++c) most_.push_back(gone_at(c, least));
     embed();
+    if (run.setting("lbound") > run.setting("rbound"))
+      fail(ErrorKind::usage, "[amc] lbound is ", run.setting("lbound"), ", more than rbound, ", run.setting("rbound"));
     if (!fits(most_))
-      fail(ErrorKind::usage, "[amc] not even with lbound, ", run.setting("lbound"),
-           " of every cluster, the goal is reached");
+      fail(ErrorKind::usage, "[amc] not even with lbound, ", least, " of every cluster, the goal is reached");
   }
 
   Found operator()() {
@@ -167,24 +169,25 @@ class Amc {
 
 SearchMethod amc_search() {
   return {.name = "amc",
-          .settings = {{"flops_ratio", 0},  // to be kept; 0: what the config list's sparsity leaves
-                       {"lbound", 0.2},
-                       {"rbound", 1},
-                       {"channel_round", 8},
-                       {"flops_reward", 0},  // 1: -(1 - performance)·ln(FLOPs)
-                       {"hidden1", 300},
-                       {"hidden2", 300},
-                       {"lr_c", 1e-3},
-                       {"lr_a", 1e-4},
-                       {"warmup", 100},
-                       {"discount", 1},
-                       {"bsize", 64},
-                       {"rmsize", 100},
-                       {"tau", 0.01},
-                       {"init_delta", 0.5},
-                       {"delta_decay", 0.99},
-                       {"train_episode", 800}},
-          .run = [](SearchRun& run) { return Amc(run)(); }};
+          .settings = {{"flops_ratio", 0, 0, 1},  // to be kept; 0: what the config list's sparsity leaves
+                       {"lbound", 0.2, 0, 1},
+                       {"rbound", 1, 0, 1},
+                       {"channel_round", 8, 1, 1e6, true},
+                       {"flops_reward", 0, 0, 1, true},  // 1: -(1 - performance)·ln(FLOPs)
+                       {"hidden1", 300, 1, 1e5, true},
+                       {"hidden2", 300, 1, 1e5, true},
+                       {"lr_c", 1e-3, 0, 1e3},
+                       {"lr_a", 1e-4, 0, 1e3},
+                       {"warmup", 100, 0, 1e7, true},
+                       {"discount", 1, 0, 1},
+                       {"bsize", 64, 1, 1e5, true},
+                       {"rmsize", 100, 1, 1e6, true},
+                       {"tau", 0.01, 0, 1},
+                       {"init_delta", 0.5, 0, 1e3},
+                       {"delta_decay", 0.99, 0, 1},
+                       {"train_episode", 800, 1, 1e7, true}},
+          .run = [](SearchRun& run) { return Amc(run)(); },
+          .channels = true};
 }
 
 }  // namespace espalier

@@ -131,11 +131,11 @@ Found anneal(SearchRun& run) { return Annealing(run)(); }
 
 SearchMethod annealing_search() {
   return {.name = "annealing",
-          .settings = {{"start_temperature", 100},
-                       {"stop_temperature", 20},
-                       {"cool_down_rate", 0.9},
-                       {"perturbation_magnitude", 0.35},
-                       {"energy_scale", 1000}},
+          .settings = {{"start_temperature", 100, 0, 1e9},
+                       {"stop_temperature", 20, 0, 1e9},
+                       {"cool_down_rate", 0.9, 0, 1},
+                       {"perturbation_magnitude", 0.35, 0, 1e3},
+                       {"energy_scale", 1000, 0, 1e9}},
           .run = anneal};
 }
 

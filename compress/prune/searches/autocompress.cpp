@@ -16,7 +16,6 @@ namespace {
 
 Found search(SearchRun& run) {
   const auto rounds = int64_t(run.setting("num_iterations"));
-  if (rounds < 1) fail(ErrorKind::usage, "[autocompress] num_iterations is ", rounds, ", expected at least 1");
   if (!run.options.trainer) fail(ErrorKind::usage, "[autocompress] needs a trainer");
   const double whole = run.sparsity(), each = 1 - std::pow(1 - whole, 1 / double(rounds));
   double performance = run.worst();
@@ -56,10 +55,15 @@ Found search(SearchRun& run) {
 }  // namespace
 
 SearchMethod autocompress_search() {
-  SearchMethod method{.name = "autocompress", .settings = annealing_search().settings, .run = search, .shrinks = true};
-  method.settings.insert(
-      method.settings.end(),
-      {{"num_iterations", 3}, {"admm_num_iterations", 30}, {"admm_training_epochs", 5}, {"row", 1e-4}});
+  SearchMethod method{.name = "autocompress",
+                      .settings = annealing_search().settings,
+                      .run = search,
+                      .shrinks = true,
+                      .channels = true};
+  method.settings.insert(method.settings.end(), {{"num_iterations", 3, 1, 100, true},
+                                                 {"admm_num_iterations", 30, 0, 1e6, true},
+                                                 {"admm_training_epochs", 5, 1, 1e6, true},
+                                                 {"row", 1e-4, 0, 1e6}});
   return method;
 }
 

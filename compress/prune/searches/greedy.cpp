@@ -1,7 +1,9 @@
 // Greedy: for a budget, without a single trial. Of all clusters' next cuts the one goes that gives up least for what it
 // saves; savings are counted anew after every cut, since a channel costs what its neighbours on both sides are still
-// wide. What is given up is the part of the score that the cluster still has, as a logarithm: half of what is left is
-// as dear in a wide layer as in a narrow one, and the second half dearer than the first.
+// wide. What is given up is the score itself where scores of layers can be compared, as what the loss would change
+// (Shen et al. 2021, HALP, arXiv 2110.10811). Else it is the part of the score that the cluster still has, as a
+// logarithm: half of what is left is as dear in a wide layer as in a narrow one, and the second half dearer than the
+// first.
 #include <espalier/compress/prune/searches.h>
 
 #include <algorithm>
@@ -38,7 +40,8 @@ std::vector<int64_t> SearchRun::greedy() {
         auto cut = gone;
         cut[c] = to;
         const double saved = before - cost(goal, cut);
-        const double given_up = std::log(left[c][size_t(gone[c])]) - std::log(left[c][size_t(to)]);
+        const double now = left[c][size_t(gone[c])], then = left[c][size_t(to)];
+        const double given_up = scorer_.comparable ? now - then : std::log(now) - std::log(then);
         const double price = given_up > 0 ? given_up / saved : 0;
         if (saved > 0 && price < best_price) best = c, best_price = price, best_gone = to;
       }
@@ -50,11 +53,14 @@ std::vector<int64_t> SearchRun::greedy() {
 }
 
 SearchMethod greedy_search() {
-  return {.name = "greedy", .settings = {}, .run = [](SearchRun& run) {
-            const auto sparsities = run.clusters().sparsities(run.greedy());
-            run.expect(run.next() + 1);
-            return Found{sparsities, run.evaluate(sparsities)};
-          }};
+  const auto cheapest = [](SearchRun& run) {
+    const auto gone = run.greedy();
+    if (!run.met(gone)) run.note("max_sparsity of every cluster does not meet it");
+    const auto sparsities = run.clusters().sparsities(gone);
+    run.expect(run.next() + 1);
+    return Found{sparsities, run.evaluate(sparsities)};
+  };
+  return {.name = "greedy", .settings = {}, .run = cheapest, .channels = true};
 }
 
 }  // namespace espalier

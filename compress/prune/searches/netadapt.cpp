@@ -38,8 +38,8 @@ Found search(SearchRun& run) {
   bool any = false;
   while (!run.met(gone)) {
     const size_t goal = run.tightest(gone);
-    const double delta = double(int64_t(run.whole(goal) * part));
-    const double rounds = std::ceil((run.cost(goal, gone) - run.limit(goal)) / std::max(delta, 1.));
+    const double least = run.least(goal), delta = std::floor(run.whole(goal) * part / least) * least;
+    const double rounds = std::ceil((run.cost(goal, gone) - run.limit(goal)) / std::max(delta, least));
     run.expect(run.next() + int64_t(std::max(1., rounds)) * int64_t(all.size()));
     struct Best {
       size_t cluster;
@@ -48,7 +48,7 @@ Found search(SearchRun& run) {
     };
     std::optional<Best> best;
     for (size_t c = 0; c < all.size(); ++c) {
-      const auto k = enough(run, goal, gone, c, std::max(delta, 1.));
+      const auto k = enough(run, goal, gone, c, std::max(delta, least));
       if (!k) continue;
       auto candidate = gone;
       candidate[c] = *k;
@@ -57,7 +57,7 @@ Found search(SearchRun& run) {
       if (!best || run.better(p, best->performance)) best = {c, *k, number, p};
     }
     if (!best) {
-      if (delta < 1) {
+      if (delta < least) {
         run.note("no cluster can give any more: the search ends before its target");
         break;
       }
@@ -79,7 +79,7 @@ Found search(SearchRun& run) {
 }  // namespace
 
 SearchMethod netadapt_search() {
-  return {.name = "netadapt", .settings = {{"sparsity_per_iteration", 0.05}}, .run = search};
+  return {.name = "netadapt", .settings = {{"sparsity_per_iteration", 0.05, 1e-6, 1}}, .run = search};
 }
 
 }  // namespace espalier

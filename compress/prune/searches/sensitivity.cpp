@@ -122,7 +122,7 @@ class Sensitivity {
 
 SearchMethod sensitivity_search() {
   return {.name = "sensitivity",
-          .settings = {{"sparsity_per_iter", 0.1}, {"acc_drop_threshold", 0.05}},
+          .settings = {{"sparsity_per_iter", 0.1, 0, 1}, {"acc_drop_threshold", 0.05, 0, 1e9}},
           .run = [](SearchRun& run) { return Sensitivity(run)(); }};
 }
 
