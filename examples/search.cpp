@@ -230,7 +230,7 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
       for (const std::string& file : training_files()) files.push_back(std::string(stage) + "/" + file);
       for (const std::string& file : report_files(stage)) files.push_back(file);
     }
-  for (const char* report : {"search", "kept"})
+  for (const char* report : {"search", "kept", "pareto"})
     for (const std::string& file : report_files(report)) files.push_back(file);
   c.make_out(files);
 
@@ -282,6 +282,16 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   measure("pruned");
   learn("finetune", tuning_epochs, tuning, c.text("finetune-schedule"), &finetuning);
   if (tuning_epochs > 0) measure("tuned");
+  Table costs{{"label", "accuracy", "parameters", "flops"}, {}};
+  if (result.timing.n) costs.columns.push_back("latency_ms");
+  for (const char* what : {"dense", "pruned", "tuned"}) {
+    if (!c.summary.contains(what)) continue;
+    const Resources& r = what == std::string("dense") ? result.before : result.after;
+    const double ms = (what == std::string("dense") ? result.timing_before : result.timing).median;
+    costs.rows.push_back({what, c.summary[what]["accuracy"].dump(), std::to_string(r.params), std::to_string(r.flops)});
+    if (result.timing.n) costs.rows.back().push_back(std::to_string(ms / double(budget.batch)));
+  }
+  write_report(c, "pareto", costs, pareto_figure(costs, info.name + ": accuracy and what it costs"));
 
   to(module, Device{});
   search->export_model({.model_path = c.out("model.pth"),

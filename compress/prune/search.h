@@ -195,8 +195,8 @@ class ESPALIER_API SearchRun {
   void gather();
   void rebuild();
   void mask(const std::vector<double>& sparsities);
-  Timing time_shrunk(const std::vector<int64_t>& gone);
-  Timing time_anew(const std::vector<int64_t>& gone);
+  Timing time_shrunk(const std::vector<int64_t>& gone, int times = 1);
+  Timing time_anew(const std::vector<int64_t>& gone, int times);
   void tell(int64_t timed);
   void calibrate();
   double predicted_ms(const std::vector<int64_t>& gone);

@@ -225,6 +225,18 @@ def dependency_aware(a, name, seed, sparsity, kind, folder):
           f'{len(layers)} of {len(theirs)} layers {wrong or ""}{" excused: " + str(ties) if ties else ""}')
 
 
+def defect(a, folder):
+    """Where int(n·s) is 0, NNI 1.9's dependency-aware mode reads a mask's names as layers'. Ours masks nothing."""
+    weights, out = os.path.join(folder, 'w.pth'), os.path.join(folder, 'none')
+    torch.save(weights_of('resnet20', 0).state_dict(), weights)
+    done = subprocess.run([a.dependency_aware, '-c', LATER, here, 'resnet20', '0.01', weights, os.path.join(folder, 'm19.pth'), 'L1FilterPruner', ''],
+                          capture_output=True, text=True)
+    check('NNI fails: dependency-aware, 0.01 asked', done.returncode != 0, done.stderr.strip().splitlines()[-1] if done.stderr else '')
+    run([f'{a.build}/model_prune', '--weights', weights, '--model', 'resnet20', '--pruner', 'l1', '--sparsity', '0.01', '--epochs', '0',
+         '--finetune-epochs', '0', '--out', out, '--force'])
+    check('ours: 0.01 asked', all(bool((m['weight'] == 1).all()) for m in torch.load(os.path.join(out, 'mask.pth')).values()), 'nothing is masked')
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--build', required=True)
@@ -238,6 +250,7 @@ def main():
     wanted = lambda what: a.only in (None, what)
     with tempfile.TemporaryDirectory() as folder:
         if a.dependency_aware and wanted('dependency-aware'):
+            defect(a, folder)
             for name in ('resnet20', 'mobilenetv2'):
                 for seed in range(a.seeds):
                     for kind, sparsity in (('l1', .3), ('l1', .5), ('l2', .8), ('fpgm', .5), ('taylor', .5), ('apoz', .4), ('mean', .3)):
