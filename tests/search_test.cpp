@@ -407,7 +407,8 @@ TEST_CASE("a latency that was asked for is measured, or missed by so much") {
                       {.evaluator = [](Module&) { return 0.5; },
                        .target = parse_budget("latency@1<60%"),
                        .folder = folder.path,
-                       .example = x});
+                       .example = x,
+                       .timing_seconds = 0.02});
   search.compress();
   const SearchResult& r = search.result();
   const double asked = 0.6 * r.timing_before.median;
@@ -421,14 +422,17 @@ TEST_CASE("a latency that was asked for is measured, or missed by so much") {
                       .target = parse_budget("latency@1<60%"),
                       .folder = folder.path,
                       .resume = true,
-                      .example = x});
+                      .example = x,
+                      .timing_seconds = 0.02});
   again.compress();
   CHECK(masks_text(twin) == masks_text(model));
   CHECK(again.result().timing.n > 0);  // measured anew: what chose it does not judge it
   Chain third;
-  GreedyPruner never(
-      third, half,
-      {.evaluator = [](Module&) { return 0.5; }, .target = parse_budget("latency@1<0.001ms"), .example = x});
+  GreedyPruner never(third, half,
+                     {.evaluator = [](Module&) { return 0.5; },
+                      .target = parse_budget("latency@1<0.001ms"),
+                      .example = x,
+                      .timing_seconds = 0.02});
   never.compress();
   REQUIRE(never.result().missed.size() == 1);
   CHECK(never.result().missed[0].find("latency@1: ") == 0);
@@ -446,6 +450,7 @@ TEST_CASE("every search for channels can be asked for milliseconds") {
     options.example = Tensor::zeros({1, 3, 32, 32});
     options.target = parse_budget("latency@1<60%");
     options.latency_table = folder.path + "/table.json";
+    options.timing_seconds = 0.02;
     options.trainer = [](Module&, TrainObserver&, int64_t) {};
     options.progress = [&](const SearchProgress& p) { timed = std::max(timed, p.timed); };
     if (name == "amc") options.settings = {{"train_episode", 4}, {"warmup", 2}, {"lbound", 0.05}, {"channel_round", 1}};
@@ -470,7 +475,8 @@ TEST_CASE("one table serves several networks and lists of layers") {
                         {.evaluator = [](Module&) { return 0.5; },
                          .target = parse_budget("latency@1<90%"),
                          .example = Tensor::zeros(x),
-                         .latency_table = folder.path + "/table.json"});
+                         .latency_table = folder.path + "/table.json",
+                         .timing_seconds = 0.02});
     search.compress();
     return search.result().timing_before.median;
   };

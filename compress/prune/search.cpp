@@ -328,7 +328,7 @@ Timing SearchRun::time_anew(const std::vector<int64_t>& gone, int times) {
   to(model, Device{});
   Timing quietest;
   for (int i = 0; i < times; ++i)
-    if (const Timing t = measure_latency(model, example_.to(Device{}), options.target.batch);
+    if (const Timing t = measure_latency(model, example_.to(Device{}), options.target.batch, options.timing_seconds);
         i == 0 || t.median < quietest.median)
       quietest = t;
   return quietest;

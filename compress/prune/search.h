@@ -69,6 +69,7 @@ struct SearchOptions {
   uint64_t seed = 0;                            // of all that is drawn
   std::map<std::string, double> settings = {};  // the search's own, in NNI's words: SearchMethod::settings
   std::string latency_table = {};               // in the place of folder/latency.json
+  double timing_seconds = 0.5;                  // measure_latency()'s, for each network that is timed
   // Before every candidate, and while milliseconds are measured; may throw, to give up.
   std::function<void(const SearchProgress&)> progress = {};
 };
