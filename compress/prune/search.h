@@ -93,10 +93,12 @@ struct Found {
   std::vector<double> sparsities;  // by cluster
   double performance;              // of that candidate
 };
-// A number that a search takes, its default, and what it may be.
+// A number that a search takes.
 struct SearchSetting {
-  std::string name;
-  double value, low, high;
+  std::string name;    // NNI's, where it has one
+  double value;        // the default
+  double low;          // what it may be: from here
+  double high;         // to here
   bool whole = false;  // an integer
 };
 // A search by name, for Search to run.
