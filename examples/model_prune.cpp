@@ -96,10 +96,11 @@ std::string cut_short(const PruneSchedule& schedule, const ConfigList& list, int
     if (e.exclude || schedule.last(e) <= end) continue;
     double reached = 0;
     for (int64_t t = 0; t <= int64_t(end); ++t) reached = schedule.at(e, double(t)).value_or(reached);
+    const double wanted = schedule.at(e, schedule.last(e)).value_or(reached);
+    if (wanted == reached) continue;  // its last update comes before its end
     std::ostringstream text;
     text << "the schedule " << schedule.name << " goes on to epoch " << schedule.last(e) << "; with --finetune-epochs "
-         << epochs << " it ends at a sparsity of " << reached << ", not "
-         << schedule.at(e, schedule.last(e)).value_or(reached);
+         << epochs << " it ends at a sparsity of " << reached << ", not " << wanted;
     return text.str();
   }
   return "";

@@ -16,7 +16,9 @@ std::vector<int64_t> SearchRun::greedy() {
   Clusters& all = clusters();
   // Milliseconds move in steps of the grid that the table has, and not with every one of them: several are looked at.
   const int64_t least = std::max<int64_t>(options.round_to, options.target.ms && options.round_to == 1 ? 16 : 1);
-  const std::vector<int64_t> steps = options.target.ms ? std::vector<int64_t>{1, 2, 4} : std::vector<int64_t>{1};
+  // Where none of them saves anything, farther ones are.
+  const std::vector<int64_t> near = options.target.ms ? std::vector<int64_t>{1, 2, 4} : std::vector<int64_t>{1},
+                             far = {8, 16, 32};
   std::vector<int64_t> gone(all.size(), 0), most;
   std::vector<std::vector<double>> left;  // by cluster and units gone: the score of those that stay
   for (size_t c = 0; c < all.size(); ++c) {
@@ -31,19 +33,22 @@ std::vector<int64_t> SearchRun::greedy() {
     size_t best = all.size();
     double best_price = std::numeric_limits<double>::infinity();
     int64_t best_gone = 0;
-    for (size_t c = 0; c < all.size(); ++c) {
-      const int64_t width = all[c].free + all[c].pinned - gone[c];
-      const int64_t first = least > 1 && width > least ? (width % least ? width % least : least) : 1;
-      for (const int64_t step : steps) {
-        const int64_t to = std::min(most[c], gone[c] + first + (step - 1) * least);
-        if (to <= gone[c]) continue;
-        auto cut = gone;
-        cut[c] = to;
-        const double saved = before - cost(goal, cut);
-        const double now = left[c][size_t(gone[c])], then = left[c][size_t(to)];
-        const double given_up = scorer_.comparable ? now - then : std::log(now) - std::log(then);
-        const double price = given_up > 0 ? given_up / saved : 0;
-        if (saved > 0 && price < best_price) best = c, best_price = price, best_gone = to;
+    for (const auto& steps : {near, far}) {
+      if (best < all.size()) break;
+      for (size_t c = 0; c < all.size(); ++c) {
+        const int64_t width = all[c].free + all[c].pinned - gone[c];
+        const int64_t first = least > 1 && width > least ? (width % least ? width % least : least) : 1;
+        for (const int64_t step : steps) {
+          const int64_t to = std::min(most[c], gone[c] + first + (step - 1) * least);
+          if (to <= gone[c]) continue;
+          auto cut = gone;
+          cut[c] = to;
+          const double saved = before - cost(goal, cut);
+          const double now = left[c][size_t(gone[c])], then = left[c][size_t(to)];
+          const double given_up = scorer_.comparable ? now - then : std::log(now) - std::log(then);
+          const double price = given_up > 0 ? given_up / saved : 0;
+          if (saved > 0 && price < best_price) best = c, best_price = price, best_gone = to;
+        }
       }
     }
     if (best == all.size()) break;
