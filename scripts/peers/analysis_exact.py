@@ -166,7 +166,7 @@ def pruned(layout):
     more = {'statistics_batch_num': len(data) - 1, 'optimizer': torch.optim.SGD(model.parameters(), lr=0.)} if data else {}
     pruner = getattr(nni, kind)(model, [{'sparsity': sparsity, 'op_types': ['Conv2d']}], dependency_aware=True, dummy_input=torch.zeros(INPUT[name]), **more)
     pruner.compress()
-    model.to(memory_format=layout).train()
+    model.train()
     for m in model.modules():
         if 'Dropout' in type(m).__name__: m.eval()
     for x, y in data[:len(data) - (kind[0] != 'T')]:  # Taylor's masks come a step late
