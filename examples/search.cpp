@@ -7,7 +7,6 @@
 #include <espalier/compress/slim_penalty.h>
 #include <espalier/nn/progress.h>
 
-#include <chrono>
 #include <cmath>
 #include <sstream>
 
@@ -106,21 +105,6 @@ void add_search_options(cxxopts::OptionAdder& add) {
       "LIST")("max-sparsity", "of a layer, within a budget", cxxopts::value<Text>()->default_value("0.95"), "X")(
       "latency-table", "milliseconds of this machine, kept for other runs (default: OUT/latency.json)",
       cxxopts::value<Text>(), "FILE");
-}
-
-std::function<void(int64_t, int64_t)> evidence_progress(const Context& c) {
-  return [&c, start = std::chrono::steady_clock::time_point()](int64_t done, int64_t of) mutable {
-    leave_if_stopped(how_to_go_on);
-    if (!c.terminal()) return;
-    const auto now = std::chrono::steady_clock::now();
-    if (done == 0) start = now;
-    std::ostringstream line;
-    line << "\revidence: batch " << done + 1 << '/' << of;
-    if (done > 0)
-      line << ", " << clock_text(std::chrono::duration<double>(now - start).count() / double(done) * double(of - done))
-           << " left";
-    c.say() << line.str() << "    " << (done + 1 == of ? "\n" : "") << std::flush;
-  };
 }
 
 bool searches(const Context& c) { return c.given("search") || c.given("budget"); }

@@ -3,8 +3,6 @@
 #pragma once
 #include <espalier/compress/config.h>
 
-#include <functional>
-
 #include "common.h"
 
 namespace espalier::tool {
@@ -12,8 +10,6 @@ namespace espalier::tool {
 // --search --budget --search-images --search-steps --search-settings --max-sparsity --latency-table
 void add_search_options(cxxopts::OptionAdder& add);
 bool searches(const Context& context);  // does the command ask for one?
-// How far collect_evidence() is, on a terminal; leaves where the run is to stop.
-std::function<void(int64_t, int64_t)> evidence_progress(const Context& context);
 // In the place of pruning once: train, search, fine-tune, export. Ends in an error where the budget is missed, once all
 // is written.
 void search(Context& context, const std::string& base_algo, const ConfigList& config);

@@ -6,6 +6,7 @@
 #include <espalier/core/ops/ops.h>
 #include <espalier/core/parallel.h>
 #include <espalier/core/random.h>
+#include <espalier/nn/progress.h>
 #include <espalier/nn/trace.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <numeric>
+#include <sstream>
 
 namespace espalier::tool {
 
@@ -391,6 +393,21 @@ nlohmann::ordered_json to_json(const Comparison& c) {
           {"largest_difference", c.difference},
           {"largest_output", c.largest},
           {"threads", num_threads()}};
+}
+
+std::function<void(int64_t, int64_t)> evidence_progress(const Context& c) {
+  return [&c, start = std::chrono::steady_clock::time_point()](int64_t done, int64_t of) mutable {
+    leave_if_stopped(how_to_go_on);
+    if (!c.terminal()) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (done == 0) start = now;
+    std::ostringstream line;
+    line << "\revidence: batch " << done + 1 << '/' << of;
+    if (done > 0)
+      line << ", " << clock_text(std::chrono::duration<double>(now - start).count() / double(done) * double(of - done))
+           << " left";
+    c.say() << line.str() << "    " << (done + 1 == of ? "\n" : "") << std::flush;
+  };
 }
 
 }  // namespace espalier::tool

@@ -7,6 +7,7 @@
 #include <espalier/nn/plateau.h>
 #include <espalier/nn/train.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -37,6 +38,8 @@ std::vector<const char*> learning_options();
 void add_checkpoint_option(cxxopts::OptionAdder& add);
 double checkpoint_minutes(const Context& context);
 
+// How far collect_evidence() is, on a terminal; leaves where the run is to stop.
+std::function<void(int64_t, int64_t)> evidence_progress(const Context& context);
 // How a tool of several stages trains one of them: the model's loss, checkpoints in OUT/stage, resumed and stopped as
 // the command says.
 TrainOptions stage_options(const Context& context, const ModelInfo& model, const std::string& stage, int64_t epochs,

@@ -124,27 +124,24 @@ SearchRun::SearchRun(Search& search)
       history_(path_in(options.folder, "search_history.csv"), options.resume) {
   table_.tell([this](int64_t timed) { tell(timed); });
   rebuild();
-  if (!budgeted()) {
-    const Allocation allocation{.config_list = search.config_list_, .example = options.example};
-    sparsity_ = selection_of(model, scorer_, allocation).layers[0].sparsity;
-  }
+  if (!budgeted()) { sparsity_ = selection_of(model, scorer_, allocation()).layers[0].sparsity; }
   result_.before = clusters_->count(std::vector<int64_t>(clusters_->size(), 0));
   make_goals();
   best_ = worst();
 }
 
+Allocation SearchRun::allocation() const {
+  return {.config_list = search_.config_list_, .example = options.example, .round_to = options.round_to};
+}
+
 void SearchRun::gather() {
   if (scorer_.needs.empty()) return;
-  const Allocation allocation{.config_list = search_.config_list_, .example = options.example};
-  evidence_ = options.gather(model, selection_of(model, scorer_, allocation), scorer_.needs);
+  evidence_ = options.gather(model, selection_of(model, scorer_, allocation()), scorer_.needs);
 }
 
 void SearchRun::rebuild() {
   gather();
-  clusters_ = std::make_unique<Clusters>(
-      model, scorer_,
-      Allocation{.config_list = search_.config_list_, .example = options.example, .round_to = options.round_to},
-      evidence_);
+  clusters_ = std::make_unique<Clusters>(model, scorer_, allocation(), evidence_);
 }
 
 void SearchRun::restart(double sparsity, double part) {
@@ -254,8 +251,9 @@ bool SearchRun::scale_to_budget(std::vector<double>& sparsities) {
 void SearchRun::mask(const std::vector<double>& sparsities) {
   const ConfigList config = clusters_->config(sparsities);
   if (config.empty()) return;
-  const Allocation allocation{.config_list = config, .example = options.example, .round_to = options.round_to};
-  set_masks(model, plan(model, scorer_, allocation, nullptr, evidence_));
+  Allocation chosen = allocation();
+  chosen.config_list = config;
+  set_masks(model, plan(model, scorer_, chosen, nullptr, evidence_));
 }
 
 double SearchRun::evaluate(const std::vector<double>& sparsities, bool tune) {

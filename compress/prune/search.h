@@ -194,6 +194,7 @@ class ESPALIER_API SearchRun {
     enum What { weights, params, flops, ms } what;
     double limit, whole;
   };
+  Allocation allocation() const;  // of all that takes part
   void make_goals();
   void gather();
   void rebuild();
