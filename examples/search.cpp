@@ -168,8 +168,8 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
   const Loss loss = loss_of(info);
   Progress admm_progress(c.say(), c.terminal(), "admm", [&c] { return c.columns(); });
   const TrainWith adam = train_with_adam(*tune_set, loss, device, &stop(), {&admm_progress});
-  const auto with_progress = [&](Module& m, TrainObserver& admm, int64_t epochs) {
-    adam(m, admm, epochs);
+  const auto with_progress = [&](Module& m, TrainObserver& admm, int64_t epochs, const std::string& checkpoints) {
+    adam(m, admm, epochs, checkpoints);
     admm_progress.end_line();
     leave_if_stopped(how_to_go_on);
   };
@@ -206,7 +206,10 @@ void search(Context& c, const std::string& base_algo, const ConfigList& config) 
     parse_schedule(text, epochs, train_set->batches());
   std::vector<std::string> files{"model.pth", "mask.pth", "search_history.csv", "search_result.json"};
   if (budget.ms && !c.given("latency-table")) files.push_back("latency.json");
-  for (int64_t i = 1; name == "autocompress" && i <= 100; ++i) files.push_back("round_" + std::to_string(i) + ".pth");
+  for (int64_t i = 1; name == "autocompress" && i <= int64_t(search->setting("num_iterations")); ++i) {
+    files.push_back("round_" + std::to_string(i) + ".pth");
+    for (const std::string& file : training_files()) files.push_back("admm_" + std::to_string(i) + "/" + file);
+  }
   if (has_onnx()) files.push_back("model.onnx");
   for (const auto& [stage, epochs] :
        {std::pair<const char*, int64_t>{"train", recipe.epochs}, {"finetune", tuning_epochs}})

@@ -1,6 +1,7 @@
 // What all searches share: candidates and their history, goals and what choices cost, milliseconds that are corrected
 // by what the shrunk network takes.
 #include <espalier/compress/export/export.h>
+#include <espalier/compress/prune/latency_factor.h>
 #include <espalier/compress/prune/pruners.h>
 #include <espalier/compress/prune/searches.h>
 #include <espalier/compress/speedup.h>
@@ -10,6 +11,7 @@
 #include <espalier/core/random.h>
 #include <espalier/nn/init.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -17,15 +19,11 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <ostream>
-#include <set>
 #include <sstream>
 
 namespace espalier {
 
 namespace {
-
-constexpr double aimed = 0.02;  // how far from the asked milliseconds a measurement may lie and not be corrected
-constexpr int corrections = 12;
 
 Examples random_one(const Examples& examples) {
   Examples one;
@@ -99,13 +97,20 @@ Gather gather_from(BatchSource& source, Loss loss, int64_t n, CollectOptions opt
 
 TrainWith train_with_adam(BatchSource& source, Loss loss, Device device, const std::atomic<int>* stop,
                           std::vector<TrainObserver*> watching) {
-  return [=, &source](Module& model, TrainObserver& observer, int64_t epochs) {
+  return [=, &source](Module& model, TrainObserver& observer, int64_t epochs, const std::string& folder) {
     const bool training = model.training();
     for (auto& [name, p] : learned_parameters(model)) p->state.clear();
     Adam optimizer(model, {.lr = 1e-3, .weight_decay = 5e-5});
     std::vector<TrainObserver*> observers{&observer};
     observers.insert(observers.end(), watching.begin(), watching.end());
-    train(model, optimizer, source, nullptr, {.epochs = epochs, .loss = loss, .device = device, .stop = stop},
+    train(model, optimizer, source, nullptr,
+          {.epochs = epochs,
+           .loss = loss,
+           .device = device,
+           .out = folder,
+           .checkpoint_minutes = 10,
+           .resume = true,
+           .stop = stop},
           observers);
     for (auto& [name, p] : learned_parameters(model)) p->state.clear();
     model.train(training);
@@ -171,12 +176,12 @@ void SearchRun::make_goals() {
   first_goals_ = goals_;
 }
 
-double SearchRun::setting(const std::string& name) const {
-  const auto given = options.settings.find(name);
-  if (given != options.settings.end()) return given->second;
-  for (const SearchSetting& known : search_.method_.settings)
+double Search::setting(const std::string& name) const {
+  const auto given = options_.settings.find(name);
+  if (given != options_.settings.end()) return given->second;
+  for (const SearchSetting& known : method_.settings)
     if (known.name == name) return known.value;
-  fail(ErrorKind::other, "[search] ", search_.method_.name, " has no setting ", name);
+  fail(ErrorKind::other, "[search] ", method_.name, " has no setting ", name);
 }
 
 double SearchRun::least(size_t goal) const { return goals_[goal].what == Goal::ms ? goals_[goal].whole / 1000 : 1; }
@@ -309,13 +314,14 @@ void SearchRun::tell(int64_t timed) {
   if (options.progress) options.progress({candidates_, expected_, best_, unknown, timed});
 }
 
-// Of a network that has been looked at, the number that was found then.
-Timing SearchRun::time_shrunk(const std::vector<int64_t>& gone, int times) {
+// Of a network that has been looked at so often, the number that was found then.
+Timing SearchRun::time_shrunk(const std::vector<int64_t>& gone, int times, int64_t look) {
   // A table may serve several networks and config lists.
   const Resources whole = clusters_->count(std::vector<int64_t>(gone.size(), 0));
   std::ostringstream name;
   name << 'b' << options.target.batch << ' ' << whole.params << ' ' << whole.flops;
   for (size_t c = 0; c < gone.size(); ++c) name << (c ? ',' : ' ') << (*clusters_)[c].free - gone[c];
+  if (look > 0) name << " look " << look + 1;
   return table_.network(name.str(), [&] { return time_anew(gone, times); });
 }
 
@@ -332,37 +338,31 @@ Timing SearchRun::time_anew(const std::vector<int64_t>& gone, int times) {
   return quietest;
 }
 
-// What a network takes is no smooth function of its layers: one that just fits a cache is far faster than one that just
-// does not. The cheapest search says which factor leads near the goal: its choices lie on one path, the farther the
-// greater the factor, and between one that was too slow and one that was fast enough the middle is tried.
 void SearchRun::calibrate() {
-  size_t g = 0;
-  while (g < goals_.size() && goals_[g].what != Goal::ms) ++g;
-  if (g == goals_.size()) return;
-  const double limit = goals_[g].limit;
-  double best = std::numeric_limits<double>::infinity(), best_factor = factor_;
-  double slow = 0, fast = 0;  // the greatest factor that led to too much, the least that led to enough; 0: none yet
-  std::set<std::vector<int64_t>> seen;
-  for (int i = 0; i <= corrections; ++i) {
-    const std::vector<int64_t> gone = greedy();
-    const bool again = !seen.insert(gone).second;
-    const double part = time_shrunk(gone).median / limit;
-    const bool other = part < 1 && tightest(gone) != g;  // another goal asked for more
-    const double off = other ? 0 : part > latency_slack ? 1 + part : std::abs(part - 1);
-    if (off < best) best = off, best_factor = factor_;
-    if (off <= aimed) break;
-    if (again && slow > 0 && fast > 0) break;  // the path has no step between them
-    if (part > 1)
-      slow = std::max(slow, factor_);
-    else
-      fast = fast > 0 ? std::min(fast, factor_) : factor_;
-    const double corrected = factor_ * part * limit / predicted_ms(gone);
-    if (slow > 0 && fast > slow)
-      factor_ = std::sqrt(slow * fast);
-    else
-      factor_ = part > 1 ? std::max(corrected, 1.02 * factor_) : std::min(corrected, factor_ / 1.02);
-  }
-  factor_ = best_factor;
+  const auto timed = std::find_if(goals_.begin(), goals_.end(), [](const Goal& g) { return g.what == Goal::ms; });
+  if (timed == goals_.end()) return;
+  const Limit& asked = *options.target.ms;
+  const auto look_at = [&](const std::vector<int64_t>& gone, int64_t look) { return time_shrunk(gone, 1, look); };
+  const auto limit = [&](int64_t look) {
+    if (!asked.relative || look == 0) return timed->limit;
+    const Timing dense = look_at(std::vector<int64_t>(clusters_->size(), 0), look);
+    if (dense.median < timed->whole) {
+      result_.timing_before = dense;
+      timed->whole = dense.median;
+      timed->limit = asked.of(dense.median);
+      first_goals_ = goals_;
+    }
+    return timed->limit;
+  };
+  const auto choose = [&](double factor) {
+    factor_ = factor;
+    return greedy();
+  };
+  factor_ = latency_factor(factor_, {.choose = choose,
+                                     .time = [&](const auto& gone, int64_t look) { return look_at(gone, look).median; },
+                                     .sum = [&](const auto& gone) { return table_.sum(clusters_->layers(gone)); },
+                                     .limit = limit,
+                                     .other = [&](const auto& gone) { return &goals_[tightest(gone)] != &*timed; }});
 }
 
 Search::Search(SearchMethod method, Module& model, ConfigList config_list, SearchOptions options)

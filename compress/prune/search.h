@@ -24,8 +24,9 @@ namespace espalier {
 using Evaluate = std::function<double(Module&)>;
 // NNI's short_term_fine_tuner: a function of the model and of this thread's random state.
 using Finetune = std::function<void(Module&)>;
-// NNI's trainer: so many epochs of training with this observer, a function of the model and of the random state.
-using TrainWith = std::function<void(Module&, TrainObserver&, int64_t epochs)>;
+// NNI's trainer: so many epochs of training with this observer, a function of the model and of the random state. It may
+// keep checkpoints in the folder, and goes on from what lies there; "": there is none.
+using TrainWith = std::function<void(Module&, TrainObserver&, int64_t epochs, const std::string& folder)>;
 // What a scorer reads beyond weights, of the model as it is: a function of it, which leaves it as it was.
 using Gather = std::function<Evidence(Module&, const Selection&, const std::vector<Need>&)>;
 // Accuracy, 0 to 1, in eval mode. The source is started at its epoch 0 and must not be one that training reads.
@@ -34,8 +35,9 @@ ESPALIER_API Evaluate evaluate_on(BatchSource& source, Loss loss, Device device 
 ESPALIER_API Finetune finetune_on(BatchSource& source, Loss loss, SgdOptions sgd, int64_t steps, Device device = {});
 // collect_evidence() from the source's first n batches. The source must not be one that training is reading.
 ESPALIER_API Gather gather_from(BatchSource& source, Loss loss, int64_t n, CollectOptions options = {});
-// With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains. It returns in mid-epoch once *stop is not
-// 0: whoever set it must end the search then. `watching` see the training, too.
+// With Adam at 1e-3 and a weight decay of 5e-5, as NNI's ADMMPruner trains; a checkpoint after every epoch and every
+// ten minutes. It returns in mid-epoch once *stop is not 0: whoever set it must end the search then. `watching` see the
+// training, too.
 ESPALIER_API TrainWith train_with_adam(BatchSource& source, Loss loss, Device device = {},
                                        const std::atomic<int>* stop = nullptr,
                                        std::vector<TrainObserver*> watching = {});
@@ -124,6 +126,8 @@ class ESPALIER_API Search {
   Module& compress();
   // Of compress().
   const SearchResult& result() const { return result_; }
+  // A setting: the one given, or the default; throws ErrorKind::other on a name that the method does not know.
+  double setting(const std::string& name) const;
   // Another SearchOptions::progress.
   void tell(std::function<void(const SearchProgress&)> progress) { options_.progress = std::move(progress); }
   void export_model(const ExportOptions& options);  // as Pruner's
@@ -149,7 +153,7 @@ class ESPALIER_API SearchRun {
 
   // What is decided about; the part of each that goes is a candidate.
   Clusters& clusters() { return *clusters_; }
-  double setting(const std::string& name) const;  // the user's, or the default; throws ErrorKind::other on another name
+  double setting(const std::string& name) const { return search_.setting(name); }
   // Is there a budget?
   bool budgeted() const { return options.target.any(); }
   double sparsity() const { return sparsity_; }  // asked for, where there is no budget
@@ -199,7 +203,7 @@ class ESPALIER_API SearchRun {
   void gather();
   void rebuild();
   void mask(const std::vector<double>& sparsities);
-  Timing time_shrunk(const std::vector<int64_t>& gone, int times = 1);
+  Timing time_shrunk(const std::vector<int64_t>& gone, int times = 1, int64_t look = 0);
   Timing time_anew(const std::vector<int64_t>& gone, int times);
   void tell(int64_t timed);
   void calibrate();

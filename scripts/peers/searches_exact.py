@@ -292,6 +292,23 @@ def defects17(a, name, folder, model, x, y):
     _, masks = exported(p)
     gone, all_ = (sum(int(f(m['weight'])) for m in masks.values()) for f in (lambda w: (w == 0).sum(), lambda w: w.numel()))
     yield shown('NetAdapt, .8 asked', f'ends with {gone / all_:.3f} masked' if gone < .79 * all_ else None)
+
+    class Counted(NetAdaptPruner):
+        """Ends once it has looked at its layers 1,000 times and found nothing to try."""
+        idle = 0
+
+        def _calc_num_related_weights(self, op_name):
+            self.idle += 1
+            if self.idle > 1000: raise TimeoutError
+            return super()._calc_num_related_weights(op_name)
+
+        def _update_config_list(self, *args):
+            self.idle = 0
+            return super()._update_config_list(*args)
+    p = Counted(fresh(), [{'sparsity': .9, 'op_types': ['Conv2d']}], lambda _: None, Evaluator(x, y), sparsity_per_iteration=.05, experiment_data_dir=folder)
+    try: said = p.compress() and None
+    except TimeoutError: said = f'never ends: its steps are halved to {p._sparsity_per_iteration:.1e}, what they take is not'
+    yield shown('NetAdapt, .9 asked', said)
     p = SimulatedAnnealingPruner(fresh(), [{'sparsity': .5, 'op_types': ['Conv2d']}], Evaluator(x, y), experiment_data_dir=folder)
     p.compress()
     weights, masks = exported(p)

@@ -1,8 +1,8 @@
 // Simulated annealing over the clusters' sparsities, as AutoCompress does it (Liu et al. 2020, arXiv 1907.03141):
 // sorted random numbers, larger clusters the larger ones, scaled to the target; then perturbed, less and less. NNI
 // compares differences of accuracies, below 1, with temperatures from 100 to 20, and so accepts everything; here a
-// difference counts energy_scale times. And where no draw fits, which NNI repeats for ever, the rest is spread below a
-// cap.
+// difference counts energy_scale times. Where no draw fits, which NNI repeats for ever, the rest is spread below a cap;
+// and where nothing is accepted, which it repeats for ever, too, the temperature falls after so many tries.
 #include <espalier/compress/prune/searches.h>
 
 #include <algorithm>
@@ -38,11 +38,13 @@ class Annealing {
       for (size_t i = 0; i < all_.size(); ++i) s.push_back(run_.uniform(0, 1));
       return s;
     });
+    const auto most_tries = int64_t(run_.setting("tries"));
     double current = run_.worst();
     Found best{{}, run_.worst()};
     for (double t = start; t > stop; t *= rate) {
       const double magnitude = t / start * run_.setting("perturbation_magnitude");
-      for (bool accepted = false; !accepted;) {
+      bool accepted = false;
+      for (int64_t tries = 0; !accepted && tries < most_tries; ++tries) {
         const std::vector<double> tried = draw([&] {
           std::vector<double> s = now;
           for (double& x : s) x = std::max(0., x + run_.uniform(-magnitude, magnitude));
@@ -135,7 +137,8 @@ SearchMethod annealing_search() {
                        {"stop_temperature", 20, 0, 1e9},
                        {"cool_down_rate", 0.9, 0, 1},
                        {"perturbation_magnitude", 0.35, 0, 1e3},
-                       {"energy_scale", 1000, 0, 1e9}},
+                       {"energy_scale", 1000, 0, 1e9},
+                       {"tries", 50, 1, 1e6, true}},  // of candidates at one temperature
           .run = anneal};
 }
 

@@ -1,6 +1,7 @@
 // AutoCompress (Liu et al. 2020, arXiv 1907.03141): in each of some rounds annealing finds the ratios, ADMM trains the
 // weights towards them, and what they leave is cut out, so that the next round sees a smaller network. The layers are
-// those of the config list; NNI takes every Conv2d, whatever it says. A finished round lies in a file of its own.
+// those of the config list; NNI takes every Conv2d, whatever it says. A finished round lies in a file of its own,
+// checkpoints of the one under way in a folder.
 #include <espalier/compress/prune/admm.h>
 #include <espalier/compress/prune/searches.h>
 #include <espalier/compress/speedup.h>
@@ -23,8 +24,13 @@ Found search(SearchRun& run) {
     run.restart(each, double(i + 1) / double(rounds));
     const Found found = anneal(run);
     const ConfigList config = run.clusters().config(found.sparsities);
-    const std::string file =
-        run.options.folder.empty() ? "" : run.options.folder + "/round_" + std::to_string(i + 1) + ".pth";
+    const std::string& folder = run.options.folder;
+    const std::string number = std::to_string(i + 1), file = folder.empty() ? "" : folder + "/round_" + number + ".pth",
+                      checkpoints = folder.empty() ? "" : folder + "/admm_" + number;
+    const auto forget = [&] {
+      if (!folder.empty()) std::filesystem::remove_all(checkpoints);
+    };
+    if (!run.options.resume) forget();
     if (!file.empty() && run.options.resume && std::filesystem::exists(file)) {
       load_state_dict(run.model, pth::state_dict(pth::load(file), file), {.adopt_shapes = true});
     } else if (!config.empty()) {
@@ -39,13 +45,15 @@ Found search(SearchRun& run) {
              .training_epochs = int64_t(run.setting("admm_training_epochs")),
              .row = run.setting("row")},
             {.example = run.options.example, .round_to = run.options.round_to, .granularity = run.options.granularity});
-        run.options.trainer(run.model, admm, admm.epochs());
+        if (!folder.empty()) std::filesystem::create_directory(checkpoints);
+        run.options.trainer(run.model, admm, admm.epochs(), checkpoints);
         admm.compress();
       }
       ModelSpeedup(run.model, run.example()).speedup_model();
       random_state() = before;
       if (!file.empty()) pth::save(file, pth::from_state_dict(state_dict(run.model)));
     }
+    forget();
     run.restart(0, double(i + 1) / double(rounds));
     performance = run.evaluate(std::vector<double>(run.clusters().size(), 0));
   }

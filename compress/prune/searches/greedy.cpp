@@ -27,6 +27,12 @@ std::vector<int64_t> SearchRun::greedy() {
     left.emplace_back(scores.size() + 1, 0);
     for (size_t i = scores.size(); i-- > 0;) left[c][i] = left[c][i + 1] + scores[i];
   }
+  // Where cluster c stands after n of its steps from here: on a multiple of the least, if it is wider than one.
+  const auto after = [&](size_t c, int64_t n) {
+    const int64_t width = all[c].free + all[c].pinned - gone[c];
+    const int64_t first = least > 1 && width > least ? (width % least ? width % least : least) : 1;
+    return std::min(most[c], gone[c] + first + (n - 1) * least);
+  };
   while (!met(gone)) {
     const size_t goal = tightest(gone);
     const double before = cost(goal, gone);
@@ -36,10 +42,8 @@ std::vector<int64_t> SearchRun::greedy() {
     for (const auto& steps : {near, far}) {
       if (best < all.size()) break;
       for (size_t c = 0; c < all.size(); ++c) {
-        const int64_t width = all[c].free + all[c].pinned - gone[c];
-        const int64_t first = least > 1 && width > least ? (width % least ? width % least : least) : 1;
         for (const int64_t step : steps) {
-          const int64_t to = std::min(most[c], gone[c] + first + (step - 1) * least);
+          const int64_t to = after(c, step);
           if (to <= gone[c]) continue;
           auto cut = gone;
           cut[c] = to;
@@ -52,6 +56,12 @@ std::vector<int64_t> SearchRun::greedy() {
       }
     }
     if (best == all.size()) break;
+    // The last cut goes no farther than it has to.
+    for (int64_t n = 1, to = after(best, n); to < best_gone; to = after(best, ++n)) {
+      auto cut = gone;
+      cut[best] = to;
+      if (met(cut)) best_gone = to;
+    }
     gone[best] = best_gone;
   }
   return gone;
