@@ -34,15 +34,16 @@ struct Machine {
       while (cut < 150 && factor * sum(cut) > asked * whole) ++cut;
       return std::vector<int64_t>{cut};
     };
-    const double factor = latency_factor(whole / sum(0), {.choose = choose,
-                                                          .time = [&](auto& gone, int64_t n) { return time(gone[0], n); },
-                                                          .sum = [&](auto& gone) { return sum(gone[0]); },
-                                                          .limit =
-                                                              [&](int64_t n) {
-                                                                if (n > 0) whole = std::min(whole, time(0, n));
-                                                                return asked * whole;
-                                                              },
-                                                          .other = [](auto&) { return false; }});
+    const double factor =
+        latency_factor(whole / sum(0), {.choose = choose,
+                                        .time = [&](auto& gone, int64_t n) { return time(gone[0], n); },
+                                        .sum = [&](auto& gone) { return sum(gone[0]); },
+                                        .limit =
+                                            [&](int64_t n) {
+                                              if (n > 0) whole = std::min(whole, time(0, n));
+                                              return asked * whole;
+                                            },
+                                        .other = [](auto&) { return false; }});
     return choose(factor)[0];
   }
   double off(int64_t cut) const { return truth(cut) / (asked * truth(0)) - 1; }

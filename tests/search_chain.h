@@ -1,4 +1,5 @@
-// What the tests of searches search in: a chain of three convolutions, and a performance that is a plain function of it.
+// What the tests of searches search in: a chain of three convolutions, and a performance that is a plain function of
+// it.
 #pragma once
 #include <espalier/compress/prune/searches.h>
 #include <espalier/core/io/file.h>

@@ -1,9 +1,9 @@
 // What a table of layers says has to be multiplied by, so that a search ends at the milliseconds that were asked for.
-// A network's time is no smooth function of its layers: one that just fits a cache is far faster than one that just does
-// not. So the cheapest search is asked what it would choose at a factor; its choices lie on one path, the greater the
-// factor the narrower; between one that was too slow and one that was fast enough the middle is timed. Others on the
-// machine only add to a time: a choice has its quietest look's, and a narrower one no more than a wider one's; and no
-// verdict stands on one look.
+// A network's time is no smooth function of its layers: one that just fits a cache is far faster than one that just
+// does not. So the cheapest search is asked what it would choose at a factor; its choices lie on one path, the greater
+// the factor the narrower; between one that was too slow and one that was fast enough the middle is timed. Others on
+// the machine only add to a time: a choice has its quietest look's, and a narrower one no more than a wider one's; and
+// no verdict stands on one look.
 #pragma once
 #include <cstdint>
 #include <functional>

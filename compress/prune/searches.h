@@ -1,7 +1,9 @@
 // The searches by name. A search is a line here and a method in a file of its own in searches/; the line gives it its
 // class and a place in --search.
 #pragma once
-#include <espalier/compress/prune/search.h>
+#include <espalier/compress/prune/search_run.h>
+
+#include <memory>
 
 namespace espalier {
 

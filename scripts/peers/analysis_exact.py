@@ -11,8 +11,10 @@ Needs a Python with NNI 1.7, PyTorch and NumPy. For random weights of every seed
    number, with and without early stopping (--data: MNIST's folder);
  - dependency-aware: NNI 1.9's pruners with dependency_aware=True (L1, L2, FPGM; with --cifar, CIFAR-10's folder, Taylor,
    APoZ and mean activation, too) against what `model_prune` does anyway. Compared are the layers that no grouped
-   convolution ties: for those NNI's masks contradict each other. Where layers differ the channels' scores are looked
-   at: as near to the cut as 1e-5, or as twice what PyTorch's own two memory layouts differ by, is excused, and said.
+   convolution ties: for those NNI's masks contradict each other. Where layers differ, what we prune must be right by
+   NNI's own scores: up to 1e-5, or to twice what PyTorch's own two memory layouts differ by. Then either channels are
+   that near to the cut, or there is a tie at it: NNI masks all channels at or below the cut before it picks, from then
+   on equal, as many as it was asked for. Said for every layer.
 Exit code 1 if anything differs.
 """
 import argparse, collections, collections.abc, csv, json, logging, os, subprocess, sys, tempfile, types
@@ -184,15 +186,16 @@ CLASSES = {'l1': 'L1FilterPruner', 'l2': 'L2FilterPruner', 'fpgm': 'FPGMPruner',
            'apoz': 'ActivationAPoZRankFilterPruner', 'mean': 'ActivationMeanRankFilterPruner'}
 
 
-def excused(known, layer, theirs, ours):
-    """Are the channels that differ as near to the cut as arithmetic is inexact?"""
+def excused(known, layer, ours):
+    """By NNI's own scores, is what we prune right, as far as arithmetic is exact? None: no; else why NNI prunes others."""
     names = [n for n in known['sets'][layer] if n in known['scores']]
     scores, again = (sum(known[which][n].double() for n in names) for which in ('scores', 'again'))
     allowed = max(1e-5, 2 * ((scores - again).abs() / scores.abs().clamp_min(1e-30)).max().item())
-    gone = (theirs.flatten(1).sum(1) == 0)
-    apart = gone != (ours.flatten(1).sum(1) == 0)
-    cut = scores[gone].max()
-    return bool(((scores[apart] - cut).abs() <= allowed * cut.abs()).all())
+    gone = (ours.flatten(1).sum(1) == 0)
+    cut = scores.sort().values[int(gone.sum()) - 1]
+    if (scores[gone] > cut + allowed * cut.abs()).any() or (scores[~gone] < cut - allowed * cut.abs()).any():
+        return None
+    return 'a tie' if (scores <= cut).sum() > gone.sum() else 'near the cut'
 
 
 def dependency_aware(a, name, seed, sparsity, kind, folder):
@@ -219,10 +222,11 @@ def dependency_aware(a, name, seed, sparsity, kind, folder):
     layers = [layer for layer in theirs if layer not in grouped]
     different = [layer for layer in layers if not torch.equal(theirs[layer]['weight'], ours[layer]['weight'])]
     known = torch.load(masks + '.s')
-    ties = [layer for layer in different if excused(known, layer, theirs[layer]['weight'], ours[layer]['weight'])]
-    wrong = [layer for layer in different if layer not in ties]
+    why = {layer: excused(known, layer, ours[layer]['weight']) for layer in different}
+    wrong = [layer for layer, reason in why.items() if not reason]
+    reasons = ', '.join(f'{layer}: {reason}' for layer, reason in why.items() if reason)
     check(f'{name} seed {seed} {kind} sparsity {sparsity}: dependency-aware', not wrong,
-          f'{len(layers)} of {len(theirs)} layers {wrong or ""}{" excused: " + str(ties) if ties else ""}')
+          f'{len(layers)} of {len(theirs)} layers {wrong or ""}{" excused: " + reasons if reasons else ""}')
 
 
 def defect(a, folder):
