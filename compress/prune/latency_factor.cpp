@@ -66,8 +66,6 @@ double latency_factor(double first, const LatencyPath& path) {
       limit = path.limit(limit_looks++);
     }
     at->ms = std::min(at->ms, path.time(gone, at->looks++));
-    for (size_t i = 1; i < points.size(); ++i) points[i].ms = std::min(points[i].ms, points[i - 1].ms);
-    at = known(gone);
     if (at->ms < limit && path.other(gone)) return factor;
 
     Point& best = *std::min_element(points.begin(), points.end(), [&](auto& a, auto& b) { return off(a) < off(b); });

@@ -2,8 +2,7 @@
 // A network's time is no smooth function of its layers: one that just fits a cache is far faster than one that just
 // does not. So the cheapest search is asked what it would choose at a factor; its choices lie on one path, the greater
 // the factor the narrower; between one that was too slow and one that was fast enough the middle is timed. Others on
-// the machine only add to a time: a choice has its quietest look's, and a narrower one no more than a wider one's; and
-// no verdict stands on one look.
+// the machine only add to a time: a choice has its quietest look's, and no verdict stands on a single one.
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -93,8 +93,8 @@ class ESPALIER_API SearchRun {
   int64_t timed_ = 0;
 };
 
-// The criterion that options name, as a search uses it: within clusters, as many as it decides. Throws usage on one that
-// learns in training, rewrites weights, or prunes neither channels nor single weights.
+// The criterion that options name, as a search uses it: within clusters, as many as it decides. Throws usage on one
+// that learns in training, rewrites weights, or prunes neither channels nor single weights.
 Scorer base_scorer(const SearchOptions& options);
 
 }  // namespace espalier
