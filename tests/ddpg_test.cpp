@@ -1,8 +1,12 @@
-// The agent: one update is NNI's, number for number; noise stays between 0 and 1; and it learns.
+// The agent of AMC: one update is NNI's, number for number, and so is what it sees of layers; noise stays between 0 and
+// 1; and it learns.
 #include <doctest/doctest.h>
 #include <espalier/compress/prune/ddpg.h>
+#include <espalier/compress/prune/searches.h>
 #include <espalier/core/random.h>
+#include <espalier/nn/activations.h>
 #include <espalier/nn/init.h>
+#include <espalier/nn/layers.h>
 
 #include <cmath>
 
@@ -65,6 +69,29 @@ TEST_CASE("three updates are those of NNI 1.8's agent") {
     CHECK(i == expected.size());
     CHECK(worst < 2e-6);  // weights up to .4 in float32, three steps of Adam
   }
+}
+
+TEST_CASE("what it sees of layers is what NNI 1.8's environment says") {
+  Sequential net;
+  const std::vector<int64_t> widths{3, 16, 24, 32, 20}, strides{1, 2, 1, 1};
+  for (size_t i = 0; i < strides.size(); ++i) {
+    net.add<Conv2d>(widths[i], widths[i + 1], Conv2dOptions{.kernel = 1, .stride = strides[i], .bias = false});
+    net.add<ReLU>();
+  }
+  net.add<AdaptiveAvgPool2d>(Pair(1));
+  net.add<Flatten>();
+  net.add<Linear>(20, 10);
+  std::vector<std::vector<double>> seen;
+  const auto look = [&](SearchRun& run) {
+    seen = amc_embedding(run);
+    const std::vector<double> none(run.clusters().size(), 0);
+    return Found{none, run.evaluate(none)};
+  };
+  Search({.name = "look", .settings = {}, .run = look, .channels = true}, net,
+         {{.op_types = {"Conv2d"}, .sparsity = 0.5}},
+         {.evaluator = [](Module&) { return 1.; }, .example = Tensor::zeros({1, 3, 8, 8})})
+      .compress();
+  CHECK(seen == formula::golden("ddpg.json").at("embedding").get<std::vector<std::vector<double>>>());
 }
 
 TEST_CASE("noise is a normal cut off at 0 and 1") {

@@ -30,6 +30,9 @@ ESPALIER_SEARCHES(X)
 #undef X
 
 Found anneal(SearchRun& run);  // what annealing does, for searches that begin so
+// What AMC's agent sees of every cluster that never changes, by its first layer: index, type (1: Linear), channels in
+// and out, stride, kernel, weights; each from 0 to 1 over the clusters.
+std::vector<std::vector<double>> amc_embedding(SearchRun& run);
 
 ESPALIER_API std::vector<std::string> search_names();              // "greedy", ...
 ESPALIER_API SearchMethod search_method(const std::string& name);  // throws usage, naming the nearest

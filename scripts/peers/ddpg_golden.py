@@ -1,10 +1,11 @@
-"""NNI 1.8's DDPG agent, the program itself, three updates from fixed weights and batches: tests/data/ddpg.json.
+"""NNI 1.8's AMC, the program itself: its DDPG agent, three updates from fixed weights and batches, and what its
+environment says of the layers of a chain of 1x1 convolutions: tests/data/ddpg.json.
 
   ddpg_golden.py --nni-later DIR [--out tests/data/ddpg.json]
 
 Needs a Python with NNI 1.8 in it; DIR holds nni_later.py, which imports it ("from nni_later import nni").
 """
-import argparse, json, math, os, sys, types
+import argparse, json, math, os, sys, tempfile, types
 os.environ['NNI'] = '1.8'
 
 
@@ -34,9 +35,18 @@ def main():
         alive = np.array([[0. if i == 4 else 1.] for i in range(5)])
         agent.memory.sample_and_split = lambda n, s=s, act=act, reward=reward, t=t, alive=alive: (s, act, reward.copy(), t, alive)
         agent.update_policy()
+    from nni.compression.torch import AMCPruner
+    widths, strides = (3, 16, 24, 32, 20), (1, 2, 1, 1)
+    net = torch.nn.Sequential(*[l for i in range(4) for l in (torch.nn.Conv2d(widths[i], widths[i + 1], 1, stride=strides[i], bias=False), torch.nn.ReLU())],
+                              torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(20, 10))
+    data = torch.utils.data.TensorDataset(torch.randn(20, 3, 8, 8), torch.zeros(20, dtype=torch.long))
+    with tempfile.TemporaryDirectory() as folder:
+        pruner = AMCPruner(net, [{'op_types': ['Conv2d']}], lambda *_: 1., torch.utils.data.DataLoader(data, batch_size=10), suffix='amc',
+                           dataset='cifar10', flops_ratio=.5, output_dir=folder, n_calibration_batches=1)
+    embedding = [[float(x) for x in row[:7]] for row in pruner.env.layer_embedding]
     flat = lambda net: [float(x) for q in net.parameters() for x in q.data.flatten()]
     with open(a.out, 'w') as f:
-        json.dump({'cases': {'actor': flat(agent.actor), 'critic': flat(agent.critic)}}, f)
+        json.dump({'cases': {'actor': flat(agent.actor), 'critic': flat(agent.critic), 'embedding': embedding}}, f)
         f.write('\n')
 
 

@@ -305,10 +305,10 @@ def defects17(a, name, folder, model, x, y):
         def _update_config_list(self, *args):
             self.idle = 0
             return super()._update_config_list(*args)
-    p = Counted(fresh(), [{'sparsity': .9, 'op_types': ['Conv2d']}], lambda _: None, Evaluator(x, y), sparsity_per_iteration=.05, experiment_data_dir=folder)
+    p = Counted(fresh(), [{'sparsity': .9, 'op_types': ['Conv2d']}], lambda _: None, Evaluator(x, y), sparsity_per_iteration=.1, experiment_data_dir=folder)
     try: said = p.compress() and None
     except TimeoutError: said = f'never ends: its steps are halved to {p._sparsity_per_iteration:.1e}, what they take is not'
-    yield shown('NetAdapt, .9 asked', said)
+    yield shown('NetAdapt, .9 asked in steps of .1', said)
     p = SimulatedAnnealingPruner(fresh(), [{'sparsity': .5, 'op_types': ['Conv2d']}], Evaluator(x, y), experiment_data_dir=folder)
     p.compress()
     weights, masks = exported(p)

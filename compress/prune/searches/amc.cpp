@@ -26,7 +26,13 @@ class Amc {
     whole_ = double(all_.count(std::vector<int64_t>(all_.size(), 0)).flops);
     const double least = std::max(run.setting("lbound"), run.budgeted() ? 1 - run.options.max_sparsity : 0);
     for (size_t c = 0; c < all_.size(); ++c) most_.push_back(gone_at(c, least));
-    embed();
+    embedding_ = amc_embedding(run);
+    std::map<std::string, int64_t> flops;
+    for (const auto& layer : count_flops_params(run.model, run.example()).layers) flops[layer.name] = layer.flops;
+    for (size_t c = 0; c < all_.size(); ++c) {
+      flops_.push_back(0);
+      for (const std::string& layer : all_[c].layers) flops_.back() += double(flops[layer]) / whole_;
+    }
     if (run.setting("lbound") > run.setting("rbound"))
       fail(ErrorKind::usage, "[amc] lbound is ", run.setting("lbound"), ", more than rbound, ", run.setting("rbound"));
     if (!fits(most_))
@@ -109,41 +115,6 @@ class Amc {
     return run_.options.maximize ? performance : -performance;
   }
 
-  // What does not change: index, type, channels in and out, stride, kernel, weights; each from 0 to 1 over the
-  // clusters.
-  void embed() {
-    std::map<std::string, int64_t> flops;
-    for (const auto& layer : count_flops_params(run_.model, one()).layers) flops[layer.name] = layer.flops;
-    std::map<std::string, Module*> modules;
-    for (auto& [name, m] : named_modules(run_.model)) modules[name] = m;
-    for (size_t c = 0; c < all_.size(); ++c) {
-      Module& m = *modules.at(all_[c].layers[0]);
-      const Shape& w = weight_of(m)->value().shape();
-      const auto* conv = dynamic_cast<const Conv2d*>(&m);
-      embedding_.push_back({double(c), conv ? 0. : 1., double(w.rank() > 1 ? w[1] : 1), double(w[0]),
-                            conv ? double(conv->window.stride.h) : 0., w.rank() == 4 ? double(w[2]) : 1.,
-                            double(all_[c].weights)});
-      flops_.push_back(0);
-      for (const std::string& layer : all_[c].layers) flops_.back() += double(flops[layer]) / whole_;
-    }
-    for (size_t f = 0; f < embedding_[0].size(); ++f) {
-      double low = embedding_[0][f], high = low;
-      for (const auto& e : embedding_) low = std::min(low, e[f]), high = std::max(high, e[f]);
-      for (auto& e : embedding_)
-        if (high > low) e[f] = (e[f] - low) / (high - low);
-    }
-  }
-
-  Examples one() const {
-    Examples all;
-    for (const Tensor& x : run_.options.example) {
-      Shape shape = x.shape();
-      shape[0] = 1;
-      all.push_back(Tensor::zeros(shape, x.dtype(), x.device()));
-    }
-    return all;
-  }
-
   // With what has gone before this cluster, what is left behind it, and the last action.
   std::vector<float> state_at(size_t c, std::vector<int64_t> gone, double last) {
     std::vector<float> state;
@@ -166,6 +137,28 @@ class Amc {
 };
 
 }  // namespace
+
+std::vector<std::vector<double>> amc_embedding(SearchRun& run) {
+  std::map<std::string, Module*> modules;
+  for (auto& [name, m] : named_modules(run.model)) modules[name] = m;
+  std::vector<std::vector<double>> all;
+  for (size_t c = 0; c < run.clusters().size(); ++c) {
+    const Cluster& cluster = run.clusters()[c];
+    Module& m = *modules.at(cluster.layers[0]);
+    const Shape& w = weight_of(m)->value().shape();
+    const auto* conv = dynamic_cast<const Conv2d*>(&m);
+    all.push_back({double(c), conv ? 0. : 1., double(w.rank() > 1 ? w[1] : 1), double(w[0]),
+                   conv ? double(conv->window.stride.h) : 0., w.rank() == 4 ? double(w[2]) : 1.,
+                   double(cluster.weights)});
+  }
+  for (size_t f = 0; !all.empty() && f < all[0].size(); ++f) {
+    double low = all[0][f], high = low;
+    for (const auto& e : all) low = std::min(low, e[f]), high = std::max(high, e[f]);
+    for (auto& e : all)
+      if (high > low) e[f] = (e[f] - low) / (high - low);
+  }
+  return all;
+}
 
 SearchMethod amc_search() {
   return {.name = "amc",
