@@ -9,6 +9,7 @@
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "random_net.h"
@@ -192,12 +193,6 @@ TEST_CASE("taylor, |w g| and obd are what gradients of batches and of examples s
       taylor[i] += std::pow(double(w[i]) * double(g[i]), 2);
       plain[i] += double(g[i]);
     }
-  std::vector<double> group(12, 0);  // (Σ w·g)² of each filter
-  for (size_t i = 0; i < w.size(); ++i) group[i / 72] += double(w[i]) * plain[i];
-  for (double& s : group) s *= s;
-  pruned("taylor_group", net);
-  CHECK(kept_channels(net, "b.weight") == without_weakest(group, 6));
-  remove_masks(net);
   for (size_t i = 0; i < w.size(); ++i) plain[i] = std::abs(double(w[i]) * plain[i]);
   std::vector<Batch> singles;
   for (const Batch& b : two)
@@ -209,6 +204,66 @@ TEST_CASE("taylor, |w g| and obd are what gradients of batches and of examples s
     pruned(name, net);
     CHECK(kept_channels(net, "b.weight") == without_weakest(sums_of(scores, 12), 6));
     remove_masks(net);
+  }
+}
+
+TEST_CASE(
+    "taylor_group: what the loss would change by a factor of each channel, behind its batch norm if there is one") {
+  struct Normed : Module {
+    std::string_view type() const override { return "Normed"; }
+    void members(Members& m) override { m("a", a), m("bn", bn), m("b", b), m("fc", fc); }
+    Tensor forward(const Tensor& x) override { return fc(flatten(relu(b(relu(bn(a(x))))))); }
+    Conv2d a{1, 8, {.kernel = 3, .padding = 1}};
+    BatchNorm2d bn{8};
+    Conv2d b{8, 6, {.kernel = 3, .stride = 2}};
+    Linear fc{6 * 9, 10};
+  };
+  manual_seed(8);
+  Normed net;
+  net.bn.weight.set(Tensor::from(std::vector<float>{0.5f, 1, 1.5f, -1, 0.7f, 2, 0.1f, 1.2f}, {8}));
+  net.bn.bias.set(Tensor::from(std::vector<float>{0.1f, -0.2f, 0.3f, 0, 0.5f, -0.4f, 0.2f, 0}, {8}));
+  net.train();
+  const auto two = batches(2);
+  const std::vector<std::pair<std::string, std::vector<Parameter*>>> layers{{"a", {&net.bn.weight, &net.bn.bias}},
+                                                                            {"b", {&net.b.weight, &net.b.bias}}};
+  std::map<std::string, std::vector<double>> expected;
+  for (const auto& [layer, scaled] : layers) {
+    const int64_t channels = scaled[0]->value().dim(0);
+    for (int64_t c = 0; c < channels; ++c) {
+      double sum = 0;
+      for (const Batch& batch : two) {
+        const auto at = [&](float factor) {
+          std::vector<Tensor> before;
+          for (Parameter* p : scaled) {
+            before.push_back(p->value().clone());
+            auto values = p->value().to_vector();
+            const size_t each = values.size() / size_t(channels);
+            for (size_t i = 0; i < each; ++i) values[size_t(c) * each + i] *= factor;
+            p->set(Tensor::from(values, p->value().shape()));
+          }
+          const NoGrad no_grad;
+          const double l = double(loss(net(batch.images), batch.labels).item());
+          for (size_t i = 0; i < scaled.size(); ++i) scaled[i]->set(before[i]);
+          return l;
+        };
+        sum += std::pow((at(1.01f) - at(0.99f)) / 0.02, 2);
+      }
+      expected[layer].push_back(sum);
+    }
+  }
+  const auto pruner = pruned("taylor_group", net);
+  for (const auto& [layer, gates] : expected) {
+    CAPTURE(layer);
+    const auto& found = pruner->evidence().at(layer).gates;
+    REQUIRE(found.size() == gates.size());
+    double most = 0, worst = 0;
+    for (size_t c = 0; c < gates.size(); ++c) {
+      most = std::max(most, gates[c]);
+      worst = std::max(worst, std::abs(std::sqrt(found[c]) - std::sqrt(gates[c])));
+    }
+    CHECK(most > 1e-5);
+    CHECK(worst < 0.01 * std::sqrt(most));
+    CHECK(kept_channels(net, layer + ".weight") == without_weakest(found, found.size() / 2));
   }
 }
 

@@ -1,6 +1,7 @@
 // What looks on, what is taken from gradients, and leaving no trace.
 #include <espalier/compress/mask.h>
 #include <espalier/compress/prune/collect.h>
+#include <espalier/compress/prune/groups.h>
 #include <espalier/compress/prune/sums.h>
 #include <espalier/core/tape.h>
 #include <espalier/nn/init.h>
@@ -58,30 +59,65 @@ class Untouched {
   std::vector<std::pair<Module*, bool>> flags_;
 };
 
+// Where a layer's output goes in a graph.
+class Behind {
+ public:
+  explicit Behind(const Graph& graph) : graph_(graph), readers_(graph.values.size()) {
+    for (size_t i = 0; i < graph.values.size(); ++i) {
+      const GraphValue& v = graph.values[i];
+      for (const int in : v.inputs)
+        if (in >= 0) readers_[size_t(in)].push_back(int(i));
+      if (v.op && (v.op->name() == "conv2d" || v.op->name() == "linear")) place_[v.path] = int(i);
+    }
+  }
+
+  // Throws usage where it takes no part.
+  int place(const std::string& layer) const {
+    const auto found = place_.find(layer);
+    if (found == place_.end()) fail(ErrorKind::usage, "[collect] ", layer, " takes no part in the model's output");
+    return found->second;
+  }
+
+  // The one that reads a place, if it is one of these ops and nobody else reads there; else null.
+  const GraphValue* only(int& at, std::initializer_list<std::string_view> ops) const {
+    if (readers_[size_t(at)].size() != 1) return nullptr;
+    const GraphValue& next = graph_.values[size_t(readers_[size_t(at)][0])];
+    if (std::find(ops.begin(), ops.end(), next.op->name()) == ops.end()) return nullptr;
+    at = readers_[size_t(at)][0];
+    return &next;
+  }
+
+ private:
+  const Graph& graph_;
+  std::vector<std::vector<int>> readers_;
+  std::map<std::string, int> place_;
+};
+
 // The places behind the layers: through batch norms and activations, as long as nobody else reads what lies between.
 std::map<int, std::string> behind(const Graph& graph, const Selection& selection) {
-  std::map<std::string, int> place;
-  std::vector<std::vector<int>> readers(graph.values.size());
-  for (size_t i = 0; i < graph.values.size(); ++i) {
-    const GraphValue& v = graph.values[i];
-    for (const int in : v.inputs)
-      if (in >= 0) readers[size_t(in)].push_back(int(i));
-    if (v.op && (v.op->name() == "conv2d" || v.op->name() == "linear")) place[v.path] = int(i);
-  }
-  const std::vector<std::string_view> through{"batch_norm", "relu", "relu6"};
+  const Behind all(graph);
   std::map<int, std::string> places;
   for (const auto& layer : selection.layers) {
-    const auto found = place.find(layer.name);
-    if (found == place.end()) fail(ErrorKind::usage, "[collect] ", layer.name, " takes no part in the model's output");
-    int at = found->second;
-    while (readers[size_t(at)].size() == 1) {
-      const GraphValue& next = graph.values[size_t(readers[size_t(at)][0])];
-      if (std::find(through.begin(), through.end(), next.op->name()) == through.end()) break;
-      at = readers[size_t(at)][0];
-    }
+    int at = all.place(layer.name);
+    while (all.only(at, {"batch_norm", "relu", "relu6"})) {}
     places[at] = layer.name;
   }
   return places;
+}
+
+// Squares of what the loss would change by a factor of every channel, to first order: Σ p·dL/dp over the parameters
+// that scale with it. In front of a batch norm that is nothing, whatever the channel does: the norm takes every scale
+// away.
+void add_gates(const std::vector<Parameter*>& gate, std::vector<double>& sums) {
+  std::vector<double> changes(size_t(gate[0]->value().dim(0)), 0);
+  for (const Parameter* p : gate) {
+    if (!p->grad().defined()) continue;
+    const auto w = p->value().detach().to_vector(), g = p->grad().to_vector();
+    const size_t each = w.size() / changes.size();
+    for (size_t i = 0; i < w.size(); ++i) changes[i / each] += double(w[i]) * double(g[i]);
+  }
+  sums.resize(changes.size(), 0);
+  for (size_t c = 0; c < sums.size(); ++c) sums[c] += changes[c] * changes[c];
 }
 
 // Activations where the network has them, in eval mode.
@@ -132,12 +168,27 @@ class Collector::Observe : public Transform {
   bool output_;
 };
 
-Collector::Collector(Module& model, const Selection& selection, std::vector<Need> needs, CollectOptions options)
+Collector::Collector(Module& model, const Selection& selection, std::vector<Need> needs, CollectOptions options,
+                     const Examples& example)
     : model_(model), needs_(std::move(needs)), options_(std::move(options)) {
   check(options_);
+  Graph graph;
+  std::map<std::string, Module*> modules;
+  if (asks(Need::gates)) {
+    graph = trace(model, example);
+    for (auto& [name, m] : named_modules(model)) modules[name] = m;
+  }
+  const Behind all(graph);
   for (const auto& selected : selection.layers) {
     layers_.push_back(std::make_unique<Layer>(Layer{selected.name, selected.module, &evidence_[selected.name]}));
     Layer& layer = *layers_.back();
+    if (asks(Need::gates)) {
+      int at = all.place(layer.name);
+      const GraphValue* norm = all.only(at, {"batch_norm"});
+      const auto scales = norm ? modules.find(norm->path) : modules.end();
+      for (auto& [name, p] : own_parameters(scales == modules.end() ? *layer.module : *scales->second))
+        layer.gate.push_back(p);
+    }
     if (asks(Need::activations)) {
       layer.output = std::make_shared<Observe>(*this, layer, true);
       layer.module->output.chain.insert(layer.module->output.chain.begin(), layer.output);
@@ -173,8 +224,9 @@ void Collector::take_gradients() {
     if (asks(Need::gradients)) {
       add_to(e.gradient, grad);
       add_to(e.gradient_squares, mul(grad, grad));
-      ++e.batches;
     }
+    if (asks(Need::gates)) add_gates(layer->gate, e.gates);
+    ++e.batches;
     if (asks(Need::movement)) add_to(e.movement, mul(weight.value().detach(), grad), -1);
   }
 }
@@ -232,13 +284,20 @@ Evidence collect_evidence(Module& model, const Selection& selection, const std::
   if (!options.dropout)
     for (auto& [name, m] : named_modules(model))
       if (dynamic_cast<Dropout*>(m)) m->set_training(false);
-  Collector collector(model, selection, needs, options);
-  const bool examples = contains(needs, Need::per_example);
-  const bool gradients = contains(needs, Need::gradients) || contains(needs, Need::movement);
-  const bool forward =
-      contains(needs, Need::activations) || contains(needs, Need::inputs) || contains(needs, Need::gram);
   source.start(0);
   Batch batch;
+  Examples example;
+  if (contains(needs, Need::gates)) {
+    if (!source.next(batch)) too_few(0, n);
+    example = batch.images.narrow(0, 1).to(device);
+    source.start(0);
+  }
+  Collector collector(model, selection, needs, options, example);
+  const bool examples = contains(needs, Need::per_example);
+  const bool gradients =
+      contains(needs, Need::gradients) || contains(needs, Need::gates) || contains(needs, Need::movement);
+  const bool forward =
+      contains(needs, Need::activations) || contains(needs, Need::inputs) || contains(needs, Need::gram);
   for (int64_t i = 0; i < n; ++i) {
     if (options.progress) options.progress(i, n);
     if (!source.next(batch)) too_few(i, n);

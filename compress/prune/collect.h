@@ -4,6 +4,7 @@
 #pragma once
 #include <espalier/compress/config.h>
 #include <espalier/compress/prune/scorer.h>
+#include <espalier/nn/examples.h>
 #include <espalier/nn/train.h>
 
 #include <functional>
@@ -32,8 +33,10 @@ struct CollectOptions {
 // Gathers evidence from the batches that pass between open() and close().
 class ESPALIER_API Collector {
  public:
-  // Puts its transforms on the ports of the layers, until it is destroyed. Throws usage on another activation.
-  Collector(Module& model, const Selection& selection, std::vector<Need> needs, CollectOptions options = {});
+  // Puts its transforms on the ports of the layers, until it is destroyed. An example of the model's inputs is needed
+  // for Need::gates, to learn which batch norm reads a layer. Throws usage on another activation.
+  Collector(Module& model, const Selection& selection, std::vector<Need> needs, CollectOptions options = {},
+            const Examples& example = {});
   ~Collector();
   Collector(const Collector&) = delete;
   Collector& operator=(const Collector&) = delete;
@@ -65,6 +68,7 @@ class ESPALIER_API Collector {
     Module* module;
     LayerEvidence* evidence;
     std::shared_ptr<Transform> output = {}, input = {};
+    std::vector<Parameter*> gate = {};  // by what these learn its channels' factors would
   };
   class Observe;
   Module& model_;

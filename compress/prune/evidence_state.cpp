@@ -58,6 +58,7 @@ Value to_value(const Evidence& evidence) {
                               {"columns", e.columns},
                               {"zeros", to_list(e.zeros)},
                               {"sums", to_list(e.sums)},
+                              {"gates", to_list(e.gates)},
                               {"input_squares", to_list(e.input_squares)},
                               {"gradient", of(e.gradient)},
                               {"gradient_squares", of(e.gradient_squares)},
@@ -80,6 +81,7 @@ Evidence evidence_from(const Value& value) {
                     .sums = get_list<double>(v, "sums"),
                     .gradient = get_tensor(v, "gradient"),
                     .gradient_squares = get_tensor(v, "gradient_squares"),
+                    .gates = get_list<double>(v, "gates"),
                     .example_squares = get_tensor(v, "example_squares"),
                     .columns = get<int64_t>(v, "columns"),
                     .input_squares = get_list<double>(v, "input_squares"),
@@ -118,6 +120,7 @@ void Collector::load(const Value& state) {
     };
     counts(e.zeros.size(), shape[0], "counts of zeros");
     counts(e.sums.size(), shape[0], "sums");
+    counts(e.gates.size(), shape[0], "gates");
     counts(e.input_squares.size(), groups * reads, "squares of inputs");
     counts(e.gram.size(), groups, "matrices of products");
     for (const Tensor& t : e.gram)

@@ -25,6 +25,7 @@ const char* name_of(Need need) {
     case Need::activations:
       return "activations";
     case Need::gradients:
+    case Need::gates:
       return "gradients";
     case Need::per_example:
       return "gradients of single examples";
@@ -48,6 +49,9 @@ void check(const Scorer& scorer, const std::string& layer, const Shape& weight, 
         break;
       case Need::gradients:
         there = fits(e.gradient) && fits(e.gradient_squares);
+        break;
+      case Need::gates:
+        there = int64_t(e.gates.size()) == weight[0];
         break;
       case Need::per_example:
         there = fits(e.example_squares);

@@ -117,8 +117,8 @@ double Pruner::sparsity() const {
 
 void Pruner::watch() {
   if (collector_) return;
-  collector_ =
-      std::make_unique<Collector>(model_, selection_, scorer_.needs, CollectOptions{.activation = options_.activation});
+  collector_ = std::make_unique<Collector>(model_, selection_, scorer_.needs,
+                                           CollectOptions{.activation = options_.activation}, options_.example);
   if (!observed_) collector_->open();
   taken_ = false;
 }

@@ -26,6 +26,7 @@ enum class Ties { all, index };
 enum class Need {
   activations,  // zeros and sums of what the layer puts out
   gradients,    // of the loss, by batch
+  gates,        // of the loss by what a channel's own factor would be, by batch
   per_example,  // squared gradients of every example's own loss
   inputs,       // squares of what each weight of a filter is multiplied with
   gram,         // products of all pairs of these
@@ -34,13 +35,16 @@ enum class Need {
 
 // What was gathered about one layer. Empty where it was not asked for.
 struct LayerEvidence {
-  Tensor weight = {};                      // scored in the place of the layer's own
-  int64_t batches = 0, examples = 0;       // that were seen
-  int64_t positions = 0;                   // images · pixels per channel, of the outputs
-  std::vector<int64_t> zeros = {};         // by channel: of activation(output)
-  std::vector<double> sums = {};           // by channel: of activation(output)
-  Tensor gradient = {};                    // f32, the weight's shape: Σ over batches of dL/dw
-  Tensor gradient_squares = {};            // Σ over batches of (dL/dw)²
+  Tensor weight = {};                 // scored in the place of the layer's own
+  int64_t batches = 0, examples = 0;  // that were seen
+  int64_t positions = 0;              // images · pixels per channel, of the outputs
+  std::vector<int64_t> zeros = {};    // by channel: of activation(output)
+  std::vector<double> sums = {};      // by channel: of activation(output)
+  Tensor gradient = {};               // f32, the weight's shape: Σ over batches of dL/dw
+  Tensor gradient_squares = {};       // Σ over batches of (dL/dw)²
+  // By channel: Σ over batches of (dL/da)², where a factor a of the channel would stand: behind the batch norm that
+  // alone reads the layer, else behind the layer. There dL/da = Σ p·dL/dp over the channel's parameters p.
+  std::vector<double> gates = {};
   Tensor example_squares = {};             // Σ over examples of (dL_i/dw)², L_i the example's own loss
   int64_t columns = 0;                     // input positions behind the next two
   std::vector<double> input_squares = {};  // [groups·inputs, taps]: Σ x² of the unfolded inputs

@@ -1,24 +1,18 @@
-// Units by what the loss would change to first order without all of their weights at once: (Σ w·g)², so that weights
-// whose effects cancel count for nothing (Molchanov et al., CVPR 2019, equation 5). By single weights it ranks as
-// weight_gradient does.
+// Channels by what the loss would change to first order without them: Σ over batches of the square of Σ p·dL/dp, so
+// that parameters whose effects cancel count for nothing (Molchanov et al., CVPR 2019, equations 5 to 8). Where a batch
+// norm follows, its scale and shift are those parameters, the paper's Taylor-FO-BN: the weights' own sum is nothing
+// there.
 #include <espalier/compress/prune/pruners.h>
 
 namespace espalier {
 
 Scorer taylor_group_scorer() {
-  const auto changes = [](const ScoredLayer& layer) {
-    const auto w = layer.weight.to_vector(), g = layer.evidence.gradient.to_vector();
-    std::vector<double> scores(w.size());
-    for (size_t i = 0; i < scores.size(); ++i) scores[i] = double(w[i]) * double(g[i]);
-    return scores;
-  };
   return {.name = "taylor_group",
           .op_types = {"Conv2d", "Linear"},
           .ties = Ties::index,
           .comparable = true,
-          .needs = {Need::gradients},
-          .elements = changes,
-          .finish = [](double sum) { return sum * sum; }};
+          .needs = {Need::gates},
+          .channels = [](const ScoredLayer& layer) { return layer.evidence.gates; }};
 }
 
 }  // namespace espalier
