@@ -1,8 +1,11 @@
-// Channels by what the loss would change to first order without them: Σ over batches of the square of Σ p·dL/dp, so
-// that parameters whose effects cancel count for nothing (Molchanov et al., CVPR 2019, equations 5 to 8). Where a batch
-// norm follows, its scale and shift are those parameters, the paper's Taylor-FO-BN: the weights' own sum is nothing
-// there.
+// Channels by what the loss would change to first order without them: over batches the root of Σ (Σ p·dL/dp)², so that
+// parameters whose effects cancel count for nothing (Molchanov et al., CVPR 2019, equations 5 to 8). Where a batch norm
+// follows, its scale and shift are those parameters, the paper's Taylor-FO-BN: the weights' own sum is nothing there.
+// Changes, not their squares, add up over channels (Shen et al. 2021, HALP): squares would have a wide layer's many
+// small ones all go before a narrow layer's first.
 #include <espalier/compress/prune/pruners.h>
+
+#include <cmath>
 
 namespace espalier {
 
@@ -12,7 +15,11 @@ Scorer taylor_group_scorer() {
           .ties = Ties::index,
           .comparable = true,
           .needs = {Need::gates},
-          .channels = [](const ScoredLayer& layer) { return layer.evidence.gates; }};
+          .channels = [](const ScoredLayer& layer) {
+            std::vector<double> scores;
+            for (const double squares : layer.evidence.gates) scores.push_back(std::sqrt(squares));
+            return scores;
+          }};
 }
 
 }  // namespace espalier
