@@ -193,6 +193,12 @@ TEST_CASE("taylor, |w g| and obd are what gradients of batches and of examples s
       taylor[i] += std::pow(double(w[i]) * double(g[i]), 2);
       plain[i] += double(g[i]);
     }
+  std::vector<double> group(12, 0);  // (Σ w·g)² of each filter
+  for (size_t i = 0; i < w.size(); ++i) group[i / 72] += double(w[i]) * plain[i];
+  for (double& s : group) s *= s;
+  pruned("taylor_group", net);
+  CHECK(kept_channels(net, "b.weight") == without_weakest(group, 6));
+  remove_masks(net);
   for (size_t i = 0; i < w.size(); ++i) plain[i] = std::abs(double(w[i]) * plain[i]);
   std::vector<Batch> singles;
   for (const Batch& b : two)
@@ -208,7 +214,7 @@ TEST_CASE("taylor, |w g| and obd are what gradients of batches and of examples s
 }
 
 TEST_CASE(
-    "taylor_group: what the loss would change by a factor of each channel, behind its batch norm if there is one") {
+    "taylor_gate: what the loss would change by a factor of each channel, behind its batch norm if there is one") {
   struct Normed : Module {
     std::string_view type() const override { return "Normed"; }
     void members(Members& m) override { m("a", a), m("bn", bn), m("b", b), m("fc", fc); }
@@ -251,7 +257,7 @@ TEST_CASE(
       expected[layer].push_back(sum);
     }
   }
-  const auto pruner = pruned("taylor_group", net);
+  const auto pruner = pruned("taylor_gate", net);
   for (const auto& [layer, gates] : expected) {
     CAPTURE(layer);
     const auto& found = pruner->evidence().at(layer).gates;

@@ -27,7 +27,8 @@ namespace espalier {
   X(wanda, WandaPruner)                    /* |w|·‖x‖ (Sun et al. 2023, arXiv 2306.11695) */                   \
   X(movement, MovementPruner)              /* where weights move (Sanh et al. 2020, arXiv 2005.07683) */            \
   X(obs, OBSPruner)                        /* w²/[H⁻¹]jj (Frantar & Alistarh 2023, arXiv 2301.00774) */         \
-  X(taylor_group, TaylorGroupPruner)       /* the same of a channel as one (Taylor-FO-BN) */                        \
+  X(taylor_group, TaylorGroupPruner)       /* (Σ w·g)² of a unit (Molchanov et al., CVPR 2019, equation 5) */    \
+  X(taylor_gate, TaylorGatePruner)         /* the same behind the batch norm: Taylor-FO-BN */                       \
   /* the next one's line goes here */
 
 // How much a weight is worth, as `Class`, a Pruner, ranks it. The class throws usage as Pruner does.
