@@ -105,9 +105,8 @@ std::map<int, std::string> behind(const Graph& graph, const Selection& selection
   return places;
 }
 
-// Squares of what the loss would change by a factor of every channel, to first order: Σ p·dL/dp over the parameters
-// that scale with it. In front of a batch norm that is nothing, whatever the channel does: the norm takes every scale
-// away.
+// Adds squares of what the loss would change by a factor of every channel, to first order: Σ p·dL/dp over the
+// parameters that scale with it.
 void add_gates(const std::vector<Parameter*>& gate, std::vector<double>& sums) {
   std::vector<double> changes(size_t(gate[0]->value().dim(0)), 0);
   for (const Parameter* p : gate) {
@@ -186,8 +185,10 @@ Collector::Collector(Module& model, const Selection& selection, std::vector<Need
       int at = all.place(layer.name);
       const GraphValue* norm = all.only(at, {"batch_norm"});
       const auto scales = norm ? modules.find(norm->path) : modules.end();
-      for (auto& [name, p] : own_parameters(scales == modules.end() ? *layer.module : *scales->second))
-        layer.gate.push_back(p);
+      Named<Parameter> gate;
+      if (scales != modules.end()) gate = own_parameters(*scales->second);
+      if (gate.empty()) gate = own_parameters(*layer.module);  // no norm, or one without a scale
+      for (auto& [name, p] : gate) layer.gate.push_back(p);
     }
     if (asks(Need::activations)) {
       layer.output = std::make_shared<Observe>(*this, layer, true);

@@ -68,7 +68,7 @@ class ESPALIER_API Collector {
     Module* module;
     LayerEvidence* evidence;
     std::shared_ptr<Transform> output = {}, input = {};
-    std::vector<Parameter*> gate = {};  // by what these learn its channels' factors would
+    std::vector<Parameter*> gate = {};  // what scales with a channel: of the norm that reads it, or its own
   };
   class Observe;
   Module& model_;

@@ -26,7 +26,7 @@ enum class Ties { all, index };
 enum class Need {
   activations,  // zeros and sums of what the layer puts out
   gradients,    // of the loss, by batch
-  gates,        // of the loss by what a channel's own factor would be, by batch
+  gates,        // gradients of the loss by a factor of each channel, by batch
   per_example,  // squared gradients of every example's own loss
   inputs,       // squares of what each weight of a filter is multiplied with
   gram,         // products of all pairs of these
